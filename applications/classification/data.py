@@ -1,0 +1,418 @@
+"""Data for image classification from the forms people have: class folders, tables, idx files; and the embedded digits."""
+
+import gzip
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from common.data.datablock import DataBlock
+from common.data.items import ColReader, Items, get_image_files, parent_label, read_field
+from common.data.blocks import CategoryBlock, MultiCategoryBlock
+from common.data.items import RegexLabeller, using_attr
+from common.data.loader import DataLoaders
+from common.data.spatial import ImageBlock
+from common.data.splits import ColSplitter, GrandparentSplitter, RandomSplitter, Split, Splitter, StratifiedSplitter
+from common.data.splits import apply_splitter, hold_out
+from common.errors import ConfigError, DataError, nearest
+
+PART_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"}
+PART_FOLDERS |= {"dev": "valid", "test": "test", "testing": "test"}
+TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+
+
+class Pixels(NamedTuple):
+    """An image that lies in memory.
+
+    Attributes:
+        name: What a person calls it.
+        pixels: uint8 (H, W) or (H, W, C).
+        label: Its class.
+    """
+
+    name: str
+    pixels: np.ndarray
+    label: str
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images with labels, as a DataBlock takes them.
+
+    Attributes:
+        items: The items.
+        get_x: From an item to the image.
+        get_y: From an item to the label, or labels.
+        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
+        kind: What was found, in words.
+        grey: Whether the images are known to have one channel.
+    """
+
+    items: Items
+    get_x: Callable[[Any], Any]
+    get_y: Callable[[Any], Any]
+    parts: np.ndarray | None
+    kind: str
+    grey: bool = False
+
+    def splitter(self, valid_pct: float, seed: int, stratify: bool = True) -> "PartSplitter":
+        """Returns a splitter that keeps the source's own parts and divides train where it has no validation part."""
+        inner = StratifiedSplitter(valid_pct, seed) if stratify else RandomSplitter(valid_pct, seed)
+        return PartSplitter(self.parts, inner)
+
+    def part(self, name: str | None) -> np.ndarray:
+        """Returns the positions of one part; the test part, else everything, when None.
+
+        Raises:
+            DataError: if the source has no such part.
+        """
+        everything = np.arange(len(self.items))
+        if self.parts is None:
+            if name is not None:
+                raise DataError(f"split {name!r} is not there: the data is not divided ({self.kind}); leave --split out")
+            return everything
+        if name is None:
+            return np.flatnonzero(self.parts == "test") if (self.parts == "test").any() else everything
+        found = np.flatnonzero(self.parts == name)
+        if not len(found):
+            raise DataError(f"split {name!r} is not there: {nearest(name, sorted(set(self.parts.tolist())))}")
+        return found
+
+
+@dataclass(frozen=True)
+class PartSplitter(Splitter):
+    """The source's own parts; what it calls train is divided by ``inner`` where it has no validation part.
+
+    Args:
+        parts: The part of each item, or None: all is divided by ``inner`` and there is no test part.
+        inner: Divides the training items.
+    """
+
+    parts: np.ndarray | None
+    inner: Splitter
+
+    def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
+        if self.parts is None:
+            return self.inner(items, labels)
+        if (self.parts == "valid").any():
+            return Split(*(np.flatnonzero(self.parts == part) for part in ("train", "valid", "test")))
+        return hold_out(self.inner, items, labels, self.parts == "test")
+
+
+def read_source(
+    path: str | Path | None,
+    *,
+    image_column: str = "image",
+    label_column: str = "label",
+    split_column: str = "split",
+    label_delim: str | None = None,
+) -> ImageSource:
+    """Returns the images and labels of a source, its form found out.
+
+    Args:
+        path: A folder of class folders (with or without train/valid/test above), a table (CSV, TSV, JSONL, parquet) with
+            an image and a label column, a folder of idx files (MNIST's form); None: the embedded digits.
+        image_column: The table's column of image paths, relative to the table.
+        label_column: The table's column of labels.
+        split_column: The table's column of parts, which may be absent.
+        label_delim: What separates several labels of one image.
+
+    Raises:
+        DataError: if the path does not exist, or holds no images with labels; the message says what was looked for.
+    """
+    if path is None:
+        return embedded_digits()
+    root = Path(path)
+    if not root.exists():
+        raise DataError(f"{root} does not exist")
+    if root.is_file():
+        return _table(root, image_column, label_column, split_column, label_delim)
+    if any(root.glob("*-images-idx3-ubyte*")):
+        return _idx_folder(root)
+    return _class_folders(root)
+
+
+def _class_folders(root: Path) -> ImageSource:
+    files = get_image_files(root)
+    relative = [file.relative_to(root).parts for file in files]
+    divided = any(parts[0].lower() in PART_FOLDERS for parts in relative if len(parts) > 2)
+    depth = 1 if divided else 0
+    for file, parts in zip(files, relative, strict=True):
+        if divided and parts[0].lower() not in PART_FOLDERS:
+            raise DataError(f"{file} lies in none of the folders train, valid, test, which {root} has")
+        if len(parts) < depth + 2:
+            raise DataError(f"{file} lies in no class folder: {root} must hold one folder a class")
+    labels = {file: parts[depth] for file, parts in zip(files, relative, strict=True)}
+    found = None if not divided else np.array([PART_FOLDERS[parts[0].lower()] for parts in relative])
+    _need_classes(labels.values(), root)
+    if found is not None and not (found == "train").any():
+        raise DataError(f"{root} has no folder train: found {', '.join(sorted(set(found.tolist())))}")
+    return ImageSource(files, _identity, labels.__getitem__, found, "folder of class folders")
+
+
+def _identity(item: Any) -> Any:
+    return item
+
+
+def _need_classes(labels: Any, place: Path) -> None:
+    classes = sorted({str(label) for label in labels})
+    if len(classes) < 2:
+        raise DataError(f"{place} has only one class ({classes[0]}): a classifier needs at least two")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Returns a CSV, TSV, JSONL or parquet file (also gzipped) as a frame.
+
+    Raises:
+        DataError: if it is none of these, empty, or cannot be read.
+    """
+    name = path.name.lower()
+    if not name.endswith(TABLE_ENDINGS):
+        raise DataError(f"{path} is not a table this reads ({', '.join(TABLE_ENDINGS)}), nor a folder")
+    try:
+        if ".parquet" in name:
+            frame = pd.read_parquet(path)
+        elif ".jsonl" in name:
+            frame = pd.read_json(path, lines=True)
+        else:
+            frame = pd.read_csv(path, sep="\t" if ".tsv" in name else ",")
+    except (ValueError, OSError, ImportError) as error:
+        raise DataError(f"{path}: cannot be read as a table: {error}") from error
+    if not len(frame):
+        raise DataError(f"{path} has no rows")
+    return frame
+
+
+def _table(path: Path, image: str, label: str, split: str, delim: str | None) -> ImageSource:
+    frame = read_table(path)
+    for option, column in (("image_column", image), ("label_column", label)):
+        if column not in frame.columns:
+            known = list(map(str, frame.columns))
+            raise DataError(f"{path} has no column {column!r} ({option}): {nearest(column, known)}")
+    parts = None
+    if split in frame.columns:
+        found = apply_splitter_words(frame, split)
+        parts = found
+    get_y = ColReader(label, label_delim=delim)
+    if delim is None:
+        _need_classes(frame[label].dropna(), path)
+    return ImageSource(frame, ColReader(image, pref=path.parent), get_y, parts, f"table of {len(frame)} rows")
+
+
+def apply_splitter_words(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Returns ``train``, ``valid`` or ``test`` of each row from a column of such words."""
+    split = ColSplitter(column)(frame)
+    parts = np.empty(len(frame), dtype=object)
+    for part in ("train", "valid", "test"):
+        parts[split[part]] = part
+    return parts
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Returns the uint8 array of an idx file (MNIST's form), gzipped or not.
+
+    Raises:
+        DataError: if the header is not idx's, or the file is shorter or longer than it says.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise DataError(f"{path} is not an idx file of bytes (its first bytes are {data[:4]!r})")
+    rank = data[3]
+    shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
+    body = np.frombuffer(data, np.uint8, offset=4 + 4 * rank)
+    if body.size != int(np.prod(shape)):
+        raise DataError(f"{path} holds {body.size} values, its header says {shape}")
+    return body.reshape(shape)
+
+
+def _idx_folder(root: Path) -> ImageSource:
+    items: list[Pixels] = []
+    parts: list[str] = []
+    for prefix, part in (("train", "train"), ("t10k", "test"), ("test", "test")):
+        for images_path in sorted(root.glob(f"{prefix}-images-idx3-ubyte*")):
+            labels_path = root / images_path.name.replace("images-idx3", "labels-idx1")
+            if not labels_path.exists():
+                raise DataError(f"{labels_path} is missing beside {images_path.name}")
+            images, labels = read_idx(images_path), read_idx(labels_path)
+            if len(images) != len(labels):
+                raise DataError(f"{images_path} has {len(images)} images, {labels_path.name} {len(labels)} labels")
+            items += [
+                Pixels(f"{images_path.name}[{i}]", image, str(label))
+                for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
+            ]
+            parts += [part] * len(images)
+    if "train" not in parts:
+        raise DataError(f"{root} holds no train-images-idx3-ubyte file")
+    return ImageSource(items, _pixels, _label, np.array(parts), "idx files", grey=True)
+
+
+def _pixels(item: Pixels) -> np.ndarray:
+    return item.pixels
+
+
+def _label(item: Pixels) -> str:
+    return item.label
+
+
+def embedded_digits() -> ImageSource:
+    """Returns scikit-learn's 1,797 handwritten digits (8x8 pixels, UCI, CC BY 4.0); one fixed fifth is the test part."""
+    from sklearn.datasets import load_digits
+
+    data: Any = load_digits()
+    images = np.round(data.images * (255 / 16)).astype(np.uint8)
+    names = [str(label) for label in data.target.tolist()]
+    items = [Pixels(f"digits[{i}]", image, name) for i, (image, name) in enumerate(zip(images, names, strict=True))]
+    test = StratifiedSplitter(0.2, seed=0)(items, names).valid
+    parts = np.array(["train"] * len(items))
+    parts[test] = "test"
+    return ImageSource(items, _pixels, _label, parts, "embedded digits", grey=True)
+
+
+def baseline(source: ImageSource, split: Split, part: str, limit: int = 5000) -> dict[str, float]:
+    """Returns the accuracy of two simple rules on a part: the most frequent class, and the nearest of grey thumbnails.
+
+    Args:
+        source: One label an image.
+        split: The parts.
+        part: Which part to judge on.
+        limit: The most training images that the second rule looks at.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    labels = np.array([str(v) for v in read_field(source.get_y, source.items, "get_y")])
+    train, judged = split.train, split[part]
+    names, counts = np.unique(labels[train], return_counts=True)
+    found = {"most_frequent_class": float((labels[judged] == names[counts.argmax()]).mean())}
+    chosen = np.random.default_rng(0).permutation(train)[:limit]
+    raws = read_field(source.get_x, source.items, "get_x")
+
+    def thumbnails(rows: np.ndarray) -> np.ndarray:
+        block = ImageBlock("L")
+        made = [np.asarray(block.open(raws[int(r)]).convert("L").resize((16, 16))) for r in rows]
+        flat = np.stack(made).reshape(len(rows), -1).astype(np.float32)
+        return (flat - flat.mean(axis=1, keepdims=True)) / (flat.std(axis=1, keepdims=True) + 1e-3)
+
+    knn = KNeighborsClassifier(5).fit(thumbnails(chosen), labels[chosen])
+    found["nearest_thumbnails"] = float((knn.predict(thumbnails(judged)) == labels[judged]).mean())
+    return found
+
+
+class ImageDataLoaders:
+    """The book's short ways to image loaders; each is one DataBlock."""
+
+    @staticmethod
+    def from_folder(
+        path: str | Path,
+        train: str = "train",
+        valid: str = "valid",
+        valid_pct: float | None = None,
+        seed: int | None = None,
+        item_tfms: Any = None,
+        batch_tfms: Any = None,
+        bs: int = 64,
+    ) -> DataLoaders:
+        """Returns loaders of class folders below ``train`` and ``valid``, or split at random where valid_pct is given."""
+        splitter = GrandparentSplitter(train, valid) if valid_pct is None else RandomSplitter(valid_pct, seed)
+        block = DataBlock(
+            blocks=(ImageBlock, CategoryBlock),
+            get_items=get_image_files,
+            get_y=parent_label,
+            splitter=splitter,
+            item_tfms=item_tfms,
+            batch_tfms=batch_tfms,
+        )
+        return block.dataloaders(path, bs=bs)
+
+    @staticmethod
+    def from_path_func(
+        path: str | Path,
+        fnames: Sequence[Path],
+        label_func: Callable[[Any], Any],
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        item_tfms: Any = None,
+        batch_tfms: Any = None,
+        bs: int = 64,
+    ) -> DataLoaders:
+        """Returns loaders of files, each labelled by a function of its path."""
+        block = DataBlock(
+            blocks=(ImageBlock, CategoryBlock),
+            get_y=label_func,
+            splitter=RandomSplitter(valid_pct, seed),
+            item_tfms=item_tfms,
+            batch_tfms=batch_tfms,
+        )
+        return block.dataloaders(list(fnames), bs=bs)
+
+    @staticmethod
+    def from_name_func(
+        path: str | Path,
+        fnames: Sequence[Path],
+        label_func: Callable[[str], Any],
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        item_tfms: Any = None,
+        batch_tfms: Any = None,
+        bs: int = 64,
+    ) -> DataLoaders:
+        """Returns loaders of files, each labelled by a function of its name."""
+        getter = using_attr(label_func, "name")
+        return ImageDataLoaders.from_path_func(path, fnames, getter, valid_pct, seed, item_tfms, batch_tfms, bs)
+
+    @staticmethod
+    def from_name_re(
+        path: str | Path,
+        fnames: Sequence[Path],
+        pat: str,
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        item_tfms: Any = None,
+        batch_tfms: Any = None,
+        bs: int = 64,
+    ) -> DataLoaders:
+        """Returns loaders of files, each labelled by the first group of a regular expression on its name."""
+        labeller = RegexLabeller(pat)
+        return ImageDataLoaders.from_name_func(path, fnames, labeller, valid_pct, seed, item_tfms, batch_tfms, bs)
+
+    @staticmethod
+    def from_df(
+        df: pd.DataFrame,
+        path: str | Path = ".",
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        fn_col: str | int = 0,
+        folder: str | None = None,
+        suff: str = "",
+        label_col: str | int = 1,
+        label_delim: str | None = None,
+        valid_col: str | None = None,
+        item_tfms: Any = None,
+        batch_tfms: Any = None,
+        bs: int = 64,
+    ) -> DataLoaders:
+        """Returns loaders of a frame with a column of file names and one of labels (several where label_delim is given)."""
+        many = label_delim is not None
+        block = DataBlock(
+            blocks=(ImageBlock, MultiCategoryBlock if many else CategoryBlock),
+            get_x=ColReader(fn_col, pref=Path(path) / (folder or ""), suff=suff),
+            get_y=ColReader(label_col, label_delim=label_delim),
+            splitter=RandomSplitter(valid_pct, seed) if valid_col is None else ColSplitter(valid_col),
+            item_tfms=item_tfms,
+            batch_tfms=batch_tfms,
+        )
+        return block.dataloaders(df, bs=bs)
+
+    @staticmethod
+    def from_csv(path: str | Path, csv_fname: str = "labels.csv", **options: Any) -> DataLoaders:
+        """Returns loaders of a CSV file below ``path``; the options are those of `from_df`."""
+        table = Path(path) / csv_fname
+        if not table.is_file():
+            raise ConfigError(f"{table} does not exist")
+        return ImageDataLoaders.from_df(read_table(table), path, **options)

@@ -1,0 +1,71 @@
+"""One call from loaders to a trainer: the model by name with its head for these classes, the task, the options."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from applications.classification.model import create_model
+from applications.classification.task import ClassificationTask
+from common.data.blocks import CategoryBlock, MultiCategoryBlock
+from common.data.loader import DataLoaders, Loader
+from common.data.spatial import ImageBlock
+from common.errors import ConfigError
+from common.train.options import TrainerOptions
+from common.train.trainer import Trainer
+
+
+def make_task(dls: DataLoaders, label_smoothing: float = 0.0, threshold: float = 0.5) -> ClassificationTask:
+    """Returns the classification task of loaders: their classes, one label or several.
+
+    Raises:
+        ConfigError: if their last block is not a category.
+    """
+    block = dls.blocks[-1]
+    if not isinstance(block, CategoryBlock):
+        raise ConfigError(f"classification needs a CategoryBlock or MultiCategoryBlock, got {type(block).__name__}")
+    many = isinstance(block, MultiCategoryBlock)
+    return ClassificationTask(block.vocab, many, label_smoothing, threshold)
+
+
+def vision_learner(
+    dls: DataLoaders,
+    arch: str | Callable[..., Any],
+    metrics: Any = None,
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    label_smoothing: float = 0.0,
+    options: TrainerOptions | None = None,
+) -> Trainer:
+    """Returns a Trainer of an image classifier for these loaders.
+
+    Args:
+        dls: Loaders of an ImageBlock and a CategoryBlock or MultiCategoryBlock.
+        arch: ``small_resnet``, a torchvision name, or torchvision's function (``resnet18``).
+        metrics: Metrics to show; the task's own when None.
+        pretrained: Start from ImageNet weights (``small_resnet`` has none and ignores it).
+        weights: Which of torchvision's weights; see `find_weights`.
+        label_smoothing: Share of the target that is spread over all classes.
+        options: How to train.
+
+    Raises:
+        ConfigError: for an unknown name, or blocks that are not an image and a category.
+    """
+    name = arch if isinstance(arch, str) else str(getattr(arch, "__name__", arch))
+    task = make_task(dls, label_smoothing)
+    image = cast(Loader, dls.train).store.encoder.image_block
+    if not isinstance(image, ImageBlock):
+        raise ConfigError("vision_learner needs an ImageBlock among the inputs")
+    chosen = options or TrainerOptions()
+    model = create_model(
+        name,
+        len(task.vocab),
+        channels=image.channels,
+        pretrained=pretrained and name != "small_resnet",
+        weights=weights,
+        seed=chosen.seed,
+    )
+    return Trainer(model, dls, task, replace(chosen), metrics=metrics)
+
+
+cnn_learner = vision_learner  # the book's older name

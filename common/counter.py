@@ -1,0 +1,93 @@
+"""Counted randomness: a number is a function of (seed, epoch, sample id, stream), never of what was drawn before.
+
+So a sample's augmentation is the same for any batch size, worker count or rank, can be replayed from its id, and
+resuming needs no state. The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast
+splittable pseudorandom number generators"), in wrapping 64-bit integer arithmetic, which is the same on CPU and GPU.
+"""
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
+
+
+def _signed(value: int) -> int:
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _mix(value: int) -> int:
+    value = (value + _GOLDEN) & _MASK
+    value = ((value ^ (value >> 30)) * _FIRST) & _MASK
+    value = ((value ^ (value >> 27)) * _SECOND) & _MASK
+    return value ^ (value >> 31)
+
+
+def key(*parts: int) -> int:
+    """Returns a 64-bit key (0 … 2^64 - 1) that depends on every part and their order.
+
+    Examples:
+        >>> key(1, 2) == key(1, 2), key(1, 2) == key(2, 1)
+        (True, False)
+    """
+    state = 0
+    for part in parts:
+        state = _mix(state ^ _mix(part & _MASK))
+    return state
+
+
+def _shift(value: Tensor, bits: int) -> Tensor:
+    """Logical right shift (torch's shift of int64 copies the sign)."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix_tensor(value: Tensor) -> Tensor:
+    value = value + _signed(_GOLDEN)
+    value = (value ^ _shift(value, 30)) * _signed(_FIRST)
+    value = (value ^ _shift(value, 27)) * _signed(_SECOND)
+    return value ^ _shift(value, 31)
+
+
+def uniform(seed: int, epoch: int, ids: Tensor, stream: int, count: int) -> Tensor:
+    """Returns uniform numbers in [0, 1), one row a sample.
+
+    Args:
+        seed: The run's seed.
+        epoch: The epoch, from 0.
+        ids: int64, shape (B,): the samples' ids.
+        stream: Which operation asks (its own stream of numbers).
+        count: How many numbers each sample needs.
+
+    Returns:
+        float64, shape (B, count), multiples of 2^-53, on the device of ``ids``.
+
+    Examples:
+        >>> a = uniform(0, 3, torch.arange(8), 1, 2)
+        >>> b = uniform(0, 3, torch.tensor([5]), 1, 2)
+        >>> bool((a[5] == b[0]).all())
+        True
+    """
+    base = _signed(key(seed, epoch, stream))
+    columns = torch.arange(count, dtype=torch.int64, device=ids.device)
+    state = _mix_tensor(ids.to(torch.int64)[:, None] ^ base)
+    bits = _mix_tensor(state + columns[None, :] * _signed(_GOLDEN))
+    return _shift(bits, 11).to(torch.float64) * (1.0 / (1 << 53))
+
+
+def permutation(count: int, seed: int, epoch: int) -> Tensor:
+    """Returns a random order of ``count`` positions, int64 shape (count,), a function of seed and epoch only.
+
+    Examples:
+        >>> sorted(permutation(5, 0, 1).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    numbers = uniform(seed, epoch, torch.arange(count), ORDER_STREAM, 1)[:, 0]
+    return torch.argsort(numbers, stable=True)
+
+
+ORDER_STREAM = 0
+MODEL_STREAM = 1
+AUGMENT_STREAM = 1000

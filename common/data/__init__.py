@@ -1,0 +1,70 @@
+"""Data: the DataBlock, its blocks, items, splitters, item transforms and loaders."""
+
+from common.data.batch import Batch
+from common.data.blocks import Block, CategoryBlock, Counter, MultiCategoryBlock, RegressionBlock
+from common.data.columns import ColumnsBlock
+from common.data.datablock import DataBlock
+from common.data.items import ColReader, RegexLabeller, get_files, get_image_files, parent_label, using_attr
+from common.data.loader import DataLoaders, Loader
+from common.data.sequences import SignalBlock, TextBlock
+from common.data.spatial import BBoxBlock, ImageBlock, MaskBlock, PointBlock, imagenet_stats
+from common.data.splits import (
+    ColSplitter,
+    FileSplitter,
+    FuncSplitter,
+    GrandparentSplitter,
+    GroupSplitter,
+    HoldOutFolder,
+    IndexSplitter,
+    KFoldSplitter,
+    ManifestSplitter,
+    RandomSplitter,
+    Split,
+    StratifiedGroupSplitter,
+    StratifiedSplitter,
+    TimeSplitter,
+)
+from common.data.transforms import RandomResizedCrop, Resize, ResizeMethod
+
+__all__ = [
+    "BBoxBlock",
+    "Batch",
+    "Block",
+    "CategoryBlock",
+    "ColReader",
+    "ColSplitter",
+    "ColumnsBlock",
+    "Counter",
+    "DataBlock",
+    "DataLoaders",
+    "FileSplitter",
+    "FuncSplitter",
+    "GrandparentSplitter",
+    "GroupSplitter",
+    "HoldOutFolder",
+    "ImageBlock",
+    "IndexSplitter",
+    "KFoldSplitter",
+    "Loader",
+    "ManifestSplitter",
+    "MaskBlock",
+    "MultiCategoryBlock",
+    "PointBlock",
+    "RandomResizedCrop",
+    "RandomSplitter",
+    "RegexLabeller",
+    "RegressionBlock",
+    "Resize",
+    "ResizeMethod",
+    "SignalBlock",
+    "Split",
+    "StratifiedGroupSplitter",
+    "StratifiedSplitter",
+    "TextBlock",
+    "TimeSplitter",
+    "get_files",
+    "get_image_files",
+    "imagenet_stats",
+    "parent_label",
+    "using_attr",
+]

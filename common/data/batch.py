@@ -1,0 +1,92 @@
+"""The batch: what travels from a loader to a model, in every domain."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from common.errors import DataError
+
+Value = Tensor | dict[str, Tensor]
+"""One encoded field: a tensor, or named tensors (boxes with labels, columns, padded values with a valid mask)."""
+
+Field = Value | tuple[Value, ...]
+"""The inputs or targets of a batch: one value, or a tuple where the DataBlock has several blocks on that side."""
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Applies ``function`` to every tensor in a field, keeping its structure."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {k: map_tensors(v, function) for k, v in cast("dict[str, Any]", value).items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(map_tensors(v, function) for v in cast("list[Any]", value))
+    return value
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs, targets and the identity of each sample.
+
+    Attributes:
+        x: Inputs. Images are uint8 (B, H, W, C) before the batch transforms and float (B, C, H, W) after them.
+        y: Targets, or None for prediction. Ragged targets are dictionaries of padded tensors with ``valid`` (B, N) bool.
+        ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
+        sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
+    """
+
+    x: Any
+    y: Any = None
+    ids: Tensor | None = None
+    sizes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return first_tensor(self.x).shape[0]
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
+        """Returns the batch with every tensor on ``device``."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor if tensor.device == device else tensor.to(device, non_blocking=non_blocking)
+
+        return replace(
+            self,
+            x=map_tensors(self.x, move),
+            y=map_tensors(self.y, move),
+            ids=map_tensors(self.ids, move),
+            sizes=map_tensors(self.sizes, move),
+        )
+
+    @classmethod
+    def of(cls, raw: Any) -> "Batch":
+        """Returns what any DataLoader yields as a Batch: a Batch as it is, a pair (x, y), or inputs alone.
+
+        Raises:
+            DataError: for a tuple of another length.
+        """
+        if isinstance(raw, Batch):
+            return raw
+        if isinstance(raw, (tuple, list)):
+            parts = cast("list[Any]", raw)
+            if len(parts) == 2:
+                return cls(x=parts[0], y=parts[1])
+            raise DataError(f"a DataLoader must yield (x, y) or a Batch, got a {type(raw).__name__} of {len(parts)}")
+        return cls(x=raw)
+
+
+def first_tensor(value: Any) -> Tensor:
+    """Returns the first tensor in a field.
+
+    Raises:
+        DataError: if it holds none.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, dict):
+        value = tuple(cast("dict[str, Any]", value).values())
+    for part in cast("tuple[Any, ...]", value or ()):
+        return first_tensor(part)
+    raise DataError("an empty batch: there is no tensor in it")

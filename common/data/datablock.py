@@ -1,0 +1,231 @@
+"""The DataBlock: what data, how to get the items, how to label them, how to make the validation set."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import pandas as pd
+import torch
+
+from common.augment.pipeline import BatchPipeline
+from common.augment.transforms import BatchTransform
+from common.data.blocks import Block
+from common.data.items import Getter, Items, read_field, subset
+from common.data.loader import DataLoaders, Loader, LoaderOptions
+from common.data.report import DataReport, Plan, inspect, plan
+from common.data.sample import SampleEncoder
+from common.data.splits import RandomSplitter, Split, apply_splitter
+from common.data.store import SampleStore
+from common.data.transforms import ItemTransform
+from common.errors import ConfigError, DataError
+
+
+def _many(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return tuple(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else (value,)
+
+
+@dataclass(frozen=True)
+class DataBlock:
+    """A template of a data set: frozen, used as often as you like; `dataloaders` fits copies of the blocks.
+
+    Args:
+        blocks: One block a field, inputs first; a class (``ImageBlock``) or an instance.
+        get_items: From the source to the items; None: the source is the list or frame of items.
+        get_x: From an item to the input's raw value (a list of getters for several inputs); None: the item itself.
+        get_y: From an item to the target's raw value (a list for several targets).
+        splitter: From the items to train, validation (and test) positions.
+        n_inp: How many blocks are inputs; all but the last when None.
+        item_tfms: Deterministic transforms of an item (`Resize`, `RandomResizedCrop`).
+        batch_tfms: Random transforms of a batch on the device (`aug_transforms`, `Augment`, `Mixup`).
+
+    Raises:
+        ConfigError: for something that is not a block or transform, or a number of getters that does not fit.
+
+    Examples:
+        >>> from common.data import CategoryBlock, RegressionBlock, ColReader
+        >>> block = DataBlock(
+        ...     blocks=(RegressionBlock, CategoryBlock), get_x=ColReader("x"), get_y=ColReader("y")
+        ... )
+        >>> frame = pd.DataFrame({"x": range(10), "y": list("ab") * 5})
+        >>> dls = block.dataloaders(frame, bs=4)
+        >>> dls.train.n, dls.valid.n, dls.vocab
+        (8, 2, ['a', 'b'])
+    """
+
+    blocks: Sequence[Any] = ()
+    get_items: Callable[[Any], Any] | None = None
+    get_x: Getter | Sequence[Getter | None] | None = None
+    get_y: Getter | Sequence[Getter | None] | None = None
+    splitter: Callable[..., Any] | None = None
+    n_inp: int | None = None
+    item_tfms: Any = None
+    batch_tfms: Any = None
+
+    def __post_init__(self) -> None:
+        made = [b() if callable(b) and not isinstance(b, Block) else b for b in _many(self.blocks)]
+        for block in made:
+            if not isinstance(block, Block):
+                raise ConfigError(f"blocks must hold blocks (ImageBlock, CategoryBlock, …), got {block!r:.60}")
+        object.__setattr__(self, "blocks", tuple(made))
+        object.__setattr__(self, "item_tfms", _many(self.item_tfms))
+        object.__setattr__(self, "batch_tfms", _many(self.batch_tfms))
+        if not made:
+            raise ConfigError("blocks must name at least one block")
+        for name, base in (("item_tfms", ItemTransform), ("batch_tfms", BatchTransform)):
+            for transform in cast("tuple[Any, ...]", getattr(self, name)):
+                if not isinstance(transform, base):
+                    other = "batch_tfms" if isinstance(transform, BatchTransform) else "item_tfms"
+                    hint = f" (it belongs into {other})" if isinstance(transform, (ItemTransform, BatchTransform)) else ""
+                    raise ConfigError(f"{name} cannot hold {transform!r:.60}{hint}")
+        self._getters()
+
+    def new(self, **changes: Any) -> "DataBlock":
+        """Returns a copy with some parts changed: ``block.new(item_tfms=Resize(128))``."""
+        return replace(self, **changes)
+
+    @property
+    def inputs(self) -> int:
+        """How many blocks are inputs."""
+        return self.n_inp if self.n_inp is not None else max(1, len(self.blocks) - 1)
+
+    def _getters(self) -> list[Getter | None]:
+        getters: list[Getter | None] = []
+        for name, given, count in (
+            ("get_x", self.get_x, self.inputs),
+            ("get_y", self.get_y, len(self.blocks) - self.inputs),
+        ):
+            many = list(given) if isinstance(given, (list, tuple)) else [given] * (1 if given is not None else count)
+            if len(many) != count:
+                raise ConfigError(f"{name} must give {count} getter(s) for {count} block(s), got {len(many)}")
+            getters += cast("list[Getter | None]", many)
+        return getters
+
+    def items(self, source: Any) -> Items:
+        """Returns the items of a source.
+
+        Raises:
+            DataError: if there are none.
+        """
+        found = source if self.get_items is None else self.get_items(source)
+        if not isinstance(found, (list, tuple, pd.DataFrame)):
+            if isinstance(found, (str, bytes)) or not hasattr(found, "__getitem__") or not hasattr(found, "__len__"):
+                raise DataError(
+                    f"the items must be a list or a frame, got {type(found).__name__} {found!r:.60}: "
+                    "give get_items, such as get_image_files"
+                )
+        if not len(found):
+            raise DataError(f"{source!r:.80}: no items were found")
+        return cast(Items, found)
+
+    def prepare(self, source: Any) -> "Prepared":
+        """Gets items, raw values and the split, and fits the blocks to the training items.
+
+        Raises:
+            DataError: naming what is wrong: no items, a getter that fails on one, an empty part, a missing label.
+        """
+        items = self.items(source)
+        sides = ["get_x"] * self.inputs + ["get_y"] * (len(self.blocks) - self.inputs)
+        raws = [read_field(getter, items, side) for getter, side in zip(self._getters(), sides, strict=True)]
+        labels = raws[self.inputs] if len(raws) > self.inputs and self.blocks[self.inputs].target == "category" else None
+        split = apply_splitter(self.splitter or RandomSplitter(), items, labels)
+        fitted: list[Block] = []
+        for block, values in zip(self.blocks, raws, strict=True):
+            train = subset(cast(Items, values), split.train.tolist()) if block.needs_fit else ()
+            fitted.append(block.setup(cast("Sequence[Any]", train)))
+        encoder = SampleEncoder(tuple(fitted), self.inputs, self.item_tfms)
+        return Prepared(items, raws, split, encoder, BatchPipeline(encoder, self.batch_tfms))
+
+    def dataloaders(
+        self,
+        source: Any,
+        path: Any = None,
+        *,
+        bs: int = 64,
+        val_bs: int | None = None,
+        seed: int = 0,
+        num_workers: int = 2,
+        cache_bytes: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> DataLoaders:
+        """Returns the loaders of the parts of a source.
+
+        Args:
+            source: What ``get_items`` takes: a folder, a frame, a list.
+            path: Taken for the book's sake and not needed.
+            bs: Training samples a batch, over all processes together.
+            val_bs: Validation samples a batch; ``bs`` when None.
+            seed: Of order and augmentation.
+            num_workers: Threads that decode on the first pass; 0 decodes in the caller.
+            cache_bytes: The most memory for decoded items; half of what is free when None.
+            device: Where batches go; a Trainer sets it to its own.
+
+        Raises:
+            DataError: if the source, a label or the split is not what it must be, naming the item.
+        """
+        return self.prepare(source).loaders(
+            LoaderOptions(batch_size=bs, seed=seed), val_bs or bs, num_workers, cache_bytes, device
+        )
+
+    def check(self, source: Any, *, bs: int = 64, limit: int | None = None) -> DataReport:
+        """Returns a report made by walking the loader's own path over the data.
+
+        Args:
+            source: What ``get_items`` takes.
+            bs: Samples of the batch that is made at the end.
+            limit: The most items to encode; None: all.
+        """
+        return inspect(self.prepare(source), bs, limit)
+
+    def summary(self, source: Any, bs: int = 4) -> None:
+        """Prints the report of `check`."""
+        print(self.check(source, bs=bs))
+
+    def plan(self, source: Any, *, bs: int = 64, device: str = "cpu") -> Plan:
+        """Returns what runs where, how large it is and why, without training."""
+        return plan(self.prepare(source), bs, device)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A DataBlock applied to a source: items, raw values, split, fitted blocks, batch pipeline.
+
+    Attributes:
+        items: The items.
+        raws: One sequence of raw values a block.
+        split: The positions of the parts.
+        encoder: The fitted blocks and item transforms.
+        pipeline: The batch transforms, checked.
+    """
+
+    items: Items
+    raws: list[Sequence[Any]]
+    split: Split
+    encoder: SampleEncoder
+    pipeline: BatchPipeline
+
+    def store(self, workers: int = 2, cache_bytes: int | None = None) -> SampleStore:
+        """Returns the store of every item that is in some part."""
+        rows = [int(row) for part in ("train", "valid", "test") for row in self.split[part]]
+        return SampleStore(self.encoder, self.raws, self.items, rows, workers=workers, cache_bytes=cache_bytes)
+
+    def loaders(
+        self,
+        options: LoaderOptions,
+        val_bs: int,
+        workers: int,
+        cache_bytes: int | None,
+        device: str | torch.device,
+    ) -> DataLoaders:
+        """Returns the loaders over one shared store."""
+        store = self.store(workers, cache_bytes)
+        made: list[Loader | None] = []
+        for part in ("train", "valid", "test"):
+            rows = self.split[part].tolist()
+            train = part == "train"
+            own = replace(
+                options, train=train, shuffle=train, drop_last=train, batch_size=options.batch_size if train else val_bs
+            )
+            made.append(Loader(store, rows, self.pipeline, own, device) if rows else None)
+        return DataLoaders(*(made if made[2] is not None else made[:2]))

@@ -1,0 +1,286 @@
+"""The loader of one part of a split, and `DataLoaders`, which keeps the parts together."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from common.augment.pipeline import BatchPipeline
+from common.counter import permutation
+from common.data.batch import Batch
+from common.data.blocks import Counter
+from common.data.store import SampleStore
+from common.errors import ConfigError, DataError
+
+AHEAD = 4  # batches that are encoded ahead of the one in use, on a first pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderOptions:
+    """How a loader makes batches.
+
+    Attributes:
+        batch_size: Samples a batch, over all processes together.
+        shuffle: Whether the order is drawn anew each epoch.
+        drop_last: Whether a last, smaller batch is left out.
+        train: Whether the batch transforms draw random changes.
+        seed: Of order and augmentation.
+        rank: This process among ``world``; each takes its share of every batch.
+        world: The number of processes.
+    """
+
+    batch_size: int = 64
+    shuffle: bool = False
+    drop_last: bool = False
+    train: bool = False
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.train and self.batch_size % self.world:
+            raise ConfigError(f"batch_size={self.batch_size} must be a multiple of the {self.world} processes")
+
+
+class Loader:
+    """Batches of one part of the data, on the device, in an order that is a function of the seed and the epoch.
+
+    Args:
+        store: The encoded items.
+        rows: The positions of this part.
+        pipeline: The batch transforms.
+        options: How to make batches.
+        device: Where batches are delivered and transformed.
+
+    Examples:
+        ``for batch in loader: …`` iterates one epoch and counts it; ``loader.batches(epoch)`` names the epoch.
+    """
+
+    def __init__(
+        self,
+        store: SampleStore,
+        rows: Sequence[int],
+        pipeline: BatchPipeline,
+        options: LoaderOptions,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.store = store
+        self.rows = torch.as_tensor(list(rows), dtype=torch.int64)
+        self.pipeline = pipeline
+        self.options = options
+        self.device = torch.device(device)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """The number of batches of an epoch."""
+        size = self.options.batch_size
+        whole, rest = divmod(len(self.rows), size)
+        return whole + (1 if rest and not self._drops(whole) else 0)
+
+    def _drops(self, whole: int) -> bool:
+        return self.options.drop_last and whole > 0
+
+    @property
+    def n(self) -> int:
+        """The number of items."""
+        return len(self.rows)
+
+    @property
+    def items(self) -> list[Any]:
+        """The items of this part, in their order."""
+        from common.data.items import take
+
+        return [take(self.store.items, int(row)) for row in self.rows]
+
+    def order(self, epoch: int) -> Tensor:
+        """Returns the positions in the order of an epoch, int64 (n,)."""
+        if not self.options.shuffle:
+            return self.rows
+        return self.rows[permutation(len(self.rows), self.options.seed, epoch)]
+
+    def _parts(self, epoch: int, start: int) -> list[Tensor]:
+        size, world = self.options.batch_size, self.options.world
+        chunks = list(self.order(epoch).split(size))[: len(self)][start:]
+        return [part for part in (chunk[self.options.rank :: world] for chunk in chunks) if len(part)]
+
+    def raw_batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of an epoch as they are kept (images uint8), before the batch transforms."""
+        counter = Counter(self.options.seed, epoch)
+        parts = self._parts(epoch, start)
+        if self.store.complete():
+            self._settle()
+            for rows in parts:
+                yield self.store.request(rows, None).batch(counter)
+            return
+        workers = self.store.workers
+        pool = ThreadPoolExecutor(workers, "decode") if workers else None
+        try:
+            waiting: deque[Any] = deque()
+            for rows in parts:
+                waiting.append(self.store.request(rows, pool))
+                if len(waiting) > (AHEAD if pool else 0):
+                    yield waiting.popleft().batch(counter)
+            while waiting:
+                yield waiting.popleft().batch(counter)
+        finally:
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _settle(self) -> None:
+        """Once everything is kept: flat buffers, and on an accelerator the whole store beside the model if it fits."""
+        self.store.finish()
+        if self.device.type == "cuda" and self.store.sizes.device.type != "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if self.store.bytes < 0.4 * free:
+                self.store.to(self.device)
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of one epoch as the model takes them, from batch ``start`` on."""
+        counter = Counter(self.options.seed, epoch)
+        for batch in self.raw_batches(epoch, start):
+            yield self.pipeline(batch.to(self.device, non_blocking=True), counter, self.options.train)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields the batches of the next epoch and counts it."""
+        yield from self.batches(self.epoch)
+        self.epoch += 1
+
+    def one_batch(self, epoch: int = 0) -> Batch:
+        """Returns the first batch of an epoch.
+
+        Raises:
+            DataError: if this part has no items.
+        """
+        for batch in self.batches(epoch):
+            return batch
+        raise DataError("this loader has no items")
+
+    def arrays(self) -> Batch:
+        """Returns every item of this part at once, encoded and unaugmented: what models fitted at once take."""
+        whole = self.with_options(batch_size=max(len(self.rows), 1), shuffle=False, drop_last=False, train=False)
+        for batch in whole.raw_batches():
+            return batch
+        raise DataError("this loader has no items")
+
+    def with_options(self, **changes: Any) -> "Loader":
+        """Returns a loader of the same items with other options (see `LoaderOptions`)."""
+        return Loader(self.store, self.rows.tolist(), self.pipeline, replace(self.options, **changes), self.device)
+
+    def show_batch(
+        self, max_n: int = 9, nrows: int | None = None, *, unique: bool = False, epoch: int = 0, path: Any = None
+    ) -> Any:
+        """Draws samples as the model gets them and returns the matplotlib figure (a notebook shows it).
+
+        Args:
+            max_n: The most samples to draw.
+            nrows: Rows of the picture; about a square when None.
+            unique: Draw one sample again and again, as augmented in successive epochs.
+            epoch: The (first) epoch to draw.
+            path: A file to write the picture to.
+        """
+        from common.show.pictures import show_batch
+
+        return show_batch(self, max_n=max_n, nrows=nrows, unique=unique, epoch=epoch, path=path)
+
+
+class DataLoaders:
+    """Keeps the loaders of the parts: ``train``, ``valid`` and, where there is one, ``test``.
+
+    Any torch DataLoader is taken as it is; ours add ``show_batch``, blocks and a seed.
+
+    Args:
+        loaders: The loaders of train, valid and test, in this order; one at least.
+
+    Examples:
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> data = DataLoader(TensorDataset(torch.zeros(4, 2), torch.zeros(4)), batch_size=2)
+        >>> len(DataLoaders(data, data).valid)
+        2
+    """
+
+    def __init__(self, *loaders: Any) -> None:
+        if not loaders:
+            raise ConfigError("DataLoaders needs at least a training loader")
+        self.loaders = list(loaders)
+
+    def _part(self, index: int, name: str) -> Any:
+        if len(self.loaders) <= index or self.loaders[index] is None:
+            raise ConfigError(f"these DataLoaders have no {name} part")
+        return self.loaders[index]
+
+    @property
+    def train(self) -> Any:
+        """The loader to learn from."""
+        return self._part(0, "train")
+
+    @property
+    def valid(self) -> Any:
+        """The loader to choose by."""
+        return self._part(1, "valid")
+
+    @property
+    def test(self) -> Any:
+        """The loader that is only evaluated, once, at the end."""
+        return self._part(2, "test")
+
+    def has(self, part: str) -> bool:
+        """Whether there is a ``train``, ``valid`` or ``test`` loader."""
+        index = ("train", "valid", "test").index(part)
+        return len(self.loaders) > index and self.loaders[index] is not None
+
+    def __getitem__(self, index: int) -> Any:
+        return self.loaders[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loaders)
+
+    @property
+    def blocks(self) -> tuple[Any, ...]:
+        """The fitted blocks.
+
+        Raises:
+            ConfigError: if the training loader is not one of ours.
+        """
+        if not isinstance(self.train, Loader):
+            raise ConfigError("blocks are known only to loaders that a DataBlock made")
+        return self.train.store.encoder.blocks
+
+    @property
+    def vocab(self) -> list[str]:
+        """The categories of the first target that has some, in order."""
+        for block in self.blocks[::-1]:
+            if getattr(block, "vocab", None):
+                return list(cast("tuple[str, ...]", block.vocab))
+        raise ConfigError("no block of these DataLoaders has a vocab")
+
+    @property
+    def c(self) -> int:
+        """The number of categories."""
+        return len(self.vocab)
+
+    def to(self, device: torch.device | str) -> "DataLoaders":
+        """Sets the device that our loaders deliver to, and returns self."""
+        for loader in self.loaders:
+            if isinstance(loader, Loader):
+                loader.device = torch.device(device)
+        return self
+
+    def share(self, rank: int, world: int) -> None:
+        """Tells our loaders which process this is; each takes its share of every batch."""
+        for loader in self.loaders:
+            if isinstance(loader, Loader):
+                loader.options = replace(loader.options, rank=rank, world=world)
+
+    def one_batch(self) -> Batch:
+        """Returns the first training batch."""
+        return Batch.of(next(iter(self.train))) if not isinstance(self.train, Loader) else self.train.one_batch()
+
+    def show_batch(self, max_n: int = 9, nrows: int | None = None, **options: Any) -> Any:
+        """Draws training samples as the model gets them; see `Loader.show_batch`."""
+        return self.train.show_batch(max_n, nrows, **options)

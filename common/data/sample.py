@@ -1,0 +1,120 @@
+"""From an item to tensors: the one path that the loader, `check()` and the predictor all walk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from common.data.batch import Value
+from common.data.blocks import Block
+from common.data.transforms import ItemTransform, RandomCrop
+from common.errors import ConfigError, CookbookError, ItemError
+
+
+@dataclass(frozen=True)
+class SampleEncoder:
+    """The fitted blocks and item transforms of a DataBlock.
+
+    Attributes:
+        blocks: One fitted block a field, inputs first.
+        n_inp: How many of them are inputs.
+        item_tfms: The deterministic transforms; the last one that gives a view decides.
+    """
+
+    blocks: tuple[Block, ...]
+    n_inp: int = 1
+    item_tfms: tuple[ItemTransform, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.n_inp <= len(self.blocks):
+            raise ConfigError(f"n_inp must lie in [1, {len(self.blocks)}], got {self.n_inp}")
+
+    @property
+    def x_blocks(self) -> tuple[Block, ...]:
+        """The blocks of the inputs."""
+        return self.blocks[: self.n_inp]
+
+    @property
+    def y_blocks(self) -> tuple[Block, ...]:
+        """The blocks of the targets."""
+        return self.blocks[self.n_inp :]
+
+    @property
+    def image_block(self) -> Block | None:
+        """The first block that is an image, or None."""
+        return next((b for b in self.blocks if b.target == "image"), None)
+
+    def batch_crop(self) -> RandomCrop | None:
+        """Returns the random crop that an item transform leaves to the batch, or None."""
+        found = [crop for crop in (t.batch_crop() for t in self.item_tfms) if crop is not None]
+        return found[-1] if found else None
+
+    def encode(
+        self, raws: Sequence[Any], name: str, *, lazy_only: bool = False
+    ) -> tuple[list[Value | None], tuple[int, int] | None]:
+        """Encodes the raw values of one item's fields (inputs alone are enough for prediction).
+
+        Args:
+            raws: One raw value a block, in order; fewer encode only the first fields.
+            name: The item as a person knows it, for errors.
+            lazy_only: Skip the eager blocks (their values were encoded at once); those entries are None.
+
+        Returns:
+            One encoded value a field, and the source image's (height, width) in pixels, or None without an image.
+
+        Raises:
+            ItemError: naming the item, the stage and the reason.
+        """
+        opened: list[Any] = []
+        size: tuple[int, int] | None = None
+        stage = "open"
+        try:
+            for block, raw in zip(self.blocks, raws, strict=False):
+                stage = f"open of {type(block).__name__}"
+                skip = lazy_only and block.eager
+                opened.append(None if skip else block.open(raw))
+                if size is None and not skip:
+                    size = block.extent(opened[-1])
+            view = None
+            for transform in self.item_tfms:
+                if size is not None:
+                    stage = f"view of {type(transform).__name__}"
+                    view = transform.view(*size)
+            values: list[Value | None] = []
+            for block, value in zip(self.blocks, opened, strict=False):
+                stage = f"encode of {type(block).__name__}"
+                values.append(None if lazy_only and block.eager else block.encode(value, view))
+        except (CookbookError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
+            if isinstance(error, ItemError):
+                raise
+            raise ItemError(name, stage, str(error) or type(error).__name__) from error
+        return values, size
+
+    def spec(self) -> dict[str, Any]:
+        """Returns blocks and item transforms as JSON-ready data."""
+        from common.spec import to_spec
+
+        return {
+            "blocks": [block.spec() for block in self.blocks],
+            "n_inp": self.n_inp,
+            "item_tfms": [to_spec(transform) for transform in self.item_tfms],
+        }
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> "SampleEncoder":
+        """Rebuilds it from `spec`, every field checked.
+
+        Raises:
+            ConfigError: for an unknown kind or a field of the wrong type, naming which.
+        """
+        from common.spec import coerce, from_spec
+
+        blocks = [from_spec("block", b, f"blocks[{i}]") for i, b in enumerate(_list(spec, "blocks"))]
+        tfms = [from_spec("item_transform", t, f"item_tfms[{i}]") for i, t in enumerate(_list(spec, "item_tfms"))]
+        return cls(tuple(blocks), coerce(spec.get("n_inp"), int, "n_inp"), tuple(tfms))
+
+
+def _list(spec: dict[str, Any], name: str) -> list[Any]:
+    value = spec.get(name)
+    if not isinstance(value, list):
+        raise ConfigError(f"{name} must be a list, got {type(value).__name__}")
+    return cast("list[Any]", value)

@@ -1,0 +1,259 @@
+"""Blocks that live in an image's plane: the image itself, masks, boxes and points. All follow one view."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from common.data.batch import Value
+from common.data.blocks import Block, CategoryBlock, Target
+from common.data.transforms import View
+from common.errors import ConfigError, DataError, in_range, one_of
+from common.registry import register
+
+imagenet_stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation of ImageNet's channels (0 to 1), the normalisation of torchvision's pretrained weights."""
+MODES = {"RGB": 3, "L": 1}
+MAX_PIXELS = 100_000_000
+
+
+def open_image(raw: Any) -> Image.Image:
+    """Opens a path, bytes, PIL image or uint8 array as a PIL image, turned as its EXIF orientation says.
+
+    Raises:
+        DataError: if it is missing, not an image, or has more than 100 million pixels (a decompression bomb).
+    """
+    try:
+        if isinstance(raw, np.ndarray):
+            return _from_array(raw)
+        if isinstance(raw, (bytes, bytearray)):
+            raw = BytesIO(raw)
+        image = raw if isinstance(raw, Image.Image) else Image.open(raw)
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"{image.width} x {image.height} pixels is above the limit of {MAX_PIXELS:,}")
+        turned = cast("Image.Image", ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise DataError("not an image in a format Pillow knows") from error
+    except FileNotFoundError as error:
+        raise DataError("the file does not exist") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"refused as a decompression bomb: {error}") from error
+    except (OSError, SyntaxError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot be read as an image: {error}") from error
+    return turned
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise DataError(f"an image array must be uint8 (H, W) or (H, W, C), got {array.dtype} {array.shape}")
+    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I"):  # 16-bit greys: Pillow would clip them to 255
+        wide = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(mode)
+
+
+@register("block", "image")
+@dataclass(frozen=True)
+class ImageBlock(Block):
+    """A picture, kept as uint8 (H, W, C); on the device float (B, C, H, W), normalised.
+
+    Args:
+        mode: ``RGB`` (3 channels) or ``L`` (1, grey).
+        mean: Mean of each channel (0 to 1) to subtract; ImageNet's for RGB, 0.5 for grey when empty.
+        std: Deviation of each channel to divide by; ImageNet's for RGB, 0.25 for grey when empty.
+
+    Examples:
+        >>> ImageBlock(mode="L").encode(np.zeros((8, 8), dtype=np.uint8)).shape
+        torch.Size([8, 8, 1])
+    """
+
+    mode: str = "RGB"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    target: ClassVar[Target] = "image"
+    eager: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        one_of("mode", self.mode, MODES)
+        default = imagenet_stats if self.mode == "RGB" else ((0.5,), (0.25,))
+        object.__setattr__(self, "mean", tuple(self.mean) or default[0])
+        object.__setattr__(self, "std", tuple(self.std) or default[1])
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise ConfigError(f"{name} must have {self.channels} entries for mode {self.mode!r}, got {values}")
+        for value in self.std:
+            in_range("std", value, 0, float("inf"), open_low=True)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels, C."""
+        return MODES[self.mode]
+
+    def open(self, raw: Any) -> Image.Image:
+        return open_image(raw)
+
+    def extent(self, opened: Any) -> tuple[int, int]:
+        image = cast("Image.Image", opened)
+        return image.height, image.width
+
+    def encode(self, raw: Any, view: View | None = None) -> Tensor:
+        image = raw if isinstance(raw, Image.Image) else open_image(raw)
+        try:
+            image = _converted(image, self.mode)
+            image = image if view is None else view.image(image)
+            array = np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"the image is damaged: {error}") from error
+        array = array[:, :, None] if array.ndim == 2 else array
+        return torch.from_numpy(np.array(array, copy=True))
+
+    def decode(self, value: Value) -> np.ndarray:
+        """Returns uint8 (H, W, C) from either form: kept pixels, or a normalised float (C, H, W)."""
+        tensor = cast(Tensor, value).detach().cpu()
+        if tensor.dtype == torch.uint8:
+            return tensor.numpy()
+        mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
+        pixels = (tensor.float() * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
+        return pixels.permute(1, 2, 0).numpy()
+
+    def draw(self, axes: Any, value: Value) -> None:
+        pixels = self.decode(value)
+        axes.imshow(pixels[..., 0] if self.channels == 1 else pixels, cmap="gray", vmin=0, vmax=255)
+        axes.set_axis_off()
+
+
+@register("block", "mask")
+@dataclass(frozen=True)
+class MaskBlock(Block):
+    """The class of each pixel, uint8 (H, W), from an indexed or grey image of the same name.
+
+    Args:
+        codes: The names of the classes, in the order of their ids; empty: ids only.
+        ignore: The id that no loss or metric counts, or None.
+    """
+
+    codes: tuple[str, ...] = ()
+    ignore: int | None = None
+    target: ClassVar[Target] = "mask"
+    eager: ClassVar[bool] = False
+
+    def open(self, raw: Any) -> Image.Image:
+        return open_image(raw)
+
+    def encode(self, raw: Any, view: View | None = None) -> Tensor:
+        image = raw if isinstance(raw, Image.Image) else open_image(raw)
+        if image.mode not in ("L", "P", "1"):
+            raise DataError(f"a mask must hold one class id a pixel (mode L or P), got mode {image.mode!r}")
+        image = Image.fromarray(np.asarray(image).astype(np.uint8))
+        ids = np.asarray(image if view is None else view.image(image, nearest=True))
+        top = int(ids.max(initial=0))
+        if self.codes and top >= len(self.codes) and top != self.ignore:
+            raise DataError(f"the mask holds id {top}, but there are {len(self.codes)} classes (0 to {len(self.codes) - 1})")
+        return torch.from_numpy(np.array(ids, copy=True))
+
+    def decode(self, value: Value) -> np.ndarray:
+        return cast(Tensor, value).detach().cpu().numpy().astype(np.uint8)
+
+    def draw(self, axes: Any, value: Value) -> None:
+        top = max(len(self.codes) - 1, 1)
+        axes.imshow(self.decode(value), alpha=0.5, cmap="tab20", vmin=0, vmax=top, interpolation="nearest")
+
+
+@register("block", "boxes")
+@dataclass(frozen=True)
+class BBoxBlock(Block):
+    """Boxes with their labels: ``boxes`` float32 (N, 4) as (x0, y0, x1, y1) in pixels, ``labels`` int64 (N,).
+
+    The raw value is a pair (boxes in source pixels, label names). In a batch: boxes (B, N, 4), labels (B, N),
+    valid (B, N) bool.
+
+    Args:
+        vocab: The classes; fitted from the training items when empty.
+
+    Examples:
+        >>> block = BBoxBlock(vocab=("cat",))
+        >>> block.encode(([[0, 0, 4, 2]], ["cat"]), View((0, 0, 8, 8), (4, 4)))["boxes"].tolist()
+        [[0.0, 0.0, 2.0, 1.0]]
+    """
+
+    vocab: tuple[str, ...] = ()
+    target: ClassVar[Target] = "boxes"
+    ragged: ClassVar[bool] = True
+    needs_fit: ClassVar[bool] = True
+    eager: ClassVar[bool] = False
+
+    def setup(self, raws: Sequence[Any]) -> Self:
+        labels = [name for _, names in raws for name in names]
+        return self if self.vocab else replace(self, vocab=CategoryBlock().setup(labels).vocab)
+
+    def encode(self, raw: Any, view: View | None = None) -> dict[str, Tensor]:
+        corners = np.asarray(raw[0], dtype=np.float64).reshape(-1, 2, 2)
+        if len(corners) != len(raw[1]):
+            raise DataError(f"{len(corners)} boxes but {len(raw[1])} labels")
+        if view is not None:
+            limit = np.array([view.size[1], view.size[0]], dtype=np.float64)
+            corners = np.clip(view.points(corners), 0, limit)
+        labels = CategoryBlock(self.vocab).encode_many(list(raw[1]))
+        return {"boxes": torch.from_numpy(corners.reshape(-1, 4).astype(np.float32)), "labels": labels}
+
+    def decode(self, value: Value) -> tuple[list[list[float]], list[str]]:
+        fields = cast("dict[str, Tensor]", value)
+        keep = fields["valid"] if "valid" in fields else torch.ones_like(fields["labels"], dtype=torch.bool)
+        return fields["boxes"][keep].tolist(), [self.vocab[int(i)] for i in fields["labels"][keep]]
+
+    def draw(self, axes: Any, value: Value) -> None:
+        from matplotlib.patches import Rectangle
+
+        for (x0, y0, x1, y1), name in zip(*self.decode(value), strict=True):
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="yellow"))
+            axes.text(x0, y0, name, color="yellow", fontsize=8)
+
+
+@register("block", "points")
+@dataclass(frozen=True)
+class PointBlock(Block):
+    """Points of an image, float32 (N, 2) as (x, y) in pixels; N is the same for every item.
+
+    Examples:
+        >>> PointBlock().encode([[4, 2]], View((0, 0, 8, 8), (16, 16))).tolist()
+        [[8.0, 4.0]]
+    """
+
+    target: ClassVar[Target] = "points"
+    eager: ClassVar[bool] = False
+
+    def encode(self, raw: Any, view: View | None = None) -> Tensor:
+        points = np.asarray(raw, dtype=np.float64).reshape(-1, 2)
+        points = points if view is None else view.points(points)
+        return torch.from_numpy(points.astype(np.float32))
+
+    def decode(self, value: Value) -> list[list[float]]:
+        return cast("list[list[float]]", cast(Tensor, value).tolist())
+
+    def draw(self, axes: Any, value: Value) -> None:
+        points = cast(Tensor, value)
+        axes.scatter(points[:, 0].tolist(), points[:, 1].tolist(), s=12, c="red")
+
+
+def is_image_path(path: Path) -> bool:
+    """Whether a file's ending is one of an image format this project reads."""
+    return path.suffix.lower() in IMAGE_ENDINGS
+
+
+IMAGE_ENDINGS = frozenset(".jpg .jpeg .jpe .png .gif .bmp .webp .tif .tiff .ppm .pgm .pbm .avif .jp2".split())

@@ -1,0 +1,202 @@
+"""Item transforms: the deterministic presize, one axis-aligned view of the source per item.
+
+A view is computed from the image's size alone and every spatial field of the sample (image, mask, boxes, points)
+follows it. What is random about a crop happens later, on the batch, from the presized pixels that were kept.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+from PIL import Image
+
+from common.errors import ConfigError, in_range, one_of
+from common.registry import register
+
+
+class ResizeMethod:
+    """How a photo becomes the wanted shape: cut the longer side, squeeze it, or fill the shorter one."""
+
+    Squish = "squish"
+    Crop = "crop"
+    Pad = "pad"
+
+
+PAD_MODES = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
+MAX_SIZE_PX = 16_384
+
+
+def as_size(size: object) -> tuple[int, int]:
+    """Returns (height, width) from one number or a pair.
+
+    Raises:
+        ConfigError: unless both lie in [1, 16384] pixels.
+    """
+    pair = cast("tuple[object, ...]", tuple(size)) if isinstance(size, (tuple, list)) else (size, size)  # type: ignore[arg-type]
+    if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in pair):
+        raise ConfigError(f"size must be a number of pixels or (height, width), got {size!r}")
+    height, width = cast("tuple[int, int]", pair)
+    for value in (height, width):
+        in_range("size", value, 1, MAX_SIZE_PX)
+    return height, width
+
+
+@dataclass(frozen=True)
+class View:
+    """An axis-aligned map from source pixels to output pixels.
+
+    Attributes:
+        box: (left, top, right, bottom) of the source region, in source pixels; it may lie outside the source.
+        size: (height, width) of the output, in pixels.
+        pad_mode: What stands outside the source: ``reflection``, ``border`` or ``zeros``.
+    """
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    pad_mode: str = "reflection"
+
+    def points(self, xy: np.ndarray) -> np.ndarray:
+        """Maps source points to output points: float (…, 2) as (x, y) in pixels."""
+        left, top, right, bottom = self.box
+        scale = np.array([self.size[1] / (right - left), self.size[0] / (bottom - top)])
+        return (xy - np.array([left, top])) * scale
+
+    def inverse_points(self, xy: np.ndarray) -> np.ndarray:
+        """Maps output points back to source points: float (…, 2) as (x, y) in pixels."""
+        left, top, right, bottom = self.box
+        scale = np.array([(right - left) / self.size[1], (bottom - top) / self.size[0]])
+        return xy * scale + np.array([left, top])
+
+    def image(self, image: Image.Image, *, nearest: bool = False) -> Image.Image:
+        """Resamples a PIL image once: bilinear with antialiasing, or nearest for masks."""
+        left, top, right, bottom = self.box
+        height, width = self.size
+        resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+        inside = left >= 0 and top >= 0 and right <= image.width and bottom <= image.height
+        if inside:
+            whole = self.box == (0, 0, image.width, image.height)
+            if whole and (width, height) == image.size:
+                return image
+            return image.resize((width, height), resample, box=self.box)
+        x0, y0 = (round(float(v)) for v in self.points(np.array([0.0, 0.0])))
+        x1, y1 = (round(float(v)) for v in self.points(np.array([float(image.width), float(image.height)])))
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(max(x1, x0 + 1), width), min(max(y1, y0 + 1), height)
+        inner = np.asarray(image.resize((x1 - x0, y1 - y0), resample))
+        border = ((y0, height - y1), (x0, width - x1)) + ((0, 0),) * (inner.ndim - 2)
+        return Image.fromarray(_pad(inner, border, self.pad_mode))
+
+
+def _pad(array: np.ndarray, border: tuple[tuple[int, int], ...], pad_mode: str) -> np.ndarray:
+    return np.pad(array, border, mode=cast("Literal['reflect', 'edge', 'constant']", PAD_MODES[pad_mode]))
+
+
+class ItemTransform:
+    """Base of the item transforms: a map of an image's size to a view, and what is left for the batch."""
+
+    registered_name: ClassVar[str]
+
+    def view(self, height: int, width: int) -> View:
+        """Returns the view of a source image of ``height`` x ``width`` pixels."""
+        raise NotImplementedError
+
+    def batch_crop(self) -> "RandomCrop | None":
+        """Returns the random crop that this transform leaves to the batch, or None."""
+        return None
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """What a random resized crop leaves to the batch.
+
+    Attributes:
+        size: (height, width) of the output, in pixels.
+        scale: The least and greatest share of the source's area that a crop takes.
+        ratio: The least and greatest width / height of a crop, in source pixels.
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+
+
+@register("item_transform", "resize")
+@dataclass(frozen=True)
+class Resize(ItemTransform):
+    """Presizes each image to one size, the same way every time.
+
+    Unlike fastai's, the crop is always the centre one: item transforms are deterministic and are kept after the first
+    pass. For a different part of the photo each epoch use `RandomResizedCrop`, or ``aug_transforms(size=…)``.
+
+    Args:
+        size: Output pixels, one number for a square or (height, width).
+        method: ``crop`` (centre), ``squish`` or ``pad``.
+        pad_mode: For ``pad``: ``reflection``, ``border`` or ``zeros``.
+
+    Examples:
+        >>> Resize(128).view(200, 300).box
+        (50.0, 0.0, 250.0, 200.0)
+        >>> Resize(128, ResizeMethod.Pad, pad_mode="zeros").view(200, 300).box
+        (0.0, -50.0, 300.0, 250.0)
+    """
+
+    size: int | tuple[int, int]
+    method: str = ResizeMethod.Crop
+    pad_mode: str = "reflection"
+
+    def __post_init__(self) -> None:
+        as_size(self.size)
+        one_of("method", self.method, ["crop", "squish", "pad"])
+        one_of("pad_mode", self.pad_mode, PAD_MODES)
+
+    def view(self, height: int, width: int) -> View:
+        out_h, out_w = as_size(self.size)
+        if self.method == ResizeMethod.Squish:
+            return View((0, 0, width, height), (out_h, out_w), self.pad_mode)
+        fit = min if self.method == ResizeMethod.Crop else max
+        scale = fit(width / out_w, height / out_h)
+        side_w, side_h = out_w * scale, out_h * scale
+        left, top = (width - side_w) / 2, (height - side_h) / 2
+        return View((left, top, left + side_w, top + side_h), (out_h, out_w), self.pad_mode)
+
+
+@register("item_transform", "random_resized_crop")
+@dataclass(frozen=True)
+class RandomResizedCrop(ItemTransform):
+    """A different part of the photo each epoch: a random area and shape in training, the centre in validation.
+
+    The whole photo is presized once (squeezed to a square large enough that the smallest crop is not enlarged, at most
+    twice the output) and kept; the crop is drawn on the batch, in the photo's own proportions, and is one resample
+    together with every other geometric operation.
+
+    Args:
+        size: Output pixels, one number for a square or (height, width).
+        min_scale: The least share of the photo's area that a crop takes, in (0, 1].
+        ratio: The least and greatest width / height of a crop.
+        max_scale: The greatest share, in [min_scale, 1].
+
+    Examples:
+        >>> RandomResizedCrop(128, min_scale=0.3).view(200, 300).size
+        (234, 234)
+    """
+
+    size: int | tuple[int, int]
+    min_scale: float = 0.08
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    max_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        as_size(self.size)
+        in_range("min_scale", self.min_scale, 0, 1, open_low=True)
+        in_range("max_scale", self.max_scale, self.min_scale, 1)
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ConfigError(f"ratio must be (least, greatest), both above 0, got {self.ratio}")
+
+    def view(self, height: int, width: int) -> View:
+        out_h, out_w = as_size(self.size)
+        factor = min(2.0, 1 / math.sqrt(self.min_scale))
+        kept = (math.ceil(out_h * factor), math.ceil(out_w * factor))
+        return View((0, 0, width, height), kept)
+
+    def batch_crop(self) -> RandomCrop:
+        return RandomCrop(as_size(self.size), (self.min_scale, self.max_scale), self.ratio)

@@ -1,0 +1,271 @@
+"""The bundle: a folder of data (JSON, safetensors) that holds a trained model and everything fitted with it.
+
+Nothing in a bundle is code and nothing in it is unpickled. `load` checks names, types, sizes, hashes and tensor shapes
+before any tensor is read, and says in one sentence which of them is wrong.
+"""
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from common.augment.pipeline import BatchPipeline
+from common.augment.transforms import BatchTransform
+from common.data.sample import SampleEncoder
+from common.deploy.card import model_card
+from common.errors import BundleError, ConfigError, CookbookError
+from common.files import dump_json, sha256, staged_directory
+from common.registry import load_domain
+from common.spec import coerce, from_spec, to_spec
+from common.train.checkpoint import save_tensors
+from common.train.task import Task
+
+SCHEMA = 1
+MAIN = "bundle.json"
+ENDINGS = (".json", ".safetensors", ".ubj", ".md")
+MAX_JSON_BYTES = 64 << 20
+FIELDS: dict[str, Any] = {
+    "schema": int,
+    "domain": str,
+    "created": str,
+    "encoder": dict,
+    "batch_tfms": list,
+    "model": dict,
+    "task": dict,
+    "metrics": dict[str, float],
+    "versions": dict[str, str],
+    "files": dict,
+    "sha256": str,
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        path: Its folder.
+        domain: The domain it belongs to.
+        model: The model, in evaluation mode, on the CPU.
+        task: The task, with what was fitted of it.
+        encoder: The fitted blocks and item transforms.
+        pipeline: The batch transforms.
+        metrics: Measured results by their standard names.
+        versions: Of the packages it was made with.
+    """
+
+    path: Path
+    domain: str
+    model: nn.Module
+    task: Task
+    encoder: SampleEncoder
+    pipeline: BatchPipeline
+    metrics: dict[str, float]
+    versions: dict[str, str]
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("torch", "torchvision", "numpy", "pillow", "safetensors", "applications-cookbook"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _digest(content: dict[str, Any]) -> str:
+    plain = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(dump_json(plain).encode("utf-8")).hexdigest()
+
+
+def seal(content: dict[str, Any]) -> str:
+    """Returns the text of ``bundle.json``: the content with the hash of itself."""
+    return dump_json({**content, "sha256": _digest(content)})
+
+
+def export(
+    path: Path,
+    model: nn.Module,
+    task: Task,
+    encoder: SampleEncoder,
+    pipeline: BatchPipeline,
+    metrics: dict[str, float],
+) -> Path:
+    """Writes a bundle whole or not at all, and returns its folder.
+
+    Raises:
+        ConfigError: if the model is not one that a bundle can describe (registered, with a ``spec``).
+        OSError: if it cannot be written; an older bundle there stays as it is.
+    """
+    spec = getattr(model, "spec", None)
+    if not callable(spec) or not hasattr(type(model), "registered_name"):
+        raise ConfigError(
+            f"a bundle holds data, never code, so the model must be registered and have spec(); {type(model).__name__} is not"
+        )
+    with staged_directory(path) as aside:
+        save_tensors(model.state_dict(), aside / "model.safetensors")
+        content: dict[str, Any] = {
+            "schema": SCHEMA,
+            "domain": task.domain,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "encoder": encoder.spec(),
+            "batch_tfms": [to_spec(transform) for transform in pipeline.transforms],
+            "model": spec(),
+            "task": task.spec(),
+            "metrics": {name: float(value) for name, value in metrics.items()},
+            "versions": _versions(),
+        }
+        (aside / "README.md").write_text(model_card(content), "utf-8")
+        content["files"] = {
+            file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(aside.iterdir())
+        }
+        (aside / MAIN).write_text(seal(content), "utf-8")
+    return path
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
+    """Reads and verifies a bundle.
+
+    Args:
+        path: Its folder.
+        device: Where to put the model.
+
+    Raises:
+        BundleError: one sentence that says which file, field or tensor is wrong.
+    """
+    folder = Path(path)
+    content, text = _read_main(folder)
+    _check_files(folder, cast("dict[str, Any]", content["files"]))
+    try:
+        load_domain(content["domain"])
+        encoder = SampleEncoder.from_spec(content["encoder"])
+        transforms = cast(
+            "list[BatchTransform]",
+            [from_spec("batch_transform", t, f"batch_tfms[{i}]") for i, t in enumerate(content["batch_tfms"])],
+        )
+        pipeline = BatchPipeline(encoder, transforms)
+        task = cast(Task, from_spec("task", content["task"], "task"))
+        _check_seal(folder, content, text)
+        model = _load_model(folder, content["model"])
+    except BundleError:
+        raise
+    except (CookbookError, ValueError, TypeError) as error:
+        raise BundleError(f"{folder / MAIN}: {error}") from error
+    model.to(torch.device(device)).eval()
+    return Bundle(
+        folder, content["domain"], model, task, encoder, pipeline, content["metrics"], content["versions"]
+    )
+
+
+def _read_main(folder: Path) -> tuple[dict[str, Any], str]:
+    main = folder / MAIN
+    if folder.is_file():
+        raise BundleError(f"{folder} is a file: a bundle is a folder with {MAIN} (pickled learners are never read)")
+    if not main.is_file() or main.is_symlink():
+        raise BundleError(f"{folder} is not a bundle: it has no {MAIN}")
+    if main.stat().st_size > MAX_JSON_BYTES:
+        raise BundleError(f"{main} is larger than {MAX_JSON_BYTES >> 20} MiB")
+    try:
+        text = main.read_bytes().decode("utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{main} is not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{main} must hold an object, got {type(content).__name__}")
+    fields = cast("dict[str, Any]", content)
+    for name in fields:
+        if name not in FIELDS:
+            raise BundleError(f"{main}: there is no field {name!r} in a bundle")
+    for name, hint in FIELDS.items():
+        if name not in fields:
+            raise BundleError(f"{main}: the field {name!r} is missing")
+        value = fields[name]
+        if hint in (dict, list):
+            if not isinstance(value, hint):
+                raise BundleError(f"{main}: {name} must be {hint.__name__}, got {type(value).__name__} {value!r:.60}")
+            continue
+        try:
+            fields[name] = coerce(value, hint, name)
+        except ConfigError as error:
+            raise BundleError(f"{main}: {error}") from error
+    if fields["schema"] != SCHEMA:
+        raise BundleError(f"{main}: schema {fields['schema']} is not {SCHEMA}, the one this version reads")
+    return fields, text
+
+
+def _check_files(folder: Path, files: dict[str, Any]) -> None:
+    """Names first, then what lies in the folder, then sizes and hashes."""
+    for name, entry in files.items():
+        if name != Path(name).name or name in ("", ".", "..", MAIN) or "\\" in name or "\0" in name:
+            raise BundleError(f"{folder / MAIN}: files names {name!r}, which is not a plain name inside the bundle")
+        if Path(name).suffix not in ENDINGS:
+            raise BundleError(f"{folder / MAIN}: files names {name!r}: a bundle holds only {', '.join(ENDINGS)}")
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(cast("dict[str, Any]", entry).get("bytes"), int)
+            or not isinstance(cast("dict[str, Any]", entry).get("sha256"), str)
+        ):
+            raise BundleError(f"{folder / MAIN}: files[{name!r}] must have bytes (int) and sha256 (str)")
+    for found in sorted(folder.iterdir()):
+        if found.is_symlink() or not found.is_file():
+            raise BundleError(f"{found} is a link or a folder: a bundle holds plain files only")
+        if found.name != MAIN and found.name not in files:
+            raise BundleError(f"{found} is not in the bundle's list of files (pickles and other code are never read)")
+    if "model.safetensors" not in files:
+        raise BundleError(f"{folder / MAIN}: files must name model.safetensors")
+    for name, entry in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise BundleError(f"{file} is missing")
+        if file.stat().st_size != entry["bytes"]:
+            raise BundleError(f"{file} has {file.stat().st_size} bytes, {MAIN} says {entry['bytes']}")
+        if sha256(file) != entry["sha256"]:
+            raise BundleError(f"{file} was changed: its sha256 is not the one in {MAIN}")
+
+
+def _check_seal(folder: Path, content: dict[str, Any], text: str) -> None:
+    if content["sha256"] != _digest(content) or text != seal(content):
+        raise BundleError(f"{folder / MAIN} was changed: its content does not match its sha256")
+
+
+def _load_model(folder: Path, spec: dict[str, Any]) -> nn.Module:
+    """Builds the model without memory, compares names, shapes and types with the file, and only then reads it."""
+    from common.registry import resolve
+
+    fields = dict(spec)
+    cls = resolve("model", fields.pop("kind", None))
+    with torch.device("meta"):
+        skeleton = cast(nn.Module, cls.from_spec(fields))
+    wanted = skeleton.state_dict()
+    file = folder / "model.safetensors"
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            names = set(tensors.keys())
+            for name in [*sorted(set(wanted) - names), *sorted(names - set(wanted))]:
+                verb = "lacks" if name in wanted else "has the unknown tensor"
+                raise BundleError(f"{file} {verb} {name}")
+            for name, tensor in wanted.items():
+                shape = tuple(tensors.get_slice(name).get_shape())
+                if shape != tuple(tensor.shape):
+                    raise BundleError(f"{file}: {name} has shape {shape}, the model needs {tuple(tensor.shape)}")
+            state = {name: tensors.get_tensor(name) for name in wanted}
+    except SafetensorError as error:
+        raise BundleError(f"{file} is not a safetensors file: {error}") from error
+    for name, tensor in state.items():
+        if tensor.dtype != wanted[name].dtype:
+            raise BundleError(f"{file}: {name} is {tensor.dtype}, the model needs {wanted[name].dtype}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BundleError(f"{file}: {name} holds numbers that are not finite")
+    with torch.random.fork_rng(devices=[]):
+        model = cast(nn.Module, cls.from_spec(fields))
+    model.load_state_dict(state)
+    return model

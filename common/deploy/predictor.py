@@ -1,0 +1,98 @@
+"""The predictor: from a raw input to a plain record, by the same path as in training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from common.augment.pipeline import BatchPipeline
+from common.data.loader import Loader, LoaderOptions
+from common.data.sample import SampleEncoder
+from common.data.store import SampleStore
+from common.deploy.bundle import Bundle, load
+from common.train.evaluate import Outputs, collect
+from common.train.task import Record, Task
+
+
+class Predictor:
+    """Predicts from raw inputs (a path, bytes, a PIL image; a row) with a bundle or a trained model.
+
+    Args:
+        bundle: A bundle's folder, or a loaded `Bundle`.
+        device: Where the model runs.
+
+    Raises:
+        BundleError: if the bundle is damaged.
+
+    Examples:
+        ``Predictor("runs/flowers/bundle")("photo.jpg")`` returns ``{"label": …, "probabilities": {…}}``.
+    """
+
+    def __init__(self, bundle: str | Path | Bundle, device: str | torch.device = "cpu") -> None:
+        found = bundle if isinstance(bundle, Bundle) else load(bundle, device)
+        self.bundle: Bundle | None = found
+        self._set(found.model, found.task, found.encoder, found.pipeline, torch.device(device))
+
+    def _set(
+        self, model: nn.Module, task: Task, encoder: SampleEncoder, pipeline: BatchPipeline, device: torch.device
+    ) -> None:
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
+        self.task, self.encoder, self.pipeline, self.device = task, encoder, pipeline, device
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, task: Task, encoder: SampleEncoder, pipeline: BatchPipeline, device: torch.device
+    ) -> "Predictor":
+        """Returns a predictor of a model in memory."""
+        made = cls.__new__(cls)
+        made.bundle = None
+        made._set(model, task, encoder, pipeline, device)
+        return made
+
+    @property
+    def vocab(self) -> list[str]:
+        """The categories, in order; empty where the target has none."""
+        for block in self.encoder.y_blocks:
+            if getattr(block, "vocab", None):
+                return list(cast("tuple[str, ...]", cast(Any, block).vocab))
+        return []
+
+    def loader(self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64) -> Loader:
+        """Returns a loader over raw values: one sequence a field, inputs alone or inputs and targets."""
+        rows = range(len(names))
+        store = SampleStore(self.encoder, raws, list(names), rows, cache_bytes=0)
+        return Loader(store, rows, self.pipeline, LoaderOptions(batch_size=batch_size), self.device)
+
+    def outputs(self, raws: Sequence[Any], *, batch_size: int = 64) -> Outputs:
+        """Returns the model's outputs for raw inputs of one input block, in order."""
+        return collect(self.model, self.loader([raws], raws, batch_size=batch_size), self.task, self.device)
+
+    def predict_many(self, raws: Sequence[Any], *, batch_size: int = 64) -> list[Record]:
+        """Returns one record for each raw input, in order.
+
+        Raises:
+            ItemError: if an input cannot be read, naming it and why.
+        """
+        return self.outputs(raws, batch_size=batch_size).records(self.task) if len(raws) else []
+
+    def predict(self, raw: Any) -> Record:
+        """Returns the record of one raw input."""
+        return self.predict_many([raw])[0]
+
+    __call__ = predict
+
+    def evaluate(self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64) -> dict[str, float]:
+        """Returns the metrics over raw values (one sequence a field, targets last) by their standard names.
+
+        Raises:
+            ItemError: if an item or its label cannot be encoded, naming it.
+        """
+        outputs = collect(self.model, self.loader(raws, names, batch_size=batch_size), self.task, self.device)
+        return self.task.report(outputs.output, outputs.target)
+
+
+def load_learner(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
+    """Returns a predictor from a bundle (the book's name; a bundle is a folder of data, never a pickle)."""
+    return Predictor(path, device)

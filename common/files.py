@@ -1,0 +1,95 @@
+"""Files that are whole or absent: written aside, flushed to the disk, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def dump_json(value: Any) -> str:
+    """Returns the one text this project writes for JSON data: sorted keys, two spaces, a final newline.
+
+    Raises:
+        ValueError: for NaN or infinity, which JSON does not have.
+    """
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sync(path: Path) -> None:
+    """Flushes a file's or directory's data to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file so that ``path`` holds either its old bytes or all of the new ones.
+
+    Raises:
+        OSError: if the disk is full or the folder not writable; ``path`` is then unchanged and nothing is left beside it.
+    """
+    path = Path(path)
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text whole or not at all; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def staged_directory(target: Path) -> Iterator[Path]:
+    """Yields a fresh folder beside ``target`` which takes its place when the block ends without an error.
+
+    On an error the fresh folder is removed and ``target`` is as it was. An existing ``target`` is replaced at the end.
+
+    Raises:
+        OSError: if the folder cannot be made, written or renamed.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        os.chmod(aside, 0o755)
+        yield aside
+        for file in aside.rglob("*"):
+            sync(file)
+        sync(aside)
+        old = aside.with_name(aside.name + ".old")
+        if target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(aside, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync(target.parent)

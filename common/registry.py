@@ -1,0 +1,71 @@
+"""The closed registry: names that a person types or a bundle stores, and the classes they stand for.
+
+A name found in a file is only ever looked up here. A domain registers its classes when its package is imported; the
+packages that may be imported are those that *installed* distributions declare under the entry point group
+``cookbook.domains``, so nothing found in a file decides what is imported.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from common.errors import ConfigError, nearest
+
+GROUPS = ("block", "item_transform", "batch_transform", "model", "task", "optimizer")
+_registry: dict[str, dict[str, type[Any]]] = {group: {} for group in GROUPS}
+_T = TypeVar("_T")
+
+
+def register(group: str, name: str) -> Callable[[type[_T]], type[_T]]:
+    """Returns a class decorator that enters the class under ``group`` and ``name``.
+
+    The class gets ``registered_name = name``, which ``spec()`` writes.
+
+    Raises:
+        ConfigError: if another class already has that name.
+    """
+    table = _registry[group]
+
+    def enter(cls: type[_T]) -> type[_T]:
+        known = table.get(name)
+        if known is not None and known.__qualname__ != cls.__qualname__:
+            raise ConfigError(f"{group} {name!r} is already registered as {known.__qualname__}")
+        table[name] = cls
+        cls.registered_name = name  # type: ignore[attr-defined]
+        return cls
+
+    return enter
+
+
+def resolve(group: str, name: object) -> type[Any]:
+    """Returns the class registered under ``group`` and ``name``.
+
+    Raises:
+        ConfigError: if there is none; the message lists the near names.
+    """
+    table = _registry[group]
+    if not isinstance(name, str) or name not in table:
+        raise ConfigError(f"no {group} is named {name!r}: {nearest(str(name), table)}")
+    return table[name]
+
+
+def names(group: str) -> list[str]:
+    """Returns the registered names of a group, sorted."""
+    return sorted(_registry[group])
+
+
+def domains() -> list[str]:
+    """Returns the names of the installed domains (entry points of group ``cookbook.domains``)."""
+    return sorted(point.name for point in entry_points(group="cookbook.domains"))
+
+
+def load_domain(name: object) -> Any:
+    """Imports the package of an installed domain, which registers its classes, and returns it.
+
+    Raises:
+        ConfigError: if no installed package declares that domain.
+    """
+    found = [point for point in entry_points(group="cookbook.domains") if point.name == name]
+    if not found:
+        raise ConfigError(f"no domain is named {name!r}: {nearest(str(name), domains())}")
+    return found[0].load()

@@ -1,0 +1,203 @@
+"""Pictures: batches, results, matrices and curves, drawn without global state; a notebook shows what is returned."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from common.data.batch import map_tensors
+from common.data.loader import Loader
+from common.errors import ConfigError
+from common.files import write_bytes
+
+if TYPE_CHECKING:
+    from common.train.trainer import Trainer
+
+
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows when it is the value of a cell, and `save` writes whole."""
+
+    def png(self) -> bytes:
+        """Returns the figure as PNG bytes."""
+        out = io.BytesIO()
+        FigureCanvasAgg(self).print_png(out)
+        return out.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the figure as PNG."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(Path(path), self.png())
+
+
+def picture(width: float, height: float) -> Picture:
+    """Returns an empty picture of width x height inches."""
+    return Picture(figsize=(width, height), layout="constrained", dpi=100)
+
+
+def finish(figure: Picture, path: Any) -> Picture:
+    """Writes the picture where a path is given, and returns it."""
+    if path is not None:
+        figure.save(path)
+    return figure
+
+
+def resize(figure: Picture, size: tuple[float, float] | None, path: Any) -> Picture:
+    """Sets a picture's width and height in inches where given, and finishes it."""
+    if size is not None:
+        figure.set_size_inches(*size)
+    return finish(figure, path)
+
+
+def axes_grid(count: int, nrows: int | None, cell: float = 2.0) -> tuple[Picture, list[Any]]:
+    """Returns a picture with ``count`` axes in a grid, about square unless the rows are given."""
+    rows = nrows or max(1, round(math.sqrt(count)))
+    columns = math.ceil(count / rows)
+    figure = picture(columns * cell, rows * (cell + 0.3))
+    every = list(np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel())
+    for spare in every[count:]:
+        spare.set_axis_off()
+    return figure, every[:count]
+
+
+def _sample(value: Any, index: int) -> Any:
+    return map_tensors(value, lambda tensor: tensor[index].cpu())
+
+
+def _fields(value: Any) -> tuple[Any, ...]:
+    return () if value is None else cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+
+
+def _draw_sample(axes: Any, blocks: Sequence[Any], values: Sequence[Any]) -> None:
+    for block, value in zip(blocks, values, strict=False):
+        block.draw(axes, value)
+
+
+def show_batch(
+    loader: Loader, *, max_n: int = 9, nrows: int | None = None, unique: bool = False, epoch: int = 0, path: Any = None
+) -> Picture:
+    """Draws samples of a loader as the model gets them; see `Loader.show_batch`."""
+    if not isinstance(cast(object, loader), Loader):
+        raise ConfigError("show_batch needs a loader that a DataBlock made")
+    blocks = loader.store.encoder.blocks
+    small = loader.with_options(batch_size=1 if unique else max_n, drop_last=False, world=1, rank=0)
+    if unique:
+        small = small.with_options(shuffle=False)
+        batches = [small.one_batch(epoch + i) for i in range(max_n)]
+        samples = [(batch, 0) for batch in batches]
+    else:
+        batch = small.one_batch(epoch)
+        samples = [(batch, i) for i in range(min(max_n, len(batch)))]
+    figure, every = axes_grid(len(samples), nrows)
+    for axes, (batch, i) in zip(every, samples, strict=True):
+        _draw_sample(axes, blocks, [_sample(v, i) for v in _fields(batch.x) + _fields(batch.y)])
+    return finish(figure, path)
+
+
+def show_results(
+    trainer: "Trainer", *, max_n: int = 9, part: str = "valid", ids: Sequence[int] | None = None, nrows: int | None = None,
+    path: Any = None,
+) -> Picture:
+    """Draws samples of a part with what is true and what was predicted; wrong ones in red.
+
+    Args:
+        trainer: The trainer.
+        max_n: The most samples.
+        part: ``valid``, ``test`` or ``train``.
+        ids: Which samples, by their ids; the first ones when None.
+        nrows: Rows of the picture; about square when None.
+        path: A file to write the picture to.
+    """
+    loader = getattr(trainer.dls, part)
+    if not isinstance(loader, Loader):
+        raise ConfigError("show_results needs loaders that a DataBlock made")
+    rows = [int(i) for i in (loader.rows[:max_n] if ids is None else ids)]
+    options = loader.with_options(batch_size=len(rows), shuffle=False, drop_last=False, train=False, world=1, rank=0)
+    chosen = Loader(loader.store, rows, loader.pipeline, options.options, loader.device)
+    from common.train.evaluate import collect
+
+    outputs = collect(trainer.model, chosen, trainer.task, trainer.device)
+    records = outputs.records(trainer.task)
+    batch = chosen.one_batch()
+    encoder = loader.store.encoder
+    figure, every = axes_grid(len(rows), nrows, 2.2)
+    for i, axes in enumerate(every):
+        _draw_sample(axes, encoder.x_blocks, [_sample(v, i) for v in _fields(batch.x)])
+        text, right = trainer.task.caption(records[i], encoder.y_blocks[0], _sample(_fields(batch.y)[0], i))
+        if outputs.losses is not None and ids is not None:
+            text += f"\nloss {float(outputs.losses[i]):.2f}"
+        axes.set_title(text, fontsize=8, color="black" if right else "crimson")
+    figure.suptitle("true / predicted", fontsize=9)
+    return finish(figure, path)
+
+
+def matrix_figure(matrix: Any, labels: Sequence[str], *, normalize: bool = False, path: Any = None) -> Picture:
+    """Draws a confusion matrix: rows are true classes, columns predictions.
+
+    Args:
+        matrix: Counts, (classes, classes).
+        labels: The classes.
+        normalize: Whether to show shares of each row.
+        path: A file to write the picture to.
+    """
+    counts = np.asarray(matrix, dtype=float)
+    shown = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = max(3.5, 0.5 * len(labels) + 1.5)
+    figure = picture(side, side)
+    axes = figure.subplots()
+    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if len(labels) <= 30:
+        for i in range(len(labels)):
+            for j in range(len(labels)):
+                text = f"{shown[i, j]:.2f}" if normalize else f"{counts[i, j]:.0f}"
+                axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if shown[i, j] > 0.5 else "black")
+    return finish(figure, path)
+
+
+def line_figure(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x_name: str,
+    y_name: str,
+    *,
+    log_x: bool = False,
+    marks: Mapping[str, float] | None = None,
+    path: Any = None,
+) -> Picture:
+    """Draws named lines of (x, y), with named vertical marks."""
+    figure = picture(5, 3.2)
+    axes = figure.subplots()
+    for name, (x, y) in lines.items():
+        axes.plot(list(x), list(y), label=name, marker="o" if len(list(x)) < 30 else None, markersize=3)
+    for name, place in (marks or {}).items():
+        axes.axvline(place, linestyle="--", color="grey", label=f"{name} {place:.2e}")
+    if log_x:
+        axes.set_xscale("log")
+    axes.set_xlabel(x_name)
+    axes.set_ylabel(y_name)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return finish(figure, path)
+
+
+def learning_curves(history: Sequence[Mapping[str, Any]], names: Sequence[str], *, path: Any = None) -> Picture:
+    """Draws numbers of each epoch's record over the epochs.
+
+    Args:
+        history: A Trainer's history.
+        names: Which numbers; those that a record lacks are left out.
+        path: A file to write the picture to.
+    """
+    epochs = [float(record["epoch"]) for record in history]
+    found = {name: (epochs, [float(r[name]) for r in history]) for name in names if history and name in history[0]}
+    return line_figure(found, "epoch", ", ".join(found), path=path)

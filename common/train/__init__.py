@@ -1,0 +1,50 @@
+"""Training: the Trainer, its options, schedules, metrics, hooks and tasks."""
+
+from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
+from common.train.metrics import (
+    Accuracy,
+    AccuracyMulti,
+    ErrorRate,
+    F1Score,
+    F1ScoreMulti,
+    Metric,
+    RootMeanSquaredError,
+    TopKAccuracy,
+    accuracy,
+    accuracy_multi,
+    error_rate,
+    rmse,
+    top_k_accuracy,
+)
+from common.train.options import TrainerOptions
+from common.train.regression import RegressionTask
+from common.train.schedule import Constant, OneCycle
+from common.train.task import Task
+from common.train.trainer import Trainer
+
+__all__ = [
+    "Accuracy",
+    "AccuracyMulti",
+    "Constant",
+    "EarlyStop",
+    "ErrorRate",
+    "EventLog",
+    "F1Score",
+    "F1ScoreMulti",
+    "Hook",
+    "Metric",
+    "OneCycle",
+    "ProgressBar",
+    "RegressionTask",
+    "RootMeanSquaredError",
+    "Task",
+    "TensorBoardLog",
+    "TopKAccuracy",
+    "Trainer",
+    "TrainerOptions",
+    "accuracy",
+    "accuracy_multi",
+    "error_rate",
+    "rmse",
+    "top_k_accuracy",
+]

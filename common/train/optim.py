@@ -1,0 +1,71 @@
+"""Layer groups, freezing and the optimizer over them."""
+
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import nn
+
+from common.train.options import TrainerOptions
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A model that says which of its parameters learn at rates of their own, lowest layers first, the head last."""
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Returns the parameters of each group; together they are every parameter, once."""
+        ...
+
+
+def layer_groups(model: nn.Module) -> list[list[nn.Parameter]]:
+    """Returns a model's layer groups; one group of everything where it names none."""
+    return model.layer_groups() if isinstance(model, Grouped) else [list(model.parameters())]
+
+
+def freeze_to(model: nn.Module, group: int) -> None:
+    """Freezes the layer groups before ``group`` (-1: all but the last) and unfreezes it and those after it."""
+    groups = layer_groups(model)
+    first = group % len(groups) if group < 0 else min(group, len(groups))
+    for i, parameters in enumerate(groups):
+        for parameter in parameters:
+            parameter.requires_grad_(i >= first)
+
+
+def train_mode(model: nn.Module) -> None:
+    """Puts a model into training mode, but frozen modules (their running statistics too) into evaluation mode."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(p.requires_grad for p in own):
+            module.train(False)
+
+
+def make_optimizer(model: nn.Module, rates: list[float], options: TrainerOptions) -> torch.optim.Optimizer:
+    """Returns the optimizer over the parameters that learn: two parameter groups (with and without decay) a layer group.
+
+    Each carries ``peak``, its greatest rate, which the schedule multiplies.
+    """
+    groups: list[dict[str, Any]] = []
+    for parameters, rate in zip(layer_groups(model), rates, strict=True):
+        free = [p for p in parameters if p.requires_grad]
+        for chosen, decay in (
+            ([p for p in free if p.dim() > 1], options.weight_decay),
+            ([p for p in free if p.dim() <= 1], 0.0),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+    device = next(model.parameters()).device
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-5, fused=device.type in ("cpu", "cuda"))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
+    """Sets each group's rate to ``factor`` times its peak, and the momentum where it is given."""
+    for group in cast("list[dict[str, Any]]", optimizer.param_groups):
+        group["lr"] = group["peak"] * factor
+        if momentum is not None:
+            if "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            else:
+                group["momentum"] = momentum

@@ -1,0 +1,64 @@
+"""How to train: one frozen set of options, all plain data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import ConfigError, in_range, one_of
+
+PRECISIONS = ("no", "bf16", "fp16")
+OPTIMIZERS = ("adamw", "sgd")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """Options of a Trainer.
+
+    Attributes:
+        seed: Of dropout and other random numbers inside the model.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
+        precision: ``no`` (float32), ``bf16`` or ``fp16`` (with loss scaling; needs a GPU).
+        optimizer: ``adamw`` or ``sgd`` (with Nesterov momentum).
+        weight_decay: Decoupled weight decay; not on biases and norms.
+        accumulate: Batches whose gradients are added to one step.
+        clip_norm: The greatest norm of the gradient, or None.
+        ema_decay: Decay of the average of the weights that is evaluated and kept, in (0, 1), or None.
+        early_stop: Epochs without a better validation loss that are allowed, or None.
+        compile: Whether to compile the model.
+        channels_last: Whether images lie in memory channels last, which is faster on most CPUs and GPUs.
+        progress: Whether to show progress.
+        out: A folder for ``events.jsonl`` and checkpoints, or None.
+        checkpoint: Whether to write a checkpoint after each epoch (needs ``out``).
+        tensorboard: Whether to write TensorBoard events there too.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "no"
+    optimizer: str = "adamw"
+    weight_decay: float = 0.01
+    accumulate: int = 1
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    early_stop: int | None = None
+    compile: bool = False
+    channels_last: bool = True
+    progress: bool = True
+    out: str | Path | None = None
+    checkpoint: bool = False
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("device", self.device, DEVICES)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        in_range("accumulate", self.accumulate, 1, float("inf"))
+        in_range("weight_decay", self.weight_decay, 0, float("inf"))
+        if self.clip_norm is not None:
+            in_range("clip_norm", self.clip_norm, 0, float("inf"), open_low=True)
+        if self.ema_decay is not None:
+            in_range("ema_decay", self.ema_decay, 0, 1, open_low=True, open_high=True)
+        if self.early_stop is not None:
+            in_range("early_stop", self.early_stop, 0, float("inf"))
+        if (self.checkpoint or self.tensorboard) and self.out is None:
+            raise ConfigError("checkpoint and tensorboard need out, the folder to write to")

@@ -1,0 +1,492 @@
+"""The Trainer: one loop for every domain, on Accelerate (CPU, CUDA, MPS; mixed precision; several processes)."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from common.counter import MODEL_STREAM, key
+from common.data.batch import Batch
+from common.data.loader import DataLoaders, Loader
+from common.errors import CheckpointError, ConfigError
+from common.train import checkpoint as ckpt
+from common.train import optim
+from common.train.ema import WeightAverage
+from common.train.evaluate import Outputs, batches_of, collect
+from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
+from common.train.lr_find import SuggestedRates, find_lr
+from common.train.metrics import Metric, as_metrics
+from common.train.options import TrainerOptions
+from common.train.schedule import Constant, OneCycle, Schedule, group_rates
+from common.train.task import Record, Task
+
+
+def _accelerator(options: TrainerOptions) -> Accelerator:
+    """One Accelerator a Trainer; the process-wide state Accelerate keeps must not decide for the next one."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device='cuda', but torch sees no CUDA GPU: use device='auto' or 'cpu'")
+    if options.device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device='mps', but torch sees no Apple GPU: use device='auto' or 'cpu'")
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not distributed)  # type: ignore[reportPrivateUsage]
+    cpu = options.device == "cpu"
+    if options.precision == "fp16" and (cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())):
+        raise ConfigError("precision='fp16' needs a GPU (its loss scaling has no CPU form): use 'bf16' or 'no'")
+    return Accelerator(cpu=cpu, mixed_precision=options.precision)
+
+
+class Trainer:
+    """Trains a model on DataLoaders for a task.
+
+    Args:
+        model: The model; with ``layer_groups()`` it can be frozen in part and learn at rates of its own in each.
+        dls: The loaders; ours or any torch DataLoaders that yield (x, y).
+        task: The domain's losses, metrics and records.
+        options: How to train.
+        metrics: Metrics to show at each epoch; the task's own when None.
+        hooks: More hooks.
+
+    Attributes:
+        history: One record of numbers an epoch, over all fits.
+
+    Examples:
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> from common.train.regression import RegressionTask
+        >>> x = torch.linspace(-1, 1, 64)[:, None]
+        >>> data = DataLoader(TensorDataset(x, 3 * x[:, 0]), batch_size=16)
+        >>> quiet = TrainerOptions(device="cpu", progress=False)
+        >>> trainer = Trainer(nn.Linear(1, 1), DataLoaders(data, data), RegressionTask(), quiet)
+        >>> trainer.fit_one_cycle(20, 0.1)
+        >>> trainer.validate()["rmse"] < 0.05
+        True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dls: DataLoaders,
+        task: Task,
+        options: TrainerOptions | None = None,
+        *,
+        metrics: Any = None,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
+        self.options = options or TrainerOptions()
+        self.accelerator = _accelerator(self.options)
+        self.device = self.accelerator.device
+        self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.dls = dls.to(self.device)
+        dls.share(self.rank, self.world)
+        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        self.model: nn.Module = model.to(self.device, memory_format=layout)  # type: ignore[reportCallIssue]
+        self.task = task
+        self.metrics: tuple[Metric, ...] = as_metrics(metrics) if metrics is not None else task.metrics()
+        self.hooks = [*self._own_hooks(), *hooks]
+        self.history: list[dict[str, Any]] = []
+        self.phase = self.epoch = self.step = 0
+        self.stop = False
+        self.average: WeightAverage | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
+        self._resume: dict[str, Any] | None = None
+        self._wrapped: nn.Module = self.model
+
+    def _own_hooks(self) -> list[Hook]:
+        options, found = self.options, list[Hook]()
+        if options.early_stop is not None:
+            found.append(EarlyStop(options.early_stop))
+        if self.rank == 0:
+            if options.progress:
+                found.append(ProgressBar())
+            if options.out is not None:
+                Path(options.out).mkdir(parents=True, exist_ok=True)
+                found.append(EventLog(Path(options.out) / "events.jsonl"))
+                if options.tensorboard:
+                    found.append(TensorBoardLog(Path(options.out) / "tensorboard"))
+        return found
+
+    # ---------------------------------------------------------------- training
+
+    def fit(self, epochs: int, lr: float | slice | Sequence[float] = 1e-3) -> None:
+        """Trains at a constant rate."""
+        self._fit(epochs, lr, Constant())
+
+    def fit_one_cycle(
+        self,
+        epochs: int,
+        lr_max: float | slice | Sequence[float] = 1e-3,
+        *,
+        div: float = 25.0,
+        div_final: float = 1e5,
+        pct_start: float = 0.25,
+    ) -> None:
+        """Trains with the one-cycle schedule (Smith 2018).
+
+        Args:
+            epochs: How many.
+            lr_max: The peak rate; a slice spreads it over the layer groups.
+            div: The peak over the first rate.
+            div_final: The peak over the last rate.
+            pct_start: The share of training that the rise takes.
+        """
+        self._fit(epochs, lr_max, OneCycle(div=div, div_final=div_final, pct_start=pct_start))
+
+    def fine_tune(
+        self,
+        epochs: int,
+        base_lr: float = 2e-3,
+        freeze_epochs: int = 1,
+        lr_mult: float = 100.0,
+        *,
+        pct_start: float = 0.3,
+        div: float = 5.0,
+    ) -> None:
+        """Trains the head with the rest frozen, then everything, lower layers at lower rates (the book's recipe).
+
+        Args:
+            epochs: Epochs with everything unfrozen.
+            base_lr: Peak rate of the frozen epochs; halved for the last group afterwards.
+            freeze_epochs: Epochs with all but the last layer group frozen.
+            lr_mult: The last group's rate over the first group's.
+            pct_start: The share of the second part that the rise takes.
+            div: The peak over the first rate in the second part.
+        """
+        self.freeze()
+        self.fit_one_cycle(freeze_epochs, base_lr, pct_start=0.99)
+        self.unfreeze()
+        base_lr /= 2
+        self.fit_one_cycle(epochs, slice(base_lr / lr_mult, base_lr), pct_start=pct_start, div=div)
+
+    def freeze_to(self, group: int) -> None:
+        """Freezes the layer groups before ``group``; -1 leaves only the last one to learn."""
+        optim.freeze_to(self.model, group)
+
+    def freeze(self) -> None:
+        """Freezes all layer groups but the last."""
+        self.freeze_to(-1)
+
+    def unfreeze(self) -> None:
+        """Lets every layer group learn."""
+        self.freeze_to(0)
+
+    def _fit(self, epochs: int, lr: float | slice | Sequence[float], schedule: Schedule) -> None:
+        phase, self.phase = self.phase, self.phase + 1
+        first = self._start_epoch(phase, epochs)
+        if first >= epochs:
+            return
+        self._prepare(group_rates(lr, len(optim.layer_groups(self.model))))
+        steps = len(self.dls.train)
+        self._tell("fit_start", epochs, steps)
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                for epoch in range(first, epochs):
+                    self._tell("epoch_start", epoch)
+                    record = self._one_epoch(schedule, epoch, epochs, steps)
+                    self.history.append(record)
+                    self._tell("epoch_end", record)
+                    self._checkpoint(phase, epoch + 1)
+                    if self.stop:
+                        break
+        finally:
+            self._release()
+            self._tell("fit_end")
+            self.stop = False
+
+    def _one_epoch(self, schedule: Schedule, epoch: int, epochs: int, steps: int) -> dict[str, Any]:
+        started = time.perf_counter()
+        loss, samples = self._train_epoch(schedule, epoch, epochs, steps)
+        trained = time.perf_counter() - started
+        record: dict[str, Any] = {"epoch": self.epoch, "train_loss": loss}
+        self.epoch += 1
+        if self.dls.has("valid"):
+            with self._averaged():
+                record.update({n: v for n, v in self._validate(self.dls.valid).items()})
+        optimizer = cast(torch.optim.Optimizer, self.optimizer)
+        record["lr"] = float(optimizer.param_groups[-1]["lr"])
+        record["items_per_second"] = round(samples * self.world / trained, 1)
+        record["seconds"] = round(time.perf_counter() - started, 3)
+        return record
+
+    def _train_epoch(self, schedule: Schedule, epoch: int, epochs: int, steps: int) -> tuple[float, int]:
+        """The loop: nothing in it waits for the device."""
+        optim.train_mode(self.model)
+        model, task, accelerator = self._wrapped, self.task, self.accelerator
+        optimizer = cast(torch.optim.Optimizer, self.optimizer)
+        accumulate, clip = self.options.accumulate, self.options.clip_norm
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        listeners = [hook for hook in self.hooks if type(hook).step_end is not Hook.step_end]
+        total = torch.zeros((), device=self.device)
+        samples = 0
+        for i, batch in enumerate(batches_of(self.dls.train, self.device, self.epoch)):
+            share = (epoch * steps + i) / max(epochs * steps - 1, 1)
+            optim.set_rates(optimizer, schedule.factor(share), schedule.momentum(share))
+            self._seed_step()
+            last = (i + 1) % accumulate == 0 or i + 1 == steps
+            with nullcontext() if last or self.world == 1 else accelerator.no_sync(model):
+                with accelerator.autocast():
+                    loss = task.loss(model(batch.x), batch)
+                accelerator.backward(loss / accumulate if accumulate > 1 else loss)
+            if last:
+                if clip is not None:
+                    accelerator.clip_grad_norm_(parameters, clip)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if self.average is not None:
+                    self.average.update()
+            count = len(batch)
+            samples += count
+            loss = loss.detach()
+            total += loss * count
+            self.step += 1
+            for hook in listeners:
+                hook.step_end(self, i, loss, count)
+        if not samples:
+            raise ConfigError("the training loader gave no batch: is the batch size above the number of items?")
+        sums = self._sum(torch.stack([total.double().cpu(), torch.tensor(float(samples), dtype=torch.float64)]))
+        mean = float(sums[0] / sums[1])
+        if mean != mean:
+            raise ConfigError(f"the training loss is not a number in epoch {self.epoch}: lower lr, or check the inputs")
+        return mean, samples
+
+    def _seed_step(self) -> None:
+        """Dropout and the like are counted too: a function of seed, step and process."""
+        seed = key(self.options.seed, MODEL_STREAM, self.step, self.rank) >> 1
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _prepare(self, rates: list[float]) -> None:
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise ConfigError("every layer group is frozen: call unfreeze() or freeze_to() before fit")
+        self.optimizer = cast(
+            torch.optim.Optimizer,
+            self.accelerator.prepare_optimizer(optim.make_optimizer(self.model, rates, self.options)),
+        )
+        if self.options.ema_decay is not None:
+            self.average = WeightAverage(self.model, self.options.ema_decay)
+        self._load_optimizer()
+        wrapped = cast(nn.Module, self.accelerator.prepare_model(self.model))
+        self._wrapped = cast(nn.Module, torch.compile(wrapped)) if self.options.compile else wrapped
+
+    def _release(self) -> None:
+        """After a fit the average becomes the weights, and the model is itself again (no wrapper, no hooks)."""
+        if self.average is not None and self.average.steps:
+            self.model.load_state_dict(self.average.average)
+        self.average = None
+        self.accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+        self._wrapped = self.model
+
+    def _tell(self, moment: str, *arguments: Any) -> None:
+        for hook in self.hooks:
+            cast("Callable[..., None]", getattr(hook, moment))(self, *arguments)
+
+    def _sum(self, sums: Tensor) -> Tensor:
+        """Adds up over the processes."""
+        if self.world == 1:
+            return sums
+        return cast(Tensor, self.accelerator.reduce(sums.to(self.device), "sum")).cpu()
+
+    # -------------------------------------------------------------- evaluation
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        with self.average.applied() if self.average is not None and self.average.steps else nullcontext():
+            yield
+
+    def evaluation_state(self) -> dict[str, Tensor]:
+        """Returns the weights that are evaluated: the average where one is kept, else the model's."""
+        return self.average.average if self.average is not None else self.model.state_dict()
+
+    @torch.no_grad()
+    def _validate(self, loader: Any) -> dict[str, float]:
+        self.model.eval()
+        losses: list[Tensor] = []
+        sums: list[list[Tensor]] = []
+        for batch in batches_of(loader, self.device, 0):
+            output = self.model(batch.x)
+            loss = self.task.losses(output, batch)
+            losses.append(torch.stack([loss.sum(dtype=torch.float64), loss.new_tensor(len(loss), dtype=torch.float64)]))
+            sums.append([metric.measure(output, batch) for metric in self.metrics])
+        if not losses and self.world == 1:
+            raise ConfigError("the validation loader gave no batch")
+        total = self._sum(torch.stack(losses).sum(dim=0).cpu())
+        found = {"valid_loss": float(total[0] / total[1])}
+        for i, metric in enumerate(self.metrics):
+            found[metric.name] = metric.compute(self._sum(torch.stack([row[i] for row in sums]).sum(dim=0).cpu()))
+        return found
+
+    def validate(self, part: str = "valid") -> dict[str, float]:
+        """Returns the loss and the metrics of one part (``valid``, ``test`` or ``train``) by name."""
+        return self._validate(self._loader(part))
+
+    def _loader(self, part: str) -> Any:
+        loader = {"train": 0, "valid": 1, "test": 2}
+        if part not in loader:
+            raise ConfigError(f"part must be train, valid or test, got {part!r}")
+        found = getattr(self.dls, part)
+        if part == "train" and isinstance(found, Loader):  # every item once, in order, unchanged
+            return found.with_options(shuffle=False, drop_last=False, train=False)
+        return found
+
+    def get_preds(self, part: str = "valid") -> Outputs:
+        """Returns every output, target, id and loss of one part, in order."""
+        return collect(self.model, self._loader(part), self.task, self.device)
+
+    def tta(self, part: str = "valid", n: int = 4, beta: float = 0.25) -> tuple[Tensor, Any]:
+        """Returns probabilities averaged over augmented versions (test-time augmentation), and the targets.
+
+        Args:
+            part: ``valid`` or ``test``.
+            n: How many augmented versions.
+            beta: The weight of the plain version, in [0, 1].
+        """
+        loader = self._loader(part)
+        if not isinstance(loader, Loader):
+            raise ConfigError("tta needs a loader that a DataBlock made")
+        plain = collect(self.model, loader, self.task, self.device)
+        changed = loader.with_options(train=True, shuffle=False)
+        versions = [collect(self.model, changed, self.task, self.device, epoch) for epoch in range(n)]
+        mean = torch.stack([self.task.activation(v.output) for v in versions]).mean(dim=0)
+        return beta * self.task.activation(plain.output) + (1 - beta) * mean, plain.target
+
+    def predict(self, raw: Any) -> Record:
+        """Returns the prediction for one raw input (a path, an image) as a plain record; see `Predictor`."""
+        return self.predictor()(raw)
+
+    def predictor(self) -> Any:
+        """Returns a `Predictor` that uses this trainer's model as it is now."""
+        from common.deploy.predictor import Predictor
+
+        encoder = self._train_loader().store.encoder
+        return Predictor.of(self.model, self.task, encoder, self._train_loader().pipeline, self.device)
+
+    def _train_loader(self) -> Loader:
+        if not isinstance(self.dls.train, Loader):
+            raise ConfigError("this needs loaders that a DataBlock made: they know how a raw input becomes a tensor")
+        return self.dls.train
+
+    def show_results(self, max_n: int = 9, *, part: str = "valid", path: Any = None) -> Any:
+        """Draws samples of a part with target / prediction and returns the matplotlib figure."""
+        from common.show.pictures import show_results
+
+        return show_results(self, max_n=max_n, part=part, path=path)
+
+    def find_lr(self, low: float = 1e-7, high: float = 10.0, steps: int = 100) -> SuggestedRates:
+        """Tries rates from low to high on training batches and suggests one; the model is left as it was.
+
+        Args:
+            low: The first rate.
+            high: The last rate; the test ends early when the loss explodes.
+            steps: How many batches.
+        """
+        return find_lr(self, low, high, steps)
+
+    lr_find = find_lr  # the book's name
+
+    # ------------------------------------------------------- saving and export
+
+    def export(self, path: str | Path = "bundle", metrics: dict[str, float] | None = None) -> Path:
+        """Writes a bundle: data only, everything that was fitted in it; returns its folder.
+
+        Args:
+            path: The bundle's folder; an older bundle there is replaced when the new one is whole.
+            metrics: Measured results for the model card; the last epoch's when None.
+        """
+        from common.deploy.bundle import export
+
+        loader = self._train_loader()
+        if metrics is None and self.history:
+            metrics = {k: v for k, v in self.history[-1].items() if isinstance(v, float) and k != "lr"}
+        return export(Path(path), self.model, self.task, loader.store.encoder, loader.pipeline, metrics or {})
+
+    def save(self, path: str | Path) -> None:
+        """Writes a checkpoint of the training as it stands, to go on with `resume`."""
+        self._write(Path(path), self.phase, 0)
+
+    def _checkpoint(self, phase: int, epoch: int) -> None:
+        if not self.options.checkpoint or self.rank != 0:
+            return
+        root = Path(cast("str | Path", self.options.out)) / "checkpoints"
+        self._write(root / f"checkpoint-{self.step:09d}", phase, epoch)
+        ckpt.prune(root)
+
+    def _write(self, folder: Path, phase: int, epoch: int) -> None:
+        tensors = {"model": self.model.state_dict()}
+        state: dict[str, Any] = {"phase": phase, "phase_epoch": epoch, "epoch": self.epoch, "step": self.step}
+        state |= {"history": self.history, "seed": self.options.seed, "average_steps": 0}
+        if self.optimizer is not None and epoch:
+            own = self.optimizer.state_dict()["state"]
+            tensors["optimizer"] = {
+                f"{index}.{name}": torch.as_tensor(value) for index, values in own.items() for name, value in values.items()
+            }
+        if self.average is not None:
+            tensors["average"], state["average_steps"] = self.average.average, self.average.steps
+        ckpt.write_checkpoint(folder, tensors, state)
+
+    def resume(self, path: str | Path) -> str:
+        """Takes up a checkpoint: call the same fits again, those already done are passed over.
+
+        Args:
+            path: A checkpoint folder, or a folder of them (the newest sound one is used).
+
+        Returns:
+            One sentence: which checkpoint was used, and which newer ones were damaged.
+
+        Raises:
+            CheckpointError: if there is no sound one, or it belongs to another model or seed.
+        """
+        folder, tensors, state, passed = ckpt.newest_sound(Path(path))
+        if state["seed"] != self.options.seed:
+            raise CheckpointError(f"{folder} was made with seed={state['seed']}, this run has {self.options.seed}")
+        try:
+            self.model.load_state_dict(tensors["model"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder} belongs to another model: {str(error).splitlines()[-1].strip()}") from error
+        self.history = list(state["history"])
+        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        self._resume = {**state, "tensors": tensors}
+        return f"resumed from {folder}" + "".join(f"; passed over: {reason}" for reason in passed)
+
+    def _start_epoch(self, phase: int, epochs: int) -> int:
+        if self._resume is None or phase > self._resume["phase"]:
+            self._resume = None
+            return 0
+        if phase < self._resume["phase"]:
+            return epochs
+        return int(self._resume["phase_epoch"])
+
+    def _load_optimizer(self) -> None:
+        """Puts the checkpoint's optimizer and average in place, in the phase that it was made in."""
+        if self._resume is None:
+            return
+        tensors, saved = self._resume["tensors"], self._resume
+        self._resume = None
+        optimizer = cast(torch.optim.Optimizer, self.optimizer)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.get("optimizer", {}).items():
+            index, entry = name.split(".", 1)
+            state.setdefault(int(index), {})[entry] = value
+        if state:
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        if self.average is not None and "average" in tensors:
+            self.average.average = {k: v.to(self.device) for k, v in tensors["average"].items()}
+            self.average.steps = int(saved["average_steps"])
+
+    def with_options(self, **changes: Any) -> "Trainer":
+        """Returns a Trainer of the same model and data with other options."""
+        return Trainer(self.model, self.dls, self.task, replace(self.options, **changes), metrics=self.metrics)
+
+
+def example_batch(trainer: Trainer) -> Batch:
+    """Returns the first training batch as the model takes it."""
+    for batch in batches_of(trainer.dls.train, trainer.device, 0):
+        return batch
+    raise ConfigError("the training loader gave no batch")

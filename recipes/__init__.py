@@ -1,0 +1,1 @@
+"""The recipes: one script a domain, and the command line ``cookbook``."""

@@ -1,0 +1,172 @@
+"""Image classification: from a folder of photos to a bundle that predicts.
+
+Read from top to bottom: data, model, training, evaluation, bundle, report.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from recipes.options import CommonOptions, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    """Options of the classification recipe."""
+
+    arch: str = option("small_resnet", "small_resnet or one of torchvision's models, such as mobilenet_v2")
+    pretrained: bool = option(False, "start from ImageNet weights and fine-tune")
+    weights: str | None = option(None, "which of torchvision's weights, such as IMAGENET1K_V1")
+    size: int | None = option(None, "pixels of a side (default: 224 for photos, the images' own for idx and digits)")
+    epochs: int | None = option(None, "epochs (default: 4 with pretrained weights, else 12)")
+    lr: float | None = option(None, "peak learning rate (default: found for each way of training)")
+    batch_size: int | None = option(None, "images a step (default: 32 with pretrained weights, else 128)")
+    augment: bool = option(True, "random flips, crops, turns and light in training")
+    mixup: float = option(0.0, "shape of mixup's Beta distribution; 0: none")
+    label_smoothing: float = option(0.1, "share of the target that is spread over all classes")
+    valid_pct: float = option(0.2, "share of the training images that validate where the data has no such part")
+    image_column: str = option("image", "a table's column of image paths")
+    label_column: str = option("label", "a table's column of labels")
+    split_column: str = option("split", "a table's column of train, valid or test")
+    label_delim: str | None = option(None, "what separates several labels of one image (makes it multi-label)")
+    precision: str = option("no", "no, bf16 or fp16")
+    resume: bool = option(False, "go on from the newest sound checkpoint in OUT")
+
+
+def make_loaders(options: Options, source: Any) -> Any:
+    """The four questions of the DataBlock, answered."""
+    from common import DataBlock
+    from common.data import CategoryBlock, ImageBlock, MultiCategoryBlock
+
+    block = DataBlock(
+        blocks=(
+            ImageBlock("L" if source.grey and options.arch == "small_resnet" else "RGB"),
+            MultiCategoryBlock if options.label_delim else CategoryBlock,
+        ),
+        get_x=source.get_x,
+        get_y=source.get_y,
+        splitter=source.splitter(options.valid_pct, options.seed, stratify=not options.label_delim),
+        item_tfms=item_transforms(options, source),
+        batch_tfms=batch_transforms(options, source),
+    )
+    prepared = block.prepare(source.items)
+    from common.data.loader import LoaderOptions
+
+    size = min(options.batch_size or (32 if options.pretrained else 128), max(8, len(prepared.split.train) // 8))
+    return prepared, prepared.loaders(LoaderOptions(batch_size=size, seed=options.seed), 256, 2, None, "cpu")
+
+
+def item_transforms(options: Options, source: Any) -> list[Any]:
+    """Photos are cut to a different part each epoch; small images that lie in memory are taken whole."""
+    from common.data import RandomResizedCrop, Resize
+
+    if source.grey:
+        return [Resize(options.size)] if options.size else []
+    size = options.size or 224
+    return [RandomResizedCrop(size, min_scale=0.5)] if options.augment else [Resize(size)]
+
+
+def batch_transforms(options: Options, source: Any) -> list[Any]:
+    """Mirrors and light for photos; small turns, shifts and zooms for digits and the like."""
+    from common import Augment, Mixup
+
+    found: list[Any] = []
+    if options.augment and source.grey:
+        found.append(Augment(flip=source.kind == "idx files", translate=0.08, p_affine=0.8, padding="zeros"))
+    elif options.augment:
+        found.append(Augment(flip=True, rotate=10, warp=0.1, brightness=0.2, contrast=0.2))
+    if options.mixup:
+        found.append(Mixup(options.mixup))
+    return found
+
+
+def make_trainer(options: Options, dls: Any, out: Any) -> Any:
+    """The model by name with a head for these classes, and how it is trained."""
+    from applications.classification import vision_learner
+    from common import TrainerOptions
+
+    return vision_learner(
+        dls,
+        options.arch,
+        pretrained=options.pretrained,
+        weights=options.weights,
+        label_smoothing=options.label_smoothing,
+        options=TrainerOptions(
+            seed=options.seed,
+            device=options.device,
+            precision=options.precision,
+            weight_decay=0.05,
+            out=out,
+            checkpoint=not options.quick,
+        ),
+    )
+
+
+def train(options: Options, trainer: Any) -> None:
+    """Pretrained weights are fine-tuned; random ones are trained with one cycle."""
+    if options.pretrained:
+        trainer.fine_tune(options.epochs or (1 if options.quick else 4), options.lr or 4e-3, lr_mult=10)
+    else:
+        trainer.fit_one_cycle(options.epochs or 12, options.lr or 4e-3)
+
+
+def run(options: Options) -> dict[str, float]:
+    """Runs the recipe and returns its metrics."""
+    from applications.classification import read_source
+    from applications.classification.model import check_arch
+    from applications.classification.evaluation import evaluate_source
+    from common import Predictor
+    from recipes.run import run_folder
+
+    check_arch(options.arch)
+    source = read_source(
+        options.data,
+        image_column=options.image_column,
+        label_column=options.label_column,
+        split_column=options.split_column,
+        label_delim=options.label_delim,
+    )
+    prepared, dls = make_loaders(options, source)
+    with run_folder(options, "classification") as folder:
+        prepared.split.write(folder.path / "split.csv", prepared.items)
+        trainer = make_trainer(options, dls, folder.path)
+        if options.resume:
+            print(trainer.resume(folder.path / "checkpoints"))
+        train(options, trainer)
+        part = "test" if dls.has("test") else "valid"
+        trainer.export(folder.bundle)
+        predictor = Predictor(folder.bundle)
+        if dls.has("test"):
+            metrics = evaluate_source(predictor, source, "test")
+        else:
+            outputs = trainer.get_preds("valid")
+            metrics = trainer.task.report(outputs.output, outputs.target)
+        trainer.export(folder.bundle, metrics)
+        metrics["items_per_second"] = trainer.history[-1]["items_per_second"]
+        write_report(folder, trainer, prepared, source, part, metrics)
+        return folder.finish(options, metrics)
+
+
+def write_report(folder: Any, trainer: Any, prepared: Any, source: Any, part: str, metrics: dict[str, float]) -> None:
+    """What a person looks at: the figures beside a simple baseline, the curves, the data, and the mistakes."""
+    from applications.classification import ClassificationInterpretation, Interpretation
+    from applications.classification.data import baseline
+    from common.show import learning_curves
+
+    page, task = folder.report, trainer.task
+    rows = [{"model": "this model", "accuracy": metrics["accuracy"]}]
+    if not task.multi_label:
+        rules = baseline(source, prepared.split, part)
+        rows += [{"model": name.replace("_", " "), "accuracy": value} for name, value in rules.items()]
+    page.table(f"Accuracy on the {part} part, beside simple rules", rows)
+    page.table("Metrics", [{"metric": name, "value": value} for name, value in sorted(metrics.items())])
+    page.table("Epochs", trainer.history)
+    folder.picture("Learning curves", "curves", learning_curves(trainer.history, ["train_loss", "valid_loss"]))
+    folder.picture("Training images as the model sees them", "batch", trainer.dls.show_batch(max_n=16))
+    folder.picture(
+        "One image in successive epochs", "augmented", trainer.dls.train.show_batch(max_n=8, nrows=1, unique=True)
+    )
+    seen = Interpretation(trainer, part) if task.multi_label else ClassificationInterpretation(trainer, part)
+    if isinstance(seen, ClassificationInterpretation) and len(task.vocab) <= 40:
+        folder.picture("Confusion matrix", "confusion", seen.plot_confusion_matrix(), f"on the {part} part")
+    folder.picture("Largest losses", "top_losses", seen.plot_top_losses(9), "true / predicted, wrong ones in red")
+    folder.picture("Results", "results", trainer.show_results(max_n=9, part=part))

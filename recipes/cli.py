@@ -1,0 +1,168 @@
+"""The command line: ``cookbook``. Only what a verb needs is imported, so that help answers at once."""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from recipes.options import CommonOptions, Parser, add_arguments, near
+
+RECIPES: dict[str, tuple[str, str]] = {
+    "classification": ("recipes.classification", "photos in class folders, a table or idx files to a classifier"),
+}
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="cookbook", description="From raw files to a model in production, one way in every domain.")
+    parser.allow_abbrev = False
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+
+    def verb(name: str, text: str) -> Parser:
+        made = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        assert isinstance(made, Parser)
+        return made
+
+    verb("list", "list the recipes")
+    demo = verb("demo", "run every recipe, quick, on embedded data; one HTML page of results")
+    demo.add_argument("--out", default="runs/demo", help="the folder of the results (default runs/demo)")
+    run = verb("run", "train: data to metrics, pictures, report and bundle")
+    run.add_argument("recipe", metavar="RECIPE", help=", ".join(RECIPES))
+    run.add_argument("rest", nargs="...", metavar="OPTION", help="cookbook run RECIPE --help lists them")
+    evaluate = verb("evaluate", "measure a bundle on data")
+    evaluate.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    evaluate.add_argument("--data", default=None, help="the data, in any form that the recipe takes")
+    evaluate.add_argument("--split", default=None, metavar="PART", help="train, valid or test (default: test, else all)")
+    for name in ("image-column", "label-column", "split-column", "label-delim"):
+        evaluate.add_argument(f"--{name}", default=None, metavar="NAME", help="as in cookbook run classification")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    predict = verb("predict", "predict with a bundle")
+    predict.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files")
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    return parser
+
+
+def _recipe(name: str) -> Any:
+    from common.errors import ConfigError
+
+    if name not in RECIPES:
+        raise ConfigError(f"there is no recipe {name!r}{near(name, list(RECIPES))} (cookbook list names them)")
+    return import_module(RECIPES[name][0])
+
+
+def _list(_: Any) -> None:
+    for name, (_home, text) in RECIPES.items():
+        print(f"{name:20} {text}")
+
+
+def _run(arguments: Any) -> None:
+    module = _recipe(arguments.recipe)
+    parser = Parser(
+        prog=f"cookbook run {arguments.recipe}", description=module.__doc__.splitlines()[0], allow_abbrev=False
+    )
+    add_arguments(parser, module.Options)
+    options = module.Options(**vars(parser.parse_args(arguments.rest)))
+    metrics = module.run(options)
+    from recipes.run import print_metrics
+
+    print_metrics({arguments.recipe: metrics})
+
+
+def _demo(arguments: Any) -> None:
+    from pathlib import Path
+
+    from recipes.run import print_metrics, write_index
+
+    out = Path(arguments.out)
+    results: dict[str, dict[str, float]] = {}
+    for name in RECIPES:
+        module = _recipe(name)
+        results[name] = module.run(module.Options(quick=True, out=str(out / name)))
+    write_index(out / "index.html", results)
+    print_metrics(results)
+    print(f"report: {out / 'index.html'}")
+
+
+def _evaluate(arguments: Any) -> None:
+    from common.deploy import Predictor
+    from common.registry import load_domain
+    from recipes.run import print_metrics
+
+    predictor = Predictor(arguments.bundle)
+    assert predictor.bundle is not None
+    given = {name: getattr(arguments, name) for name in ("image_column", "label_column", "split_column", "label_delim")}
+    columns = {name: value for name, value in given.items() if value is not None}
+    domain = load_domain(predictor.bundle.domain)
+    metrics = domain.evaluate(predictor, arguments.data, arguments.split, **columns)
+    if arguments.json:
+        print(json.dumps(metrics, sort_keys=True))
+    else:
+        print_metrics({arguments.bundle: metrics})
+
+
+def _predict(arguments: Any) -> None:
+    from common.deploy import Predictor
+
+    predictor = Predictor(arguments.bundle)
+    for name, record in zip(arguments.inputs, predictor.predict_many(arguments.inputs), strict=True):
+        print(json.dumps({"input": name, **record}, ensure_ascii=False) if arguments.json else f"{name}: {brief(record)}")
+
+
+def brief(record: dict[str, Any]) -> str:
+    """Returns a record in a few words."""
+    if "label" in record and "probabilities" in record:
+        return f"{record['label']} {record['probabilities'][record['label']]:.3f}"
+    if "labels" in record and "probabilities" in record:
+        named = [f"{name} {record['probabilities'][name]:.3f}" for name in record["labels"]]
+        return ", ".join(named) or "(none)"
+    return json.dumps(record, ensure_ascii=False)
+
+
+VERBS: dict[str, Callable[[Any], None]] = {
+    "list": _list,
+    "demo": _demo,
+    "run": _run,
+    "evaluate": _evaluate,
+    "predict": _predict,
+}
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        advice = ": free some space and run again" if error.errno == errno.ENOSPC else ""
+        return f"{error.filename or 'writing'}: {error.strerror}{advice}"
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 for an error (one sentence), 2 for wrong usage, 130 for Ctrl-C."""
+    try:
+        parsed = _parser().parse_args(arguments)
+        VERBS[parsed.verb](parsed)
+    except KeyboardInterrupt:
+        print("cookbook: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from common.errors import CookbookError
+
+        if os.environ.get("COOKBOOK_DEBUG"):
+            raise
+        known = isinstance(error, (CookbookError, OSError))
+        detail = "" if known else f" ({type(error).__name__}; COOKBOOK_DEBUG=1 shows where)"
+        print(f"cookbook: error: {_sentence(error)}{detail}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+__all__ = ["RECIPES", "CommonOptions", "main"]
