@@ -39,7 +39,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file so that ``path`` holds either its old bytes or all of the new ones.
 
     Raises:
-        OSError: if the disk is full or the folder not writable; ``path`` is then unchanged and nothing is left beside it.
+        OSError: if the disk is full or the folder not writable; ``path`` is then unchanged, nothing is left beside it.
     """
     path = Path(path)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)

@@ -89,9 +89,9 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
         return {str(k): coerce(v, item, f"{where}.{k}") for k, v in cast("dict[str, Any]", value).items()}
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif hint in (str, bool, type(None)) and isinstance(value, hint):
+    elif (hint is int and isinstance(value, int) and not isinstance(value, bool)) or (
+        hint in (str, bool, type(None)) and isinstance(value, hint)
+    ):
         return value
     elif dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return build(cast("type[Any]", hint), cast("dict[str, Any]", value), where)

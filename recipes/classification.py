@@ -21,9 +21,10 @@ class Options(CommonOptions):
     lr: float | None = option(None, "peak learning rate (default: found for each way of training)")
     batch_size: int | None = option(None, "images a step (default: 32 with pretrained weights, else 128)")
     augment: bool = option(True, "random flips, crops, turns and light in training")
+    flip: bool = option(True, "mirror images left and right in training; --no-flip for digits and letters")
     mixup: float = option(0.0, "shape of mixup's Beta distribution; 0: none")
     label_smoothing: float = option(0.1, "share of the target that is spread over all classes")
-    valid_pct: float = option(0.2, "share of the training images that validate where the data has no such part")
+    valid_pct: float | None = option(None, "share of train that validates (default 0.2, at most 5000 images)")
     image_column: str = option("image", "a table's column of image paths")
     label_column: str = option("label", "a table's column of labels")
     split_column: str = option("split", "a table's column of train, valid or test")
@@ -44,7 +45,7 @@ def make_loaders(options: Options, source: Any) -> Any:
         ),
         get_x=source.get_x,
         get_y=source.get_y,
-        splitter=source.splitter(options.valid_pct, options.seed, stratify=not options.label_delim),
+        splitter=source.splitter(valid_share(options, source), options.seed, stratify=not options.label_delim),
         item_tfms=item_transforms(options, source),
         batch_tfms=batch_transforms(options, source),
     )
@@ -55,6 +56,11 @@ def make_loaders(options: Options, source: Any) -> Any:
     return prepared, prepared.loaders(LoaderOptions(batch_size=size, seed=options.seed), 256, 2, None, "cpu")
 
 
+def valid_share(options: Options, source: Any) -> float:
+    """The share of the training images that validate: a fifth, but not more than 5,000 images."""
+    return options.valid_pct if options.valid_pct is not None else min(0.2, 5000 / len(source.items))
+
+
 def item_transforms(options: Options, source: Any) -> list[Any]:
     """Photos are cut to a different part each epoch; small images that lie in memory are taken whole."""
     from common.data import RandomResizedCrop, Resize
@@ -62,7 +68,7 @@ def item_transforms(options: Options, source: Any) -> list[Any]:
     if source.grey:
         return [Resize(options.size)] if options.size else []
     size = options.size or 224
-    return [RandomResizedCrop(size, min_scale=0.5)] if options.augment else [Resize(size)]
+    return [RandomResizedCrop(size, min_scale=0.35)] if options.augment else [Resize(size)]
 
 
 def batch_transforms(options: Options, source: Any) -> list[Any]:
@@ -71,9 +77,9 @@ def batch_transforms(options: Options, source: Any) -> list[Any]:
 
     found: list[Any] = []
     if options.augment and source.grey:
-        found.append(Augment(flip=source.kind == "idx files", translate=0.08, p_affine=0.8, padding="zeros"))
+        found.append(Augment(flip=options.flip and source.mirrored, translate=0.04, p_affine=1.0, padding="zeros"))
     elif options.augment:
-        found.append(Augment(flip=True, rotate=10, warp=0.1, brightness=0.2, contrast=0.2))
+        found.append(Augment(flip=options.flip, rotate=10, brightness=0.2, contrast=0.2))
     if options.mixup:
         found.append(Mixup(options.mixup))
     return found
@@ -90,11 +96,13 @@ def make_trainer(options: Options, dls: Any, out: Any) -> Any:
         pretrained=options.pretrained,
         weights=options.weights,
         label_smoothing=options.label_smoothing,
+        dropout=0.2 if options.pretrained else 0.0,
         options=TrainerOptions(
             seed=options.seed,
             device=options.device,
             precision=options.precision,
-            weight_decay=0.05,
+            weight_decay=0.01 if options.pretrained else 0.05,
+            freeze_norm=options.pretrained,
             out=out,
             checkpoint=not options.quick,
         ),
@@ -103,17 +111,19 @@ def make_trainer(options: Options, dls: Any, out: Any) -> Any:
 
 def train(options: Options, trainer: Any) -> None:
     """Pretrained weights are fine-tuned; random ones are trained with one cycle."""
+    from applications.classification import fine_tune_upper
+
     if options.pretrained:
-        trainer.fine_tune(options.epochs or (1 if options.quick else 4), options.lr or 4e-3, lr_mult=10)
+        fine_tune_upper(trainer, options.epochs or (1 if options.quick else 4), options.lr or 3e-3)
     else:
-        trainer.fit_one_cycle(options.epochs or 12, options.lr or 4e-3)
+        trainer.fit_one_cycle(options.epochs or 11, options.lr or 5e-3, pct_start=0.2)
 
 
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
     from applications.classification import read_source
-    from applications.classification.model import check_arch
     from applications.classification.evaluation import evaluate_source
+    from applications.classification.model import check_arch
     from common import Predictor
     from recipes.run import run_folder
 

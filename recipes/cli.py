@@ -34,7 +34,9 @@ def _parser() -> Parser:
     evaluate = verb("evaluate", "measure a bundle on data")
     evaluate.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
     evaluate.add_argument("--data", default=None, help="the data, in any form that the recipe takes")
-    evaluate.add_argument("--split", default=None, metavar="PART", help="train, valid or test (default: test, else all)")
+    evaluate.add_argument(
+        "--split", default=None, metavar="PART", help="train, valid or test (default: test, else all)"
+    )
     for name in ("image-column", "label-column", "split-column", "label-delim"):
         evaluate.add_argument(f"--{name}", default=None, metavar="NAME", help="as in cookbook run classification")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
@@ -108,7 +110,9 @@ def _predict(arguments: Any) -> None:
 
     predictor = Predictor(arguments.bundle)
     for name, record in zip(arguments.inputs, predictor.predict_many(arguments.inputs), strict=True):
-        print(json.dumps({"input": name, **record}, ensure_ascii=False) if arguments.json else f"{name}: {brief(record)}")
+        print(
+            json.dumps({"input": name, **record}, ensure_ascii=False) if arguments.json else f"{name}: {brief(record)}"
+        )
 
 
 def brief(record: dict[str, Any]) -> str:
@@ -139,7 +143,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1 for an error (one sentence), 2 for wrong usage, 130 for Ctrl-C."""
+    """Runs one command; returns its exit code: 0, 1 for an error (one sentence), 2 for wrong usage, 130 for Ctrl-C."""
     try:
         parsed = _parser().parse_args(arguments)
         VERBS[parsed.verb](parsed)

@@ -43,7 +43,7 @@ class CommonOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser, options: type[Any]) -> None:
-    """Adds one ``--name`` for each field of an options dataclass; a boolean that is true by default gets ``--no-name``."""
+    """Adds one ``--name`` for each field of an options dataclass; a boolean gets ``--no-name`` too."""
     hints = typing.get_type_hints(options)
     for field in dataclasses.fields(options):
         hint = hints[field.name]
@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser, options: type[Any]) -> None:
         kind = next(k for k in kinds if k is not type(None))
         text = field.metadata["help"]
         if kind is bool:
-            parser.add_argument(flag, dest=field.name, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+            parser.add_argument(
+                flag, dest=field.name, action=argparse.BooleanOptionalAction, default=field.default, help=text
+            )
             continue
         shown = "" if field.default is None else f" (default {field.default})"
         name = field.metadata.get("metavar", {int: "N", float: "X"}.get(kind, field.name.upper()))

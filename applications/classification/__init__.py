@@ -7,12 +7,13 @@ pickle), and a prediction is a plain record with a label and its probabilities.
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from applications.classification.data import ImageDataLoaders, ImageSource, read_source
 from applications.classification.evaluation import evaluate
+from applications.classification.head import fine_tune_upper, fit_head
 from applications.classification.interpretation import ClassificationInterpretation, Interpretation
 from applications.classification.learner import cnn_learner, make_task, vision_learner
 from applications.classification.model import arch_names, create_model
@@ -39,6 +40,9 @@ from common.data import (
 )
 from common.deploy import Predictor, load_learner
 from common.train import F1Score, F1ScoreMulti, Trainer, TrainerOptions, accuracy, accuracy_multi, error_rate
+
+if TYPE_CHECKING:
+    from torchvision.models import convnext_tiny, efficientnet_b0, mobilenet_v2, resnet18, resnet34, resnet50, resnet101
 
 _TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
 
@@ -80,6 +84,8 @@ __all__ = [
     "efficientnet_b0",
     "error_rate",
     "evaluate",
+    "fine_tune_upper",
+    "fit_head",
     "get_image_files",
     "imagenet_stats",
     "load_learner",

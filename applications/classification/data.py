@@ -1,4 +1,4 @@
-"""Data for image classification from the forms people have: class folders, tables, idx files; and the embedded digits."""
+"""Data for image classification from the forms people have: class folders, tables, idx files; embedded digits."""
 
 import gzip
 import struct
@@ -10,18 +10,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from common.data.datablock import DataBlock
-from common.data.items import ColReader, Items, get_image_files, parent_label, read_field
 from common.data.blocks import CategoryBlock, MultiCategoryBlock
-from common.data.items import RegexLabeller, using_attr
+from common.data.datablock import DataBlock
+from common.data.items import ColReader, Items, RegexLabeller, get_image_files, parent_label, read_field, using_attr
 from common.data.loader import DataLoaders
 from common.data.spatial import ImageBlock
-from common.data.splits import ColSplitter, GrandparentSplitter, RandomSplitter, Split, Splitter, StratifiedSplitter
-from common.data.splits import apply_splitter, hold_out
+from common.data.splits import (
+    ColSplitter,
+    GrandparentSplitter,
+    RandomSplitter,
+    Split,
+    Splitter,
+    StratifiedSplitter,
+    hold_out,
+)
 from common.errors import ConfigError, DataError, nearest
 
-PART_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"}
-PART_FOLDERS |= {"dev": "valid", "test": "test", "testing": "test"}
+PART_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 
 
@@ -50,6 +59,7 @@ class ImageSource:
         parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
         kind: What was found, in words.
         grey: Whether the images are known to have one channel.
+        mirrored: Whether a mirrored image still shows its class (not so for digits).
     """
 
     items: Items
@@ -58,6 +68,7 @@ class ImageSource:
     parts: np.ndarray | None
     kind: str
     grey: bool = False
+    mirrored: bool = True
 
     def splitter(self, valid_pct: float, seed: int, stratify: bool = True) -> "PartSplitter":
         """Returns a splitter that keeps the source's own parts and divides train where it has no validation part."""
@@ -73,7 +84,9 @@ class ImageSource:
         everything = np.arange(len(self.items))
         if self.parts is None:
             if name is not None:
-                raise DataError(f"split {name!r} is not there: the data is not divided ({self.kind}); leave --split out")
+                raise DataError(
+                    f"split {name!r} is not there: the data is not divided ({self.kind}); leave --split out"
+                )
             return everything
         if name is None:
             return np.flatnonzero(self.parts == "test") if (self.parts == "test").any() else everything
@@ -114,8 +127,8 @@ def read_source(
     """Returns the images and labels of a source, its form found out.
 
     Args:
-        path: A folder of class folders (with or without train/valid/test above), a table (CSV, TSV, JSONL, parquet) with
-            an image and a label column, a folder of idx files (MNIST's form); None: the embedded digits.
+        path: A folder of class folders (with or without train/valid/test above), a table (CSV, TSV, JSONL, parquet)
+            with an image and a label column, a folder of idx files (MNIST's form); None: the embedded digits.
         image_column: The table's column of image paths, relative to the table.
         label_column: The table's column of labels.
         split_column: The table's column of parts, which may be absent.
@@ -262,7 +275,7 @@ def _label(item: Pixels) -> str:
 
 
 def embedded_digits() -> ImageSource:
-    """Returns scikit-learn's 1,797 handwritten digits (8x8 pixels, UCI, CC BY 4.0); one fixed fifth is the test part."""
+    """Returns scikit-learn's 1,797 handwritten digits (8x8 pixels, UCI, CC BY 4.0); a fixed fifth is the test part."""
     from sklearn.datasets import load_digits
 
     data: Any = load_digits()
@@ -272,11 +285,11 @@ def embedded_digits() -> ImageSource:
     test = StratifiedSplitter(0.2, seed=0)(items, names).valid
     parts = np.array(["train"] * len(items))
     parts[test] = "test"
-    return ImageSource(items, _pixels, _label, parts, "embedded digits", grey=True)
+    return ImageSource(items, _pixels, _label, parts, "embedded digits", grey=True, mirrored=False)
 
 
 def baseline(source: ImageSource, split: Split, part: str, limit: int = 5000) -> dict[str, float]:
-    """Returns the accuracy of two simple rules on a part: the most frequent class, and the nearest of grey thumbnails.
+    """Returns the accuracy of two simple rules on a part: the most frequent class, the nearest of grey thumbnails.
 
     Args:
         source: One label an image.
@@ -318,7 +331,7 @@ class ImageDataLoaders:
         batch_tfms: Any = None,
         bs: int = 64,
     ) -> DataLoaders:
-        """Returns loaders of class folders below ``train`` and ``valid``, or split at random where valid_pct is given."""
+        """Returns loaders of class folders below ``train`` and ``valid``; split at random where valid_pct is given."""
         splitter = GrandparentSplitter(train, valid) if valid_pct is None else RandomSplitter(valid_pct, seed)
         block = DataBlock(
             blocks=(ImageBlock, CategoryBlock),
@@ -397,7 +410,7 @@ class ImageDataLoaders:
         batch_tfms: Any = None,
         bs: int = 64,
     ) -> DataLoaders:
-        """Returns loaders of a frame with a column of file names and one of labels (several where label_delim is given)."""
+        """Returns loaders of a frame with a column of file names and one of labels (several with label_delim)."""
         many = label_delim is not None
         block = DataBlock(
             blocks=(ImageBlock, MultiCategoryBlock if many else CategoryBlock),

@@ -17,7 +17,9 @@ def evaluate_source(predictor: Predictor, source: ImageSource, part: str | None 
     return predictor.evaluate([[images[row] for row in rows], [labels[row] for row in rows]], names)
 
 
-def evaluate(predictor: Predictor, data: str | Path | None, split: str | None = None, **columns: Any) -> dict[str, float]:
+def evaluate(
+    predictor: Predictor, data: str | Path | None, split: str | None = None, **columns: Any
+) -> dict[str, float]:
     """Returns the metrics of a predictor on data in any form that `read_source` takes.
 
     Args:

@@ -54,7 +54,12 @@ class Interpretation:
 
 
 class ClassificationInterpretation(Interpretation):
-    """`Interpretation` with a confusion matrix."""
+    """`Interpretation` with a confusion matrix.
+
+    Args:
+        trainer: A trained trainer.
+        part: ``valid`` or ``test``.
+    """
 
     def confusion_matrix(self) -> Tensor:
         """Returns counts, int64 (classes, classes): rows are true classes, columns predictions."""
@@ -90,6 +95,9 @@ class ClassificationInterpretation(Interpretation):
         matrix = self.confusion_matrix().tolist()
         vocab = cast(ClassificationTask, self.trainer.task).vocab
         pairs = [
-            (vocab[i], vocab[j], n) for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j and n >= min_val
+            (vocab[i], vocab[j], n)
+            for i, row in enumerate(matrix)
+            for j, n in enumerate(row)
+            if i != j and n >= min_val
         ]
         return sorted(pairs, key=lambda pair: -pair[2])

@@ -1,7 +1,6 @@
 """One call from loaders to a trainer: the model by name with its head for these classes, the task, the options."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
 from applications.classification.model import create_model
@@ -16,6 +15,11 @@ from common.train.trainer import Trainer
 
 def make_task(dls: DataLoaders, label_smoothing: float = 0.0, threshold: float = 0.5) -> ClassificationTask:
     """Returns the classification task of loaders: their classes, one label or several.
+
+    Args:
+        dls: Loaders that a DataBlock made.
+        label_smoothing: Share of the target that is spread over all classes.
+        threshold: For several labels: the probability from which one is given.
 
     Raises:
         ConfigError: if their last block is not a category.
@@ -35,6 +39,7 @@ def vision_learner(
     pretrained: bool = True,
     weights: str | None = None,
     label_smoothing: float = 0.0,
+    dropout: float = 0.0,
     options: TrainerOptions | None = None,
 ) -> Trainer:
     """Returns a Trainer of an image classifier for these loaders.
@@ -46,6 +51,7 @@ def vision_learner(
         pretrained: Start from ImageNet weights (``small_resnet`` has none and ignores it).
         weights: Which of torchvision's weights; see `find_weights`.
         label_smoothing: Share of the target that is spread over all classes.
+        dropout: Before the last layer, beside what the model has of its own.
         options: How to train.
 
     Raises:
@@ -64,8 +70,9 @@ def vision_learner(
         pretrained=pretrained and name != "small_resnet",
         weights=weights,
         seed=chosen.seed,
+        dropout=dropout,
     )
-    return Trainer(model, dls, task, replace(chosen), metrics=metrics)
+    return Trainer(model, dls, task, chosen, metrics=metrics)
 
 
 cnn_learner = vision_learner  # the book's older name

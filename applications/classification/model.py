@@ -1,17 +1,17 @@
 """Models for image classification: any of torchvision's by name, and a small residual network for small images."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.counter import MODEL_STREAM, key
 from common.errors import ConfigError, in_range, nearest, one_of
 from common.registry import register
-from common.spec import build
+from common.spec import build, to_spec
 
 SMALL = "small_resnet"
 
@@ -40,46 +40,53 @@ class SmallResNetConfig:
         arch: Always ``small_resnet``.
         classes: How many outputs.
         channels: Of the input image, 1 or 3.
-        width: Channels of the first stage; doubled in each of the two that follow.
+        stem: Channels of the first convolution.
+        widths: Channels of each stage; a stage halves height and width.
         dropout: Before the last layer, in [0, 1).
     """
 
     arch: str = SMALL
     classes: int
     channels: int = 3
-    width: int = 32
-    dropout: float = 0.1
+    stem: int = 16
+    widths: tuple[int, ...] = (24, 48, 96)
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         in_range("classes", self.classes, 1, 1_000_000)
         in_range("channels", self.channels, 1, 64)
-        in_range("width", self.width, 1, 1024)
+        for width in (self.stem, *self.widths):
+            in_range("widths", width, 1, 4096)
+        in_range("widths (their number)", len(self.widths), 1, 8)
         in_range("dropout", self.dropout, 0, 1, open_high=True)
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
-
-
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity (He et al. 2016), (B, C, H, W) to the same."""
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016): (B, inputs, H, W) to (B, outputs, H / 2, W / 2).
 
-    def __init__(self, channels: int) -> None:
+    The shortcut averages 2x2 pixels before its 1x1 convolution (He et al. 2019, arXiv:1812.01187).
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = _conv(channels, channels)
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
+        return torch.relu(self.body(x) + self.shortcut(x))
 
 
 @register("model", "small_resnet")
 class SmallResNet(nn.Module):
-    """A residual network for images of 8 to 64 pixels: three stages, about 0.7 million parameters at width 32.
+    """A residual network for images of 8 to 64 pixels: 0.17 million parameters, 5.5 million multiplications at 28x28.
 
     Args:
         config: What it is made of.
@@ -91,20 +98,19 @@ class SmallResNet(nn.Module):
     def __init__(self, config: SmallResNetConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.width
-        self.body = nn.Sequential(
-            _conv(config.channels, width),
-            _conv(width, 2 * width, stride=2),
-            Residual(2 * width),
-            _conv(2 * width, 4 * width, stride=2),
-            Residual(4 * width),
-        )
-        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(8 * width, config.classes))
+        layers: list[nn.Module] = [
+            nn.Conv2d(config.channels, config.stem, 3, padding=1, bias=False),
+            nn.BatchNorm2d(config.stem),
+            nn.ReLU(inplace=True),
+        ]
+        widths = (config.stem, *config.widths)
+        layers += [Residual(inputs, outputs) for inputs, outputs in pairwise(widths)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(widths[-1], config.classes))
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.body(x)
-        pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
-        return self.head(pooled)
+        return self.head(features.mean(dim=(2, 3)) + features.amax(dim=(2, 3)))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Returns the body's and the head's parameters."""
@@ -112,7 +118,7 @@ class SmallResNet(nn.Module):
 
     def spec(self) -> dict[str, Any]:
         """Returns the model as JSON-ready data."""
-        return {"kind": "small_resnet", **asdict(self.config)}
+        return {"kind": "small_resnet", **to_spec(self.config)}
 
     @classmethod
     def from_spec(cls, fields: dict[str, Any]) -> "SmallResNet":
@@ -166,7 +172,7 @@ class TorchvisionClassifier(nn.Module):
         extra: dict[str, Any] = {}
         if config.arch in ("googlenet", "inception_v3"):
             extra = {"init_weights": False} if weights is None else {}
-        network = cast(nn.Module, models.get_model(config.arch, weights=weights, **extra))
+        network = models.get_model(config.arch, weights=weights, **extra)
         if config.arch in ("googlenet", "inception_v3"):
             _drop_auxiliary(network)
         name, old = _last_layer(network)
@@ -187,15 +193,20 @@ class TorchvisionClassifier(nn.Module):
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Returns the parameters of the body's lower half, its upper half and the head."""
-        head = list(self.network.get_submodule(self.head_name).parameters())
+        head = list(self.head.parameters())
         own = {id(p) for p in head}
         body = [p for p in self.network.parameters() if id(p) not in own]
-        half = len(body) // 2
+        half = _boundary(self.network, len(body))
         return [body[:half], body[half:], head]
+
+    @property
+    def head(self) -> nn.Module:
+        """The new last layer."""
+        return self.network.get_submodule(self.head_name)
 
     def spec(self) -> dict[str, Any]:
         """Returns the model as JSON-ready data."""
-        return {"kind": "torchvision_classifier", **asdict(self.config)}
+        return {"kind": "torchvision_classifier", **to_spec(self.config)}
 
     @classmethod
     def from_spec(cls, fields: dict[str, Any]) -> "TorchvisionClassifier":
@@ -205,6 +216,19 @@ class TorchvisionClassifier(nn.Module):
             ConfigError: for a field of the wrong type or an unknown architecture.
         """
         return cls(build(TorchvisionConfig, fields, "model"))
+
+
+def _boundary(network: nn.Module, count: int) -> int:
+    """The number of parameters before the block at which half of them is reached: groups never divide a block."""
+    blocks: list[nn.Module] = [network]
+    while len(blocks) < 8 and any(list(block.children()) for block in blocks):
+        blocks = [part for block in blocks for part in (list(block.children()) or [block])]
+    passed = 0
+    for block in blocks:
+        if passed >= count // 2:
+            break
+        passed += len(list(block.parameters()))
+    return min(passed, count)
 
 
 def _drop_auxiliary(network: nn.Module) -> None:
@@ -225,8 +249,9 @@ def _last_layer(network: nn.Module) -> tuple[str, nn.Module]:
 
 
 def find_weights(arch: str, name: str | None = None) -> Any:
-    """Returns torchvision's weights for an architecture: those named, else some that are on this machine, else the
-    default ones (which torchvision downloads).
+    """Returns torchvision's weights for an architecture.
+
+    Those named; else some that are on this machine; else the default ones, which torchvision downloads.
 
     Raises:
         ConfigError: if there are none of that name.
@@ -252,7 +277,7 @@ def create_model(
     pretrained: bool = False,
     weights: str | None = None,
     seed: int = 0,
-    dropout: float | None = None,
+    dropout: float = 0.0,
 ) -> nn.Module:
     """Returns a classification model by name.
 
@@ -263,7 +288,7 @@ def create_model(
         pretrained: Start from ImageNet weights.
         weights: Which of them, e.g. ``IMAGENET1K_V1``; see `find_weights`.
         seed: Of the random weights.
-        dropout: Before the last layer; the model's own when None.
+        dropout: Before the last layer, beside what the model has of its own.
 
     Raises:
         ConfigError: for an unknown name, channels that do not fit, or weights that cannot be had.
@@ -280,9 +305,8 @@ def create_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, MODEL_STREAM) >> 1)
         if arch == SMALL:
-            extra = {} if dropout is None else {"dropout": dropout}
-            return SmallResNet(SmallResNetConfig(classes=classes, channels=channels, **extra))
-        config = TorchvisionConfig(arch=arch, classes=classes, dropout=dropout or 0.0)
+            return SmallResNet(SmallResNetConfig(classes=classes, channels=channels, dropout=dropout))
+        config = TorchvisionConfig(arch=arch, classes=classes, dropout=dropout)
         chosen = find_weights(arch, weights) if pretrained else None
         try:
             return TorchvisionClassifier(config, chosen)

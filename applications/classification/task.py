@@ -15,6 +15,9 @@ from common.train.metrics import F1ScoreMulti, Metric, accuracy, as_metrics, err
 from common.train.task import Record, Task
 
 
+_NOTHING: Any = 0  # the score of a class that neither occurs nor is predicted
+
+
 @register("task", "classification")
 @dataclass(frozen=True)
 class ClassificationTask(Task):
@@ -86,15 +89,15 @@ class ClassificationTask(Task):
             chosen, truth = (probabilities > self.threshold).numpy(), (cast(Tensor, target) > 0.5).numpy()
             found = {
                 "accuracy": float((chosen == truth).mean()),
-                "f1": float(sk.f1_score(truth, chosen, average="macro", zero_division=0)),
-                "f1_micro": float(sk.f1_score(truth, chosen, average="micro", zero_division=0)),
+                "f1": float(sk.f1_score(truth, chosen, average="macro", zero_division=_NOTHING)),
+                "f1_micro": float(sk.f1_score(truth, chosen, average="micro", zero_division=_NOTHING)),
                 "loss": loss,
             }
         else:
             truth, chosen = hard_target(cast(Tensor, target)).numpy(), probabilities.argmax(dim=1).numpy()
             right = float(sk.accuracy_score(truth, chosen))
             classes = sorted({*truth.tolist(), *chosen.tolist()})
-            f1 = float(sk.f1_score(truth, chosen, labels=classes, average="macro", zero_division=0))
+            f1 = float(sk.f1_score(truth, chosen, labels=classes, average="macro", zero_division=_NOTHING))
             found = {"accuracy": right, "error_rate": 1 - right, "f1": f1, "loss": loss}
         auc = self._auc(probabilities, cast(Tensor, target))
         return found if auc is None else {**found, "auc": auc}

@@ -4,7 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 8  # samples resampled together on the CPU: their grids and pixels stay in the cache
+CHUNK_PIXELS = 400_000  # resampled together on the CPU: their grids and values stay in the cache
+
+
+def chunk(size: tuple[int, int]) -> int:
+    """Returns how many samples of (height, width) pixels to resample together on the CPU."""
+    return max(1, CHUNK_PIXELS // (size[0] * size[1]))
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:

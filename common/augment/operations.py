@@ -6,7 +6,7 @@ give a factor and an offset a sample on pixels in [0, 1].
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -62,8 +62,8 @@ class Geometric(Operation):
 
     support: ClassVar[dict[str, Support]] = GEOMETRIC
 
-    def matrix(self, numbers: Tensor, ratio: float) -> Tensor:
-        """Returns float64 (B, 3, 3) from uniform numbers (B, k); ``ratio`` is the output's width / height."""
+    def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
+        """Returns float64 (B, 3, 3) from uniform numbers (B, k); ``size`` is the output's (height, width)."""
         raise NotImplementedError
 
 
@@ -97,7 +97,7 @@ class FlipHorizontal(Geometric):
     name: ClassVar[str] = "flip_horizontal"
     numbers: ClassVar[int] = 0
 
-    def matrix(self, numbers: Tensor, ratio: float) -> Tensor:
+    def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         one = numbers.new_ones(len(numbers), dtype=torch.float64)
         return rows((-one, 0, 0), (0, 1, 0), (0, 0, 1))
 
@@ -110,7 +110,7 @@ class FlipVertical(Geometric):
     name: ClassVar[str] = "flip_vertical"
     numbers: ClassVar[int] = 0
 
-    def matrix(self, numbers: Tensor, ratio: float) -> Tensor:
+    def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         one = numbers.new_ones(len(numbers), dtype=torch.float64)
         return rows((one, 0, 0), (0, -1, 0), (0, 0, 1))
 
@@ -123,9 +123,10 @@ class Rotate(Geometric):
     name: ClassVar[str] = "rotate"
     numbers: ClassVar[int] = 1
 
-    def matrix(self, numbers: Tensor, ratio: float) -> Tensor:
+    def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         angle = (numbers[:, 0] * 2 - 1) * math.radians(self.degrees)
         cos, sin = torch.cos(angle), torch.sin(angle)
+        ratio = size[1] / size[0]
         return rows((cos, sin / ratio, 0), (-sin * ratio, cos, 0), (0, 0, 1))
 
 
@@ -138,24 +139,24 @@ class Zoom(Geometric):
     name: ClassVar[str] = "zoom"
     numbers: ClassVar[int] = 3
 
-    def matrix(self, numbers: Tensor, ratio: float) -> Tensor:
+    def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         scale = 1 / (self.least + numbers[:, 0] * (self.greatest - self.least))
         room = 1 - scale
-        return rows(
-            (scale, 0, room * (numbers[:, 1] * 2 - 1)), (0, scale, room * (numbers[:, 2] * 2 - 1)), (0, 0, 1)
-        )
+        return rows((scale, 0, room * (numbers[:, 1] * 2 - 1)), (0, scale, room * (numbers[:, 2] * 2 - 1)), (0, 0, 1))
 
 
 @dataclass(frozen=True)
 class Translate(Geometric):
-    """Moves by up to ``share`` of the width and height either way."""
+    """Moves by up to ``share`` of the width and height either way, in whole pixels, so that it alone does not blur."""
 
     share: float = 0.1
     name: ClassVar[str] = "translate"
     numbers: ClassVar[int] = 2
 
-    def matrix(self, numbers: Tensor, ratio: float) -> Tensor:
-        move = (numbers * 2 - 1) * (2 * self.share)
+    def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
+        pixels = numbers.new_tensor([size[1], size[0]])
+        most = torch.round(self.share * pixels)
+        move = (torch.floor(numbers * (2 * most + 1)) - most) * 2 / pixels
         one = torch.ones_like(move[:, 0])
         return rows((one, 0, move[:, 0]), (0, 1, move[:, 1]), (0, 0, 1))
 
@@ -168,7 +169,7 @@ class Warp(Geometric):
     name: ClassVar[str] = "warp"
     numbers: ClassVar[int] = 2
 
-    def matrix(self, numbers: Tensor, ratio: float) -> Tensor:
+    def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         tilt = (numbers * 2 - 1) * (self.magnitude / 2)
         one = torch.ones_like(tilt[:, 0])
         return rows((one, 0, 0), (0, 1, 0), (tilt[:, 0], tilt[:, 1], 1))
@@ -204,7 +205,7 @@ class Contrast(Tone):
 class Crop(Geometric):
     """A random area and shape of the source, in the source's own proportions; its centre in evaluation."""
 
-    crop: RandomCrop = RandomCrop((224, 224), (0.35, 1.0), (3 / 4, 4 / 3))
+    crop: RandomCrop = field(default_factory=lambda: RandomCrop((224, 224), (0.35, 1.0), (3 / 4, 4 / 3)))
     name: ClassVar[str] = "crop"
     tries: ClassVar[int] = 4
     numbers: ClassVar[int] = 2 * tries + 2
@@ -226,7 +227,9 @@ class Crop(Geometric):
 
     def centre(self, sizes: Tensor) -> Tensor:
         """Returns (B, 3, 3): the output to the largest centred part of its own shape."""
-        shape = (sizes[:, 1].to(torch.float64) / sizes[:, 0].to(torch.float64)) * (self.crop.size[0] / self.crop.size[1])
+        shape = (sizes[:, 1].to(torch.float64) / sizes[:, 0].to(torch.float64)) * (
+            self.crop.size[0] / self.crop.size[1]
+        )
         return rows(((1 / shape).clamp(max=1), 0, 0), (0, shape.clamp(max=1), 0), (0, 0, 1))
 
 

@@ -15,7 +15,6 @@ from common.data.batch import Batch
 from common.data.blocks import Block, Counter
 from common.data.sample import SampleEncoder
 from common.data.spatial import ImageBlock
-from common.data.transforms import RandomCrop
 from common.errors import ConfigError
 
 
@@ -72,7 +71,9 @@ class BatchPipeline:
         for op in [*found, *self.crops]:
             for block in self.encoder.blocks:
                 if op.support[block.target] == "unsupported":
-                    raise ConfigError(f"{op.name} does not support {block.target} ({type(block).__name__}): leave it out")
+                    raise ConfigError(
+                        f"{op.name} does not support {block.target} ({type(block).__name__}): leave it out"
+                    )
         if (self.geometric or self.tones or self.crops) and self.encoder.image_block is None:
             name = (self.geometric + self.tones + self.crops)[0].name
             raise ConfigError(f"{name} needs an image, and no block of this DataBlock is one")
@@ -100,11 +101,10 @@ class BatchPipeline:
         size = self.out_size(kept)
         factor = offset = None
         if train:
-            ratio = size[1] / size[0]
             eye = torch.eye(3, dtype=torch.float64, device=ids.device).expand(len(ids), 3, 3)
             for op in self.geometric:
                 numbers, chosen = op.draw(ids, counter)
-                step = torch.where(chosen[:, None, None], op.matrix(numbers, ratio), eye)
+                step = torch.where(chosen[:, None, None], op.matrix(numbers, size), eye)
                 matrix = step if matrix is None else geometry.compose(matrix, step)
             for op in self.tones:
                 numbers, chosen = op.draw(ids, counter)
@@ -175,7 +175,7 @@ class BatchPipeline:
         out = torch.empty(count, channels, *size, device=device).to(memory_format=torch.channels_last)
         mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
         shrink = self._shrink(kept, size, train) if drawn.matrix is not None else 1
-        step = geometry.CHUNK if device.type == "cpu" else count
+        step = geometry.chunk(size) if device.type == "cpu" else count
         for start in range(0, count, step):
             rows = slice(start, start + step)
             pixels = value[rows].permute(0, 3, 1, 2)

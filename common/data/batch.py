@@ -32,8 +32,8 @@ class Batch:
     """Inputs, targets and the identity of each sample.
 
     Attributes:
-        x: Inputs. Images are uint8 (B, H, W, C) before the batch transforms and float (B, C, H, W) after them.
-        y: Targets, or None for prediction. Ragged targets are dictionaries of padded tensors with ``valid`` (B, N) bool.
+        x: Inputs. Images are uint8 (B, H, W, C) before the batch transforms, float (B, C, H, W) after them.
+        y: Targets, or None for prediction. Ragged ones are dictionaries of padded tensors with ``valid`` (B, N) bool.
         ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
         sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
     """
@@ -62,7 +62,7 @@ class Batch:
 
     @classmethod
     def of(cls, raw: Any) -> "Batch":
-        """Returns what any DataLoader yields as a Batch: a Batch as it is, a pair (x, y), or inputs alone.
+        """Returns what any DataLoader yields as a Batch: a Batch as it is, a pair (x, y), inputs alone.
 
         Raises:
             DataError: for a tuple of another length.

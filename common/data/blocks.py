@@ -66,8 +66,11 @@ class Block:
         raise NotImplementedError
 
     def collate(self, value: Value, ids: Tensor, counter: Counter) -> Value:
-        """Returns a batch's gathered value as the model gets it. A block that offers several versions of a field (the
-        captions of an image) picks one here, as a function of (seed, epoch, id)."""
+        """Returns a batch's gathered value as the model gets it.
+
+        A block that offers several versions of a field (the captions of an image) picks one here, as a function of
+        (seed, epoch, id).
+        """
         return value
 
     def draw(self, axes: Any, value: Value) -> None:
@@ -115,7 +118,7 @@ class CategoryBlock(Block):
         positions = self._positions()
         return torch.tensor([_position(raw, positions) for raw in raws], dtype=torch.int64)
 
-    def decode(self, value: Value) -> str:
+    def decode(self, value: Value) -> Any:
         return self.vocab[int(cast(Tensor, value))]
 
 
@@ -123,6 +126,9 @@ class CategoryBlock(Block):
 @dataclass(frozen=True)
 class MultiCategoryBlock(CategoryBlock):
     """Any number of categories at once, encoded as float32 (classes,) of zeros and ones.
+
+    Args:
+        vocab: The categories in order; fitted (sorted, from the training items) when empty.
 
     Examples:
         >>> block = MultiCategoryBlock().setup([["car"], ["car", "person"]])
@@ -144,7 +150,7 @@ class MultiCategoryBlock(CategoryBlock):
                 out[row, _position(name, positions)] = 1.0
         return out
 
-    def decode(self, value: Value) -> list[str]:
+    def decode(self, value: Value) -> Any:
         chosen = cast(Tensor, value) > 0.5
         return [name for name, on in zip(self.vocab, chosen.tolist(), strict=True) if on]
 
@@ -197,5 +203,7 @@ def _labels(raw: Any) -> list[Any]:
 def _position(raw: Any, positions: dict[str, int]) -> int:
     name = _label(raw)
     if name not in positions:
-        raise DataError(f"the label {name!r} is not among the {len(positions)} training classes: {nearest(name, positions)}")
+        raise DataError(
+            f"the label {name!r} is not among the {len(positions)} training classes: {nearest(name, positions)}"
+        )
     return positions[name]

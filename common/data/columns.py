@@ -66,7 +66,7 @@ class ColumnsBlock(Block):
         return frame
 
     def _numbers(self, frame: pd.DataFrame) -> np.ndarray:
-        parts = [pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64) for name in self.numbers]
+        parts = [np.asarray(pd.to_numeric(frame[name], errors="coerce"), dtype=np.float64) for name in self.numbers]
         return np.stack(parts, axis=1) if parts else np.zeros((len(frame), 0))
 
     def encode_many(self, raws: Sequence[Any]) -> dict[str, Tensor]:

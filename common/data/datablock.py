@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import pandas as pd
 import torch
 
 from common.augment.pipeline import BatchPipeline
@@ -48,6 +47,7 @@ class DataBlock:
         >>> block = DataBlock(
         ...     blocks=(RegressionBlock, CategoryBlock), get_x=ColReader("x"), get_y=ColReader("y")
         ... )
+        >>> import pandas as pd
         >>> frame = pd.DataFrame({"x": range(10), "y": list("ab") * 5})
         >>> dls = block.dataloaders(frame, bs=4)
         >>> dls.train.n, dls.valid.n, dls.vocab
@@ -77,7 +77,9 @@ class DataBlock:
             for transform in cast("tuple[Any, ...]", getattr(self, name)):
                 if not isinstance(transform, base):
                     other = "batch_tfms" if isinstance(transform, BatchTransform) else "item_tfms"
-                    hint = f" (it belongs into {other})" if isinstance(transform, (ItemTransform, BatchTransform)) else ""
+                    hint = (
+                        f" (it belongs into {other})" if isinstance(transform, (ItemTransform, BatchTransform)) else ""
+                    )
                     raise ConfigError(f"{name} cannot hold {transform!r:.60}{hint}")
         self._getters()
 
@@ -109,12 +111,11 @@ class DataBlock:
             DataError: if there are none.
         """
         found = source if self.get_items is None else self.get_items(source)
-        if not isinstance(found, (list, tuple, pd.DataFrame)):
-            if isinstance(found, (str, bytes)) or not hasattr(found, "__getitem__") or not hasattr(found, "__len__"):
-                raise DataError(
-                    f"the items must be a list or a frame, got {type(found).__name__} {found!r:.60}: "
-                    "give get_items, such as get_image_files"
-                )
+        if isinstance(found, (str, bytes)) or not (hasattr(found, "__getitem__") and hasattr(found, "__len__")):
+            raise DataError(
+                f"the items must be a list or a frame, got {type(found).__name__} {found!s:.60}: "
+                "give get_items, such as get_image_files"
+            )
         if not len(found):
             raise DataError(f"{source!r:.80}: no items were found")
         return cast(Items, found)
@@ -128,7 +129,9 @@ class DataBlock:
         items = self.items(source)
         sides = ["get_x"] * self.inputs + ["get_y"] * (len(self.blocks) - self.inputs)
         raws = [read_field(getter, items, side) for getter, side in zip(self._getters(), sides, strict=True)]
-        labels = raws[self.inputs] if len(raws) > self.inputs and self.blocks[self.inputs].target == "category" else None
+        labels = (
+            raws[self.inputs] if len(raws) > self.inputs and self.blocks[self.inputs].target == "category" else None
+        )
         split = apply_splitter(self.splitter or RandomSplitter(), items, labels)
         fitted: list[Block] = []
         for block, values in zip(self.blocks, raws, strict=True):

@@ -75,6 +75,9 @@ def get_image_files(path: str | Path, recurse: bool = True, folders: Iterable[st
 def parent_label(item: str | Path) -> str:
     """Returns the name of the folder that a file lies in.
 
+    Args:
+        item: The file's path.
+
     Examples:
         >>> parent_label("photos/rose/1.jpg")
         'rose'
@@ -84,7 +87,7 @@ def parent_label(item: str | Path) -> str:
 
 @dataclass(frozen=True)
 class RegexLabeller:
-    """Labels a name by the first group of a regular expression.
+    r"""Labels a name by the first group of a regular expression.
 
     Args:
         pat: The expression; its first group is the label.
@@ -94,7 +97,7 @@ class RegexLabeller:
         DataError: when called, if the expression does not match; the message holds both.
 
     Examples:
-        >>> RegexLabeller(r"(.+)_\\d+.jpg$")("great_pyrenees_173.jpg")
+        >>> RegexLabeller(r"(.+)_\d+.jpg$")("great_pyrenees_173.jpg")
         'great_pyrenees'
     """
 
@@ -110,10 +113,10 @@ class RegexLabeller:
 
 
 def using_attr(function: Callable[[Any], Any], attr: str) -> Getter:
-    """Returns a getter that calls ``function`` on one attribute of the item.
+    r"""Returns a getter that calls ``function`` on one attribute (``attr``) of the item.
 
     Examples:
-        >>> using_attr(RegexLabeller(r"(.+)_\\d+"), "name")(Path("dogs/beagle_7.jpg"))
+        >>> using_attr(RegexLabeller(r"(.+)_\d+"), "name")(Path("dogs/beagle_7.jpg"))
         'beagle'
     """
 

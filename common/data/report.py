@@ -137,7 +137,9 @@ def _classes(prepared: "Prepared", report: DataReport) -> None:
             continue
         for part in report.counts:
             labels = [raws[int(row)] for row in prepared.split[part]]
-            flat = [str(name) for raw in labels for name in (cast("list[Any]", raw) if isinstance(raw, list) else [raw])]
+            flat = [
+                str(name) for raw in labels for name in (cast("list[Any]", raw) if isinstance(raw, list) else [raw])
+            ]
             tally = Tally(flat)
             report.classes[part] = {name: tally.get(name, 0) for name in block.vocab}
             unknown = sorted(set(tally) - set(block.vocab))

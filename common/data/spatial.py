@@ -37,7 +37,7 @@ def open_image(raw: Any) -> Image.Image:
         image = raw if isinstance(raw, Image.Image) else Image.open(raw)
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{image.width} x {image.height} pixels is above the limit of {MAX_PIXELS:,}")
-        turned = cast("Image.Image", ImageOps.exif_transpose(image))
+        turned = ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
         raise DataError("not an image in a format Pillow knows") from error
     except FileNotFoundError as error:
@@ -164,7 +164,9 @@ class MaskBlock(Block):
         ids = np.asarray(image if view is None else view.image(image, nearest=True))
         top = int(ids.max(initial=0))
         if self.codes and top >= len(self.codes) and top != self.ignore:
-            raise DataError(f"the mask holds id {top}, but there are {len(self.codes)} classes (0 to {len(self.codes) - 1})")
+            raise DataError(
+                f"the mask holds id {top}, but there are {len(self.codes)} classes (0 to {len(self.codes) - 1})"
+            )
         return torch.from_numpy(np.array(ids, copy=True))
 
     def decode(self, value: Value) -> np.ndarray:
@@ -256,4 +258,6 @@ def is_image_path(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_ENDINGS
 
 
-IMAGE_ENDINGS = frozenset(".jpg .jpeg .jpe .png .gif .bmp .webp .tif .tiff .ppm .pgm .pbm .avif .jp2".split())
+IMAGE_ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".jp2")
+)

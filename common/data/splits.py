@@ -108,7 +108,7 @@ class RandomSplitter(Splitter):
 
 
 def _codes(values: Sequence[Any]) -> np.ndarray:
-    return cast(np.ndarray, pd.factorize(np.array([str(v) for v in values], dtype=object))[0])
+    return pd.factorize(np.array([str(v) for v in values], dtype=object))[0]
 
 
 def _need(labels: Sequence[Any] | None, name: str) -> Sequence[Any]:
@@ -317,17 +317,22 @@ class ColSplitter(Splitter):
             raise DataError(f"ColSplitter({self.col!r}) needs a table, got {type(items).__name__}")
         if self.col not in items.columns:
             raise DataError(f"the table has no column {self.col!r}: {nearest(self.col, map(str, items.columns))}")
-        words = items[self.col].map(lambda v: str(v).strip().lower())  # type: ignore[reportUnknownLambdaType]
-        parts = words.map(_PART_WORDS)
-        if parts.isna().any():
-            row = int(np.flatnonzero(parts.isna())[0])
-            value = items[self.col].iloc[row]
-            raise DataError(f"{item_name(items, row)}: column {self.col!r} must say train, valid or test, got {value!r}")
+        values: list[Any] = items[self.col].tolist()
+        parts = np.array([_PART_WORDS.get(str(value).strip().lower(), "") for value in values])
+        if (parts == "").any():
+            row = int(np.flatnonzero(parts == "")[0])
+            value = values[row]
+            raise DataError(
+                f"{item_name(items, row)}: column {self.col!r} must say train, valid or test, got {value!r}"
+            )
         return _split(*(np.flatnonzero(parts == part) for part in PARTS))
 
 
-_PART_WORDS = {w: "train" for w in ("train", "training", "false", "0", "0.0")}
-_PART_WORDS |= {w: "valid" for w in ("valid", "validation", "val", "dev", "true", "1", "1.0")} | {"test": "test"}
+_PART_WORDS: dict[str, str] = {
+    **dict.fromkeys(("train", "training", "false", "0", "0.0"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "true", "1", "1.0"), "valid"),
+    "test": "test",
+}
 
 
 @dataclass(frozen=True)

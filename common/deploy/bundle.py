@@ -102,6 +102,14 @@ def export(
 ) -> Path:
     """Writes a bundle whole or not at all, and returns its folder.
 
+    Args:
+        path: The folder; an older bundle there is replaced when the new one is whole.
+        model: A registered model with ``spec()``.
+        task: The task.
+        encoder: The fitted blocks and item transforms.
+        pipeline: The batch transforms.
+        metrics: Measured results for the model card, by their standard names.
+
     Raises:
         ConfigError: if the model is not one that a bundle can describe (registered, with a ``spec``).
         OSError: if it cannot be written; an older bundle there stays as it is.
@@ -109,7 +117,7 @@ def export(
     spec = getattr(model, "spec", None)
     if not callable(spec) or not hasattr(type(model), "registered_name"):
         raise ConfigError(
-            f"a bundle holds data, never code, so the model must be registered and have spec(); {type(model).__name__} is not"
+            f"a bundle holds no code: a model must be registered and have spec(), {type(model).__name__} is not"
         )
     with staged_directory(path) as aside:
         save_tensors(model.state_dict(), aside / "model.safetensors")
@@ -161,9 +169,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
     except (CookbookError, ValueError, TypeError) as error:
         raise BundleError(f"{folder / MAIN}: {error}") from error
     model.to(torch.device(device)).eval()
-    return Bundle(
-        folder, content["domain"], model, task, encoder, pipeline, content["metrics"], content["versions"]
-    )
+    return Bundle(folder, content["domain"], model, task, encoder, pipeline, content["metrics"], content["versions"])
 
 
 def _read_main(folder: Path) -> tuple[dict[str, Any], str]:

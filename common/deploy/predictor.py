@@ -83,7 +83,9 @@ class Predictor:
 
     __call__ = predict
 
-    def evaluate(self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64) -> dict[str, float]:
+    def evaluate(
+        self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64
+    ) -> dict[str, float]:
         """Returns the metrics over raw values (one sequence a field, targets last) by their standard names.
 
         Raises:
@@ -94,5 +96,13 @@ class Predictor:
 
 
 def load_learner(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
-    """Returns a predictor from a bundle (the book's name; a bundle is a folder of data, never a pickle)."""
+    """Returns a predictor from a bundle (the book's name; a bundle is a folder of data, never a pickle).
+
+    Args:
+        path: The bundle's folder.
+        device: Where the model runs.
+
+    Raises:
+        BundleError: if it is not a bundle, or damaged.
+    """
     return Predictor(path, device)

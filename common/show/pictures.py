@@ -83,7 +83,16 @@ def _draw_sample(axes: Any, blocks: Sequence[Any], values: Sequence[Any]) -> Non
 def show_batch(
     loader: Loader, *, max_n: int = 9, nrows: int | None = None, unique: bool = False, epoch: int = 0, path: Any = None
 ) -> Picture:
-    """Draws samples of a loader as the model gets them; see `Loader.show_batch`."""
+    """Draws samples of a loader as the model gets them; see `Loader.show_batch`.
+
+    Args:
+        loader: A loader that a DataBlock made.
+        max_n: The most samples to draw.
+        nrows: Rows of the picture; about square when None.
+        unique: Draw one sample as augmented in successive epochs.
+        epoch: The (first) epoch to draw.
+        path: A file to write the picture to.
+    """
     if not isinstance(cast(object, loader), Loader):
         raise ConfigError("show_batch needs a loader that a DataBlock made")
     blocks = loader.store.encoder.blocks
@@ -102,7 +111,12 @@ def show_batch(
 
 
 def show_results(
-    trainer: "Trainer", *, max_n: int = 9, part: str = "valid", ids: Sequence[int] | None = None, nrows: int | None = None,
+    trainer: "Trainer",
+    *,
+    max_n: int = 9,
+    part: str = "valid",
+    ids: Sequence[int] | None = None,
+    nrows: int | None = None,
     path: Any = None,
 ) -> Picture:
     """Draws samples of a part with what is true and what was predicted; wrong ones in red.
@@ -161,7 +175,9 @@ def matrix_figure(matrix: Any, labels: Sequence[str], *, normalize: bool = False
         for i in range(len(labels)):
             for j in range(len(labels)):
                 text = f"{shown[i, j]:.2f}" if normalize else f"{counts[i, j]:.0f}"
-                axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if shown[i, j] > 0.5 else "black")
+                axes.text(
+                    j, i, text, ha="center", va="center", fontsize=8, color="white" if shown[i, j] > 0.5 else "black"
+                )
     return finish(figure, path)
 
 
@@ -174,7 +190,16 @@ def line_figure(
     marks: Mapping[str, float] | None = None,
     path: Any = None,
 ) -> Picture:
-    """Draws named lines of (x, y), with named vertical marks."""
+    """Draws named lines, with named vertical marks.
+
+    Args:
+        lines: The x and y values of each line, by its name.
+        x_name: What x is.
+        y_name: What y is.
+        log_x: Whether x is drawn in its logarithm.
+        marks: Places on the x axis to mark, by their names.
+        path: A file to write the picture to.
+    """
     figure = picture(5, 3.2)
     axes = figure.subplots()
     for name, (x, y) in lines.items():

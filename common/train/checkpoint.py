@@ -1,4 +1,4 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of hashes last, the whole folder renamed at once."""
+"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of hashes last, the folder renamed at once."""
 
 import json
 import shutil

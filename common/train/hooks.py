@@ -32,7 +32,7 @@ class Hook:
 
 
 class ProgressBar(Hook):
-    """Loss, metrics, items a second and time left: a live bar in a terminal and a notebook, one line an epoch in a pipe.
+    """Loss, metrics, items a second, time left: a live bar in a terminal and a notebook, one line an epoch in a pipe.
 
     Args:
         stream: Where to write; standard error when None, so that a pipe gets results only.

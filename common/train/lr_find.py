@@ -33,7 +33,9 @@ class SuggestedRates:
         from common.show.pictures import line_figure
 
         marks = {"valley": self.valley}
-        return line_figure({"loss": (self.rates, self.losses)}, "learning rate", "loss", log_x=True, marks=marks, path=path)
+        return line_figure(
+            {"loss": (self.rates, self.losses)}, "learning rate", "loss", log_x=True, marks=marks, path=path
+        )
 
 
 def valley(rates: list[float], losses: list[float]) -> float:

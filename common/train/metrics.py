@@ -56,8 +56,8 @@ class Accuracy(Metric):
         0.5
     """
 
-    name: str = "accuracy"
-    better: str = "higher"
+    name = "accuracy"
+    better = "higher"
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         target = hard_target(cast(Tensor, batch.y))
@@ -77,8 +77,8 @@ class ErrorRate(Accuracy):
         0.5
     """
 
-    name: str = "error_rate"
-    better: str = "lower"
+    name = "error_rate"
+    better = "lower"
 
     def compute(self, sums: Tensor) -> float:
         return 1 - _ratio(sums)
@@ -86,11 +86,15 @@ class ErrorRate(Accuracy):
 
 @dataclass(frozen=True)
 class TopKAccuracy(Metric):
-    """Share of samples whose true class is among the k highest outputs."""
+    """Share of samples whose true class is among the k highest outputs.
+
+    Args:
+        k: How many outputs count.
+    """
 
     k: int = 5
-    name: str = "top_k_accuracy"
-    better: str = "higher"
+    name = "top_k_accuracy"
+    better = "higher"
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         target = hard_target(cast(Tensor, batch.y))
@@ -113,8 +117,8 @@ class AccuracyMulti(Metric):
 
     thresh: float = 0.5
     sigmoid: bool = True
-    name: str = "accuracy_multi"
-    better: str = "higher"
+    name = "accuracy_multi"
+    better = "higher"
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         chosen = (output.sigmoid() if self.sigmoid else output) > self.thresh
@@ -149,11 +153,15 @@ class _F1(Metric):
 
 @dataclass(frozen=True)
 class F1Score(_F1):
-    """F1 of single-label outputs (B, classes), the mean over classes (``macro``) or over samples (``micro``)."""
+    """F1 of single-label outputs (B, classes).
+
+    Args:
+        average: ``macro`` (mean over classes) or ``micro`` (over samples).
+    """
 
     average: str = "macro"
-    name: str = "f1"
-    better: str = "higher"
+    name = "f1"
+    better = "higher"
 
     def __post_init__(self) -> None:
         one_of("average", self.average, ["macro", "micro"])
@@ -177,8 +185,8 @@ class F1ScoreMulti(_F1):
     thresh: float = 0.5
     average: str = "macro"
     sigmoid: bool = True
-    name: str = "f1"
-    better: str = "higher"
+    name = "f1"
+    better = "higher"
 
     def __post_init__(self) -> None:
         one_of("average", self.average, ["macro", "micro"])
@@ -192,8 +200,8 @@ class F1ScoreMulti(_F1):
 class RootMeanSquaredError(Metric):
     """Root of the mean squared difference of outputs and targets of one shape."""
 
-    name: str = "rmse"
-    better: str = "lower"
+    name = "rmse"
+    better = "lower"
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         target = cast(Tensor, batch.y)
@@ -206,11 +214,15 @@ class RootMeanSquaredError(Metric):
 
 @dataclass(frozen=True)
 class Averaged(Metric):
-    """Any function of (outputs, targets) as a metric: its mean over batches, weighted by their size."""
+    """Any function of (outputs, targets) as a metric: its mean over batches, weighted by their size.
+
+    Args:
+        function: From outputs and targets to a number.
+        name: Under which it is reported.
+    """
 
     function: Callable[[Tensor, Any], Any]
     name: str = "metric"
-    better: str = "higher"
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         value = torch.as_tensor(self.function(output, batch.y), dtype=torch.float64, device=output.device)
@@ -227,7 +239,14 @@ rmse = RootMeanSquaredError()
 
 
 def accuracy_multi(output: Tensor, target: Tensor, thresh: float = 0.5, sigmoid: bool = True) -> float:
-    """Returns the share of right yes-or-no answers (the book's function; ``partial(accuracy_multi, thresh=0.2)``)."""
+    """Returns the share of right yes-or-no answers (the book's function; ``partial(accuracy_multi, thresh=0.2)``).
+
+    Args:
+        output: Before the sigmoid, (B, classes).
+        target: Zeros and ones, (B, classes).
+        thresh: The probability from which the answer is yes.
+        sigmoid: Whether the outputs still need it.
+    """
     return AccuracyMulti(thresh, sigmoid)(output, target)
 
 

@@ -1,6 +1,6 @@
 """Layer groups, freezing and the optimizer over them."""
 
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -31,17 +31,23 @@ def freeze_to(model: nn.Module, group: int) -> None:
             parameter.requires_grad_(i >= first)
 
 
-def train_mode(model: nn.Module) -> None:
-    """Puts a model into training mode, but frozen modules (their running statistics too) into evaluation mode."""
+def train_mode(model: nn.Module, freeze_norm: bool = False) -> None:
+    """Puts a model into training mode, but frozen modules (their running statistics too) into evaluation mode.
+
+    Args:
+        model: The model.
+        freeze_norm: Whether every batch norm keeps its running statistics.
+    """
     model.train()
     for module in model.modules():
         own = list(module.parameters(recurse=False))
-        if own and not any(p.requires_grad for p in own):
+        frozen = own and not any(p.requires_grad for p in own)
+        if frozen or (freeze_norm and isinstance(module, nn.modules.batchnorm._BatchNorm)):  # type: ignore[reportPrivateUsage]
             module.train(False)
 
 
 def make_optimizer(model: nn.Module, rates: list[float], options: TrainerOptions) -> torch.optim.Optimizer:
-    """Returns the optimizer over the parameters that learn: two parameter groups (with and without decay) a layer group.
+    """Returns the optimizer over the parameters that learn, with and without decay in each layer group.
 
     Each carries ``peak``, its greatest rate, which the schedule multiplies.
     """
@@ -62,7 +68,7 @@ def make_optimizer(model: nn.Module, rates: list[float], options: TrainerOptions
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
     """Sets each group's rate to ``factor`` times its peak, and the momentum where it is given."""
-    for group in cast("list[dict[str, Any]]", optimizer.param_groups):
+    for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
         if momentum is not None:
             if "betas" in group:

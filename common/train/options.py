@@ -25,6 +25,7 @@ class TrainerOptions:
         ema_decay: Decay of the average of the weights that is evaluated and kept, in (0, 1), or None.
         early_stop: Epochs without a better validation loss that are allowed, or None.
         compile: Whether to compile the model.
+        freeze_norm: Whether batch norms keep the running statistics they came with (fine-tuning on few images).
         channels_last: Whether images lie in memory channels last, which is faster on most CPUs and GPUs.
         progress: Whether to show progress.
         out: A folder for ``events.jsonl`` and checkpoints, or None.
@@ -42,6 +43,7 @@ class TrainerOptions:
     ema_decay: float | None = None
     early_stop: int | None = None
     compile: bool = False
+    freeze_norm: bool = False
     channels_last: bool = True
     progress: bool = True
     out: str | Path | None = None

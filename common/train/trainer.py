@@ -22,6 +22,7 @@ from common.train.ema import WeightAverage
 from common.train.evaluate import Outputs, batches_of, collect
 from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
 from common.train.lr_find import SuggestedRates, find_lr
+from common.train.memory import keep_freed_memory
 from common.train.metrics import Metric, as_metrics
 from common.train.options import TrainerOptions
 from common.train.schedule import Constant, OneCycle, Schedule, group_rates
@@ -81,6 +82,8 @@ class Trainer:
         self.options = options or TrainerOptions()
         self.accelerator = _accelerator(self.options)
         self.device = self.accelerator.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.dls = dls.to(self.device)
         dls.share(self.rank, self.world)
@@ -207,7 +210,7 @@ class Trainer:
         self.epoch += 1
         if self.dls.has("valid"):
             with self._averaged():
-                record.update({n: v for n, v in self._validate(self.dls.valid).items()})
+                record |= self._validate(self.dls.valid)
         optimizer = cast(torch.optim.Optimizer, self.optimizer)
         record["lr"] = float(optimizer.param_groups[-1]["lr"])
         record["items_per_second"] = round(samples * self.world / trained, 1)
@@ -216,7 +219,7 @@ class Trainer:
 
     def _train_epoch(self, schedule: Schedule, epoch: int, epochs: int, steps: int) -> tuple[float, int]:
         """The loop: nothing in it waits for the device."""
-        optim.train_mode(self.model)
+        optim.train_mode(self.model, self.options.freeze_norm)
         model, task, accelerator = self._wrapped, self.task, self.accelerator
         optimizer = cast(torch.optim.Optimizer, self.optimizer)
         accumulate, clip = self.options.accumulate, self.options.clip_norm
@@ -425,7 +428,9 @@ class Trainer:
         if self.optimizer is not None and epoch:
             own = self.optimizer.state_dict()["state"]
             tensors["optimizer"] = {
-                f"{index}.{name}": torch.as_tensor(value) for index, values in own.items() for name, value in values.items()
+                f"{index}.{name}": torch.as_tensor(value)
+                for index, values in own.items()
+                for name, value in values.items()
             }
         if self.average is not None:
             tensors["average"], state["average_steps"] = self.average.average, self.average.steps
@@ -449,7 +454,9 @@ class Trainer:
         try:
             self.model.load_state_dict(tensors["model"])
         except RuntimeError as error:
-            raise CheckpointError(f"{folder} belongs to another model: {str(error).splitlines()[-1].strip()}") from error
+            raise CheckpointError(
+                f"{folder} belongs to another model: {str(error).splitlines()[-1].strip()}"
+            ) from error
         self.history = list(state["history"])
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
         self._resume = {**state, "tensors": tensors}

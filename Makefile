@@ -1,0 +1,35 @@
+# make demo · make test · make check · make bench: each does everything on a machine with Python 3.11 and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+EXTRAS := classification,dev
+
+.PHONY: demo test check bench clean
+
+demo: $(STAMP)
+	$(BIN)/cookbook demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_surface.py
+	$(BIN)/python tests/sizes.py
+
+bench: $(STAMP)
+	@echo "tests/benchmarks/README.md says which benchmark measures what, and how to install the peers aside."
+	@ls tests/benchmarks/*.py
+
+# PIP_FIND_LINKS is emptied: a folder of wheels could offer a torch that does not fit the pinned torchvision.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_FIND_LINKS= $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

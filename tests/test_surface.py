@@ -1,0 +1,79 @@
+"""The public surface: every public name is listed here once, has a docstring, and answers with shapes or an example."""
+
+import dataclasses
+import importlib
+import inspect
+
+import pytest
+
+SURFACE = {
+    "common": """Augment Bundle DataBlock DataLoaders Mixup Normalize Predictor Trainer TrainerOptions aug_transforms
+        load_learner""",
+    "common.data": """BBoxBlock Batch Block CategoryBlock ColReader ColSplitter ColumnsBlock Counter DataBlock DataLoaders
+        FileSplitter FuncSplitter GrandparentSplitter GroupSplitter HoldOutFolder ImageBlock IndexSplitter KFoldSplitter
+        Loader ManifestSplitter MaskBlock MultiCategoryBlock PointBlock RandomResizedCrop RandomSplitter RegexLabeller
+        RegressionBlock Resize ResizeMethod SignalBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock
+        TimeSplitter get_files get_image_files imagenet_stats parent_label using_attr""",
+    "common.augment": "Augment BatchPipeline Mixup Normalize aug_transforms",
+    "common.train": """Accuracy AccuracyMulti Constant EarlyStop ErrorRate EventLog F1Score F1ScoreMulti Hook Metric OneCycle
+        ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy Trainer TrainerOptions accuracy
+        accuracy_multi error_rate rmse top_k_accuracy""",
+    "common.deploy": "Bundle Predictor export load load_learner",
+    "common.show": "Picture Report learning_curves line_figure matrix_figure show_batch show_results",
+    "applications.classification": """Augment CategoryBlock ClassificationInterpretation ClassificationTask ColReader
+        ColSplitter DataBlock DataLoaders F1Score F1ScoreMulti GrandparentSplitter ImageBlock ImageDataLoaders ImageSource
+        Interpretation Mixup MultiCategoryBlock Normalize Path Predictor RandomResizedCrop RandomSplitter RegexLabeller
+        Resize ResizeMethod Trainer TrainerOptions accuracy accuracy_multi arch_names aug_transforms cnn_learner
+        convnext_tiny create_model efficientnet_b0 error_rate evaluate fine_tune_upper fit_head get_image_files
+        imagenet_stats load_learner make_task mobilenet_v2 parent_label partial pd read_source resnet101 resnet18 resnet34
+        resnet50 using_attr vision_learner""",
+}
+OURS = ("common", "applications", "recipes")
+
+
+def public(module):
+    return {name: getattr(importlib.import_module(module), name) for name in importlib.import_module(module).__all__}
+
+
+@pytest.mark.parametrize("module", list(SURFACE))
+def test_the_public_names_are_those_written_here(module):
+    assert sorted(importlib.import_module(module).__all__) == sorted(SURFACE[module].split())
+
+
+def described():
+    for module in SURFACE:
+        for name, value in public(module).items():
+            home = getattr(value, "__module__", "") or ""
+            if callable(value) and home.split(".")[0] in OURS:
+                yield pytest.param(value, id=f"{module}.{name}")
+
+
+@pytest.mark.parametrize("value", list(described()))
+def test_a_public_name_has_a_docstring_that_ends_its_first_line(value):
+    text = inspect.getdoc(value) or inspect.getdoc(type(value)) or ""
+    assert text
+    assert text.splitlines()[0].rstrip()[-1] in ".:;", text.splitlines()[0]
+
+
+@pytest.mark.parametrize("value", list(described()))
+def test_a_public_callable_says_what_its_arguments_are(value):
+    if not (inspect.isclass(value) or inspect.isfunction(value)):
+        return
+    try:
+        signature = inspect.signature(value)
+    except ValueError:
+        return
+    text = inspect.getdoc(value) or ""
+    text += inspect.getdoc(value.__init__) or "" if inspect.isclass(value) else ""
+    for name, parameter in signature.parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name.startswith("_"):
+            continue
+        if inspect.isclass(value) and issubclass(value, Exception):
+            continue
+        assert name in text, f"{value.__qualname__} does not say what {name} is"
+
+
+@pytest.mark.parametrize("value", list(described()))
+def test_configuration_is_frozen(value):
+    if inspect.isclass(value) and dataclasses.is_dataclass(value) and value.__name__ != "Report":
+        assert value.__dataclass_params__.frozen, value
