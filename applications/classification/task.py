@@ -14,7 +14,6 @@ from common.registry import register
 from common.train.metrics import F1ScoreMulti, Metric, accuracy, as_metrics, error_rate, hard_target
 from common.train.task import Record, Task
 
-
 _NOTHING: Any = 0  # the score of a class that neither occurs nor is predicted
 
 

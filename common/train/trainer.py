@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from common.counter import MODEL_STREAM, key
 from common.data.batch import Batch
 from common.data.loader import DataLoaders, Loader
-from common.errors import CheckpointError, ConfigError
+from common.errors import ConfigError
 from common.train import checkpoint as ckpt
-from common.train import optim
+from common.train import optim, resume
 from common.train.ema import WeightAverage
 from common.train.evaluate import Outputs, batches_of, collect
 from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
@@ -97,7 +97,7 @@ class Trainer:
         self.stop = False
         self.average: WeightAverage | None = None
         self.optimizer: torch.optim.Optimizer | None = None
-        self._resume: dict[str, Any] | None = None
+        self._resumption: resume.Resumption | None = None
         self._wrapped: nn.Module = self.model
 
     def _own_hooks(self) -> list[Hook]:
@@ -274,7 +274,9 @@ class Trainer:
         )
         if self.options.ema_decay is not None:
             self.average = WeightAverage(self.model, self.options.ema_decay)
-        self._load_optimizer()
+        if self._resumption is not None:
+            self._resumption.load_optimizer(self.optimizer, self.average)
+            self._resumption = None
         wrapped = cast(nn.Module, self.accelerator.prepare_model(self.model))
         self._wrapped = cast(nn.Module, torch.compile(wrapped)) if self.options.compile else wrapped
 
@@ -412,29 +414,7 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Writes a checkpoint of the training as it stands, to go on with `resume`."""
-        self._write(Path(path), self.phase, 0)
-
-    def _checkpoint(self, phase: int, epoch: int) -> None:
-        if not self.options.checkpoint or self.rank != 0:
-            return
-        root = Path(cast("str | Path", self.options.out)) / "checkpoints"
-        self._write(root / f"checkpoint-{self.step:09d}", phase, epoch)
-        ckpt.prune(root)
-
-    def _write(self, folder: Path, phase: int, epoch: int) -> None:
-        tensors = {"model": self.model.state_dict()}
-        state: dict[str, Any] = {"phase": phase, "phase_epoch": epoch, "epoch": self.epoch, "step": self.step}
-        state |= {"history": self.history, "seed": self.options.seed, "average_steps": 0}
-        if self.optimizer is not None and epoch:
-            own = self.optimizer.state_dict()["state"]
-            tensors["optimizer"] = {
-                f"{index}.{name}": torch.as_tensor(value)
-                for index, values in own.items()
-                for name, value in values.items()
-            }
-        if self.average is not None:
-            tensors["average"], state["average_steps"] = self.average.average, self.average.steps
-        ckpt.write_checkpoint(folder, tensors, state)
+        resume.write(self, Path(path), self.phase, 0)
 
     def resume(self, path: str | Path) -> str:
         """Takes up a checkpoint: call the same fits again, those already done are passed over.
@@ -448,44 +428,22 @@ class Trainer:
         Raises:
             CheckpointError: if there is no sound one, or it belongs to another model or seed.
         """
-        folder, tensors, state, passed = ckpt.newest_sound(Path(path))
-        if state["seed"] != self.options.seed:
-            raise CheckpointError(f"{folder} was made with seed={state['seed']}, this run has {self.options.seed}")
-        try:
-            self.model.load_state_dict(tensors["model"])
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{folder} belongs to another model: {str(error).splitlines()[-1].strip()}"
-            ) from error
-        self.history = list(state["history"])
-        self.epoch, self.step = int(state["epoch"]), int(state["step"])
-        self._resume = {**state, "tensors": tensors}
-        return f"resumed from {folder}" + "".join(f"; passed over: {reason}" for reason in passed)
+        self._resumption, sentence = resume.read(self, Path(path))
+        return sentence
+
+    def _checkpoint(self, phase: int, epoch: int) -> None:
+        if self.options.checkpoint and self.rank == 0:
+            root = Path(cast("str | Path", self.options.out)) / "checkpoints"
+            resume.write(self, root / f"checkpoint-{self.step:09d}", phase, epoch)
+            ckpt.prune(root)
 
     def _start_epoch(self, phase: int, epochs: int) -> int:
-        if self._resume is None or phase > self._resume["phase"]:
-            self._resume = None
+        if self._resumption is None:
             return 0
-        if phase < self._resume["phase"]:
-            return epochs
-        return int(self._resume["phase_epoch"])
-
-    def _load_optimizer(self) -> None:
-        """Puts the checkpoint's optimizer and average in place, in the phase that it was made in."""
-        if self._resume is None:
-            return
-        tensors, saved = self._resume["tensors"], self._resume
-        self._resume = None
-        optimizer = cast(torch.optim.Optimizer, self.optimizer)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.get("optimizer", {}).items():
-            index, entry = name.split(".", 1)
-            state.setdefault(int(index), {})[entry] = value
-        if state:
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        if self.average is not None and "average" in tensors:
-            self.average.average = {k: v.to(self.device) for k, v in tensors["average"].items()}
-            self.average.steps = int(saved["average_steps"])
+        first = self._resumption.start_epoch(phase, epochs)
+        if first == 0:
+            self._resumption = None  # a later fit than the checkpoint's: it starts afresh
+        return first
 
     def with_options(self, **changes: Any) -> "Trainer":
         """Returns a Trainer of the same model and data with other options."""

@@ -26,11 +26,12 @@ data, seed, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 from fastai.vision.all import *
 from torchvision.models import mobilenet_v2
 import fastai, torch, torchvision
+from fastai.vision.learner import default_split, model_meta
+model_meta[mobilenet_v2] = {"cut": -1, "split": default_split, "stats": imagenet_stats}  # fastai's table lacks it
 set_seed(seed, reproducible=True)
 dls = ImageDataLoaders.from_folder(Path(data) / "train", valid_pct=0.2, seed=seed, item_tfms=Resize(224),
-                                   batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)],
-                                   num_workers=workers)
-learn = vision_learner(dls, mobilenet_v2, weights="IMAGENET1K_V1", cut=-1, metrics=accuracy)
+                                   batch_tfms=aug_transforms(), num_workers=workers)
+learn = vision_learner(dls, mobilenet_v2, weights="IMAGENET1K_V1", metrics=accuracy)
 with learn.no_bar(), learn.no_logging():
     begin = time.time()
     learn.fine_tune(4)

@@ -48,7 +48,9 @@ EXAMPLES = {
     ],
     "batch_transform": [
         Augment(),
-        Augment(flip=True, flip_vertical=True, rotate=10, zoom=1.2, zoom_least=0.9, warp=0.1, size=(8, 9), min_scale=0.5),
+        Augment(
+            flip=True, flip_vertical=True, rotate=10, zoom=1.2, zoom_least=0.9, warp=0.1, size=(8, 9), min_scale=0.5
+        ),
         Mixup(0.3),
         Normalize((0.1,), (0.2,)),
     ],

@@ -117,7 +117,9 @@ def test_a_column_read_at_once_equals_it_read_row_by_row():
 
 def test_prefix_and_suffix_stand_around_the_value():
     assert ColReader("name", pref="train/", suff=".jpg").column(FRAME) == ["train/7.jpg", "train/8.jpg"]
-    assert ColReader("name", pref=Path("train"), suff=".jpg").column(FRAME) == [str(Path("train", f"{n}.jpg")) for n in "78"]
+    assert ColReader("name", pref=Path("train"), suff=".jpg").column(FRAME) == [
+        str(Path("train", f"{n}.jpg")) for n in "78"
+    ]
 
 
 def test_labels_are_split_at_the_mark_and_none_means_no_label():
@@ -154,7 +156,8 @@ def test_read_field_without_a_getter_gives_the_items():
 
 
 @pytest.mark.parametrize(
-    "error", [DataError("bad"), AttributeError("bad"), KeyError("bad"), IndexError("bad"), TypeError("bad"), ValueError("bad")]
+    "error",
+    [DataError("bad"), AttributeError("bad"), KeyError("bad"), IndexError("bad"), TypeError("bad"), ValueError("bad")],
 )
 def test_a_getter_that_fails_names_item_stage_and_reason(error):
     def getter(item):

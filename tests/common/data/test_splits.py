@@ -89,7 +89,9 @@ def test_splits_are_the_same_in_another_process():
     assert out.strip() == str(RandomSplitter(seed=42)(range(50)).valid.tolist())
 
 
-@pytest.mark.parametrize(("count", "share", "valid"), [(10, 0.2, 2), (11, 0.25, 3), (3, 0.01, 1), (3, 0.99, 2), (2, 0.5, 1)])
+@pytest.mark.parametrize(
+    ("count", "share", "valid"), [(10, 0.2, 2), (11, 0.25, 3), (3, 0.01, 1), (3, 0.99, 2), (2, 0.5, 1)]
+)
 def test_random_share_is_rounded_and_never_empty(count, share, valid):
     split = RandomSplitter(share)(range(count))
     assert (len(split.train), len(split.valid), len(split.test)) == (count - valid, valid, 0)
@@ -112,7 +114,9 @@ def test_fewer_than_two_items_cannot_be_split(count):
         RandomSplitter()(["x"] * count)
 
 
-@pytest.mark.parametrize("splitter", [StratifiedSplitter(0.2), StratifiedGroupSplitter(group, 0.2), KFoldSplitter(0, 5)])
+@pytest.mark.parametrize(
+    "splitter", [StratifiedSplitter(0.2), StratifiedGroupSplitter(group, 0.2), KFoldSplitter(0, 5)]
+)
 def test_stratified_parts_keep_the_proportions(splitter):
     split = splitter(FRAME, LABELS)
     slack = 5 if isinstance(splitter, StratifiedGroupSplitter) else 1
@@ -211,14 +215,18 @@ def test_the_folds_cover_each_item_exactly_once(options, labels):
             assert not set(FRAME["group"].iloc[fold.train]) & set(FRAME["group"].iloc[fold.valid])
 
 
-@pytest.mark.parametrize(("fold", "folds", "name"), [(5, 5, "fold"), (-1, 5, "fold"), (0, 1, "folds"), (0, 201, "folds")])
+@pytest.mark.parametrize(
+    ("fold", "folds", "name"), [(5, 5, "fold"), (-1, 5, "fold"), (0, 1, "folds"), (0, 201, "folds")]
+)
 def test_a_fold_out_of_range_is_named(fold, folds, name):
     with pytest.raises(ConfigError, match=f"^{name} must lie in"):
         KFoldSplitter(fold, folds)(FRAME)
 
 
 def test_the_folders_name_the_parts():
-    items = [Path(p) for p in ("d/train/a/1.png", "d/valid/a/2.png", "d/test/b/3.png", "d/train/b/4.png", "d/other/b/5.png")]
+    items = [
+        Path(p) for p in ("d/train/a/1.png", "d/valid/a/2.png", "d/test/b/3.png", "d/train/b/4.png", "d/other/b/5.png")
+    ]
     assert parts(GrandparentSplitter()(items)) == [[0, 3], [1], [2]]
     assert parts(GrandparentSplitter("train", "other")(items)) == [[0, 3], [4], [2]]
     with pytest.raises(DataError, match=r"no item lies in a folder 'val' two levels up; the folders there: .*valid"):

@@ -44,7 +44,7 @@ def deadline():
     [
         ([True, False, False], [[1, 2], [0], []]),
         (["valid", "train", "test"], [[1], [0], [2]]),
-        (["Validation", " TRAIN ", "Testing"], [[1], [0], [2]]),
+        (["Validation", " TRAIN ", "Test"], [[1], [0], [2]]),
         ([1, 0, 0], [[1, 2], [0], []]),
         ([1.0, 0.0, 0.0], [[1, 2], [0], []]),
         (["dev", "training", "val"], [[1], [0, 2], []]),
@@ -126,7 +126,9 @@ def test_a_manifest_finds_the_files_in_another_place_and_order(tmp_path):
 
 
 def test_a_manifest_is_a_table_that_a_person_can_read(tmp_path):
-    Split(np.array([0]), np.array([1]), np.array([2])).write(tmp_path / "s.csv", ["d/b/1.png", "d/a/1.png", "d/c/1.png"])
+    Split(np.array([0]), np.array([1]), np.array([2])).write(
+        tmp_path / "s.csv", ["d/b/1.png", "d/a/1.png", "d/c/1.png"]
+    )
     assert (tmp_path / "s.csv").read_text() == "item,split\na/1.png,valid\nb/1.png,train\nc/1.png,test\n"
 
 

@@ -1,0 +1,165 @@
+"""check() finds every fault planted in the data, and plan() names every step."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.augment import Augment, Mixup
+from common.data import (
+    CategoryBlock,
+    ColReader,
+    DataBlock,
+    ImageBlock,
+    IndexSplitter,
+    MultiCategoryBlock,
+    RegressionBlock,
+    Resize,
+    get_image_files,
+    parent_label,
+)
+
+BLOCK = DataBlock(
+    (ImageBlock, CategoryBlock),
+    get_image_files,
+    get_y=parent_label,
+    item_tfms=Resize(16),
+    batch_tfms=[Augment(flip=True, rotate=10, brightness=0.1, size=12)],
+)
+
+
+def on_side(name):
+    """A splitter that puts the files whose number is below 2 into the validation part."""
+    return BLOCK.new(splitter=lambda items: split_by(items, lambda p: int(p.stem.split("_")[1]) < 2), **name)
+
+
+def split_by(items, validates):
+    sides = [bool(validates(item)) for item in items]
+    return [i for i, v in enumerate(sides) if not v], [i for i, v in enumerate(sides) if v]
+
+
+@pytest.fixture()
+def root(photo_folder):
+    return photo_folder({"cat": 6, "dog": 6})
+
+
+def test_good_data_is_ok(root):
+    report = on_side({}).check(root, bs=4)
+    assert report.ok
+    assert report.counts == {"train": 8, "valid": 4}
+    assert report.classes == {"train": {"cat": 4, "dog": 4}, "valid": {"cat": 2, "dog": 2}}
+    assert (report.failures, report.leaks, report.duplicates, report.warnings) == ([], [], [], [])
+    assert str(report).endswith("\nok")
+
+
+def test_the_stages_are_those_of_the_real_path(root):
+    stages = dict(on_side({}).check(root, bs=4).stages)
+    assert stages["batch as kept, x"] == "uint8 (4, 16, 16, 3)"
+    assert stages["batch as kept, y"] == "int64 (4,)"
+    assert stages["batch to the model, x"] == "float32 (4, 3, 12, 12)"
+    assert "cat_2.png" in stages["item"]
+    assert "Image" in stages["opened by ImageBlock"]
+
+
+def test_broken_files_are_all_found(root):
+    (root / "cat/cat_3.png").write_bytes(b"no image at all")
+    (root / "dog/dog_0.png").write_bytes(b"")
+    report = on_side({}).check(root)
+    assert not report.ok
+    assert sorted(f.item for f in report.failures) == [str(root / "cat/cat_3.png"), str(root / "dog/dog_0.png")]
+    assert {f.stage for f in report.failures} == {"open of ImageBlock"}
+    assert "unusable: " + str(root / "cat/cat_3.png") in str(report)
+    assert str(report).endswith("2 unusable, 0 leaks")
+
+
+def test_identical_bytes_on_both_sides_are_a_leak(root):
+    shutil.copy(root / "cat/cat_0.png", root / "cat/cat_9.png")
+    report = on_side({}).check(root)
+    assert not report.ok
+    assert [sorted(group) for group in report.leaks] == [[str(root / "cat/cat_0.png"), str(root / "cat/cat_9.png")]]
+    assert report.duplicates == []
+    assert "same content in different parts" in str(report)
+
+
+def test_identical_bytes_on_one_side_are_a_duplicate_and_no_leak(root):
+    shutil.copy(root / "cat/cat_4.png", root / "dog/dog_9.png")
+    report = on_side({}).check(root)
+    assert report.ok
+    assert [sorted(group) for group in report.duplicates] == [[str(root / "cat/cat_4.png"), str(root / "dog/dog_9.png")]]
+
+
+def test_a_class_missing_from_validation_is_a_warning(root):
+    block = BLOCK.new(splitter=lambda items: split_by(items, lambda p: p.parent.name == "cat" and p.stem < "cat_2"))
+    report = block.check(root)
+    assert report.warnings == ["valid lacks the classes dog"]
+    assert report.ok
+
+
+def test_a_class_missing_from_training_is_found(root):
+    block = BLOCK.new(splitter=lambda items: split_by(items, lambda p: p.parent.name == "dog" or p.stem == "cat_0"))
+    report = block.check(root)
+    assert not report.ok
+    assert "valid has classes that train has not: dog" in report.warnings
+    assert "there is only one class: cat" in report.warnings
+    assert "dog" in report.failures[0].item
+
+
+def test_a_single_class_is_a_warning(photo_folder):
+    report = on_side({}).check(photo_folder({"cat": 5}))
+    assert report.warnings == ["there is only one class: cat"]
+
+
+def test_differing_sizes_are_found_with_the_remedy(root):
+    report = on_side({"item_tfms": None}).check(root)
+    assert not report.ok
+    assert report.failures[0].stage == "collate"
+    assert "Resize" in report.failures[0].reason
+    assert report.failures[0].item.endswith(".png")
+
+
+def test_a_limit_walks_fewer_items(root):
+    for path in sorted(root.rglob("*.png"))[6:]:
+        path.write_bytes(b"")
+    assert len(on_side({}).check(root).failures) == 6
+    assert len(on_side({}).check(root, limit=5).failures) == 1
+
+
+def test_the_labels_of_several_are_counted_in_any_collection():
+    for kind in (list, tuple, np.array):
+        block = DataBlock(
+            (RegressionBlock, MultiCategoryBlock), get_x=float, get_y=lambda i, k=kind: k(["a", "b"]) if i % 2 else k(["a"])
+        )
+        report = block.new(splitter=IndexSplitter([0, 1])).check(range(6))
+        assert report.classes == {"train": {"a": 4, "b": 2}, "valid": {"a": 2, "b": 1}}
+        assert report.warnings == []
+
+
+def test_tables_are_checked():
+    frame = pd.DataFrame({"x": np.arange(6.0), "y": list("ababab")})
+    block = DataBlock((RegressionBlock, CategoryBlock), get_x=ColReader("x"), get_y=ColReader("y"))
+    assert block.check(frame).ok
+    report = block.check(frame.assign(x=["0", "1", "two", "3", "4", "5"]))
+    assert not report.ok
+    assert [(f.item, f.stage) for f in report.failures] == [("row 2", "encode of RegressionBlock")]
+
+
+def test_summary_prints_the_report(root, capsys):
+    on_side({}).summary(root)
+    assert capsys.readouterr().out.rstrip().endswith("ok")
+
+
+def test_the_plan_names_every_step(root):
+    block = on_side({"batch_tfms": [*BLOCK.batch_tfms, Mixup()]})
+    plan = block.plan(root, bs=4)
+    text = str(plan)
+    for word in ("ImageBlock", "CategoryBlock", "Resize", "crop", "flip_horizontal", "rotate", "brightness", "normalise", "mixup"):
+        assert word in text, word
+    assert plan.bytes_kept == 12 * 16 * 16 * 3
+
+
+@pytest.mark.parametrize("bs", [3, 4, 8, 64])
+def test_the_plan_counts_the_batches_that_the_loader_gives(root, bs):
+    plan = on_side({}).plan(root, bs=bs)
+    batches = len(on_side({}).dataloaders(root, bs=bs).train)
+    assert plan.steps[-1][2] == f"{batches} a training epoch"
