@@ -8,6 +8,8 @@ from typing import Any
 
 from recipes.options import CommonOptions, option
 
+MANY = 10_000  # training images above which a run from scratch takes fewer epochs and larger batches
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
@@ -16,10 +18,14 @@ class Options(CommonOptions):
     arch: str = option("small_resnet", "small_resnet or one of torchvision's models, such as mobilenet_v2")
     pretrained: bool = option(False, "start from ImageNet weights and fine-tune")
     weights: str | None = option(None, "which of torchvision's weights, such as IMAGENET1K_V1")
-    size: int | None = option(None, "pixels of a side (default: 224 for photos, the images' own for idx and digits)")
-    epochs: int | None = option(None, "epochs (default: 4 with pretrained weights, else 12)")
+    size: int | None = option(
+        None, "pixels of a side (default: 224 for photos, 96 with small_resnet; idx images and digits keep theirs)"
+    )
+    epochs: int | None = option(
+        None, "epochs (default: 4 with pretrained weights, else 40, or 11 for 10,000 images and more)"
+    )
     lr: float | None = option(None, "peak learning rate (default: found for each way of training)")
-    batch_size: int | None = option(None, "images a step (default: 32 with pretrained weights, else 128)")
+    batch_size: int | None = option(None, "images a step (default: 32; 128 from scratch with 10,000 images and more)")
     augment: bool = option(True, "random flips, crops, turns and light in training")
     flip: bool = option(True, "mirror images left and right in training; --no-flip for digits and letters")
     mixup: float = option(0.0, "shape of mixup's Beta distribution; 0: none")
@@ -31,6 +37,19 @@ class Options(CommonOptions):
     label_delim: str | None = option(None, "what separates several labels of one image (makes it multi-label)")
     precision: str = option("no", "no, bf16 or fp16")
     resume: bool = option(False, "go on from the newest sound checkpoint in OUT")
+
+    def __post_init__(self) -> None:
+        from common.errors import ConfigError, in_range
+
+        for name in ("size", "epochs", "batch_size"):
+            if (value := getattr(self, name)) is not None:
+                in_range(name, value, 1, 1_000_000)
+        if self.mixup:
+            in_range("mixup", self.mixup, 0, 8)
+        if self.pretrained and self.arch == "small_resnet":
+            raise ConfigError("pretrained needs an arch that has weights, such as --arch mobilenet_v2")
+        if self.weights and not self.pretrained:
+            raise ConfigError("weights needs --pretrained")
 
 
 def make_loaders(options: Options, source: Any) -> Any:
@@ -52,8 +71,8 @@ def make_loaders(options: Options, source: Any) -> Any:
     prepared = block.prepare(source.items)
     from common.data.loader import LoaderOptions
 
-    size = min(options.batch_size or (32 if options.pretrained else 128), max(8, len(prepared.split.train) // 8))
-    return prepared, prepared.loaders(LoaderOptions(batch_size=size, seed=options.seed), 256, 2, None, "cpu")
+    batch_size = options.batch_size or (32 if options.pretrained or len(prepared.split.train) < MANY else 128)
+    return prepared, prepared.loaders(LoaderOptions(batch_size=batch_size, seed=options.seed), 256, 2, None, "cpu")
 
 
 def valid_share(options: Options, source: Any) -> float:
@@ -67,7 +86,7 @@ def item_transforms(options: Options, source: Any) -> list[Any]:
 
     if source.grey:
         return [Resize(options.size)] if options.size else []
-    size = options.size or 224
+    size = options.size or (96 if options.arch == "small_resnet" else 224)
     return [RandomResizedCrop(size, min_scale=0.35)] if options.augment else [Resize(size)]
 
 
@@ -116,7 +135,8 @@ def train(options: Options, trainer: Any) -> None:
     if options.pretrained:
         fine_tune_upper(trainer, options.epochs or (1 if options.quick else 4), options.lr or 3e-3)
     else:
-        trainer.fit_one_cycle(options.epochs or 11, options.lr or 5e-3, pct_start=0.2)
+        epochs = options.epochs or (40 if trainer.dls.train.n < MANY else 11)
+        trainer.fit_one_cycle(epochs, options.lr or 5e-3, pct_start=0.2)
 
 
 def run(options: Options) -> dict[str, float]:

@@ -67,7 +67,7 @@ def run_folder(options: Any, recipe: str) -> Iterator[RunFolder]:
         EventLog(path / "events.jsonl").write("start", recipe=recipe, options=dataclasses.asdict(options))
         yield RunFolder(path, f"cookbook run {recipe}")
     except BaseException:
-        if path in missing and not any((path / name).exists() for name in ("bundle", "checkpoints")):
+        if path in missing and not (path / "bundle").exists() and not any(path.glob("checkpoints/*")):
             shutil.rmtree(path, ignore_errors=True)
             for parent in missing[1:]:
                 try:

@@ -1,6 +1,8 @@
 """Checkpoints: tensors in safetensors, the rest in JSON, a manifest of hashes last, the folder renamed at once."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -17,8 +19,18 @@ KEEP = 2
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes tensors to a safetensors file; shared and strided ones are written out whole."""
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
+    """Writes tensors to a safetensors file; shared and strided ones are written out whole.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    try:
+        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
+    except SafetensorError as error:
+        full = "No space left" in str(error)
+        raise OSError(
+            errno.ENOSPC if full else errno.EIO, os.strerror(errno.ENOSPC) if full else str(error), str(path)
+        ) from error
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:

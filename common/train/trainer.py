@@ -20,6 +20,7 @@ from common.train import checkpoint as ckpt
 from common.train import optim, resume
 from common.train.ema import WeightAverage
 from common.train.evaluate import Outputs, batches_of, collect
+from common.train.global_norm import global_norms
 from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
 from common.train.lr_find import SuggestedRates, find_lr
 from common.train.memory import keep_freed_memory
@@ -188,7 +189,7 @@ class Trainer:
         self._tell("fit_start", epochs, steps)
         devices = [self.device] if self.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=devices):
+            with torch.random.fork_rng(devices=devices), global_norms(self.model, self.world):
                 for epoch in range(first, epochs):
                     self._tell("epoch_start", epoch)
                     record = self._one_epoch(schedule, epoch, epochs, steps)

@@ -5,13 +5,13 @@ import sys
 import pytest
 
 import common.augment
-import common.data  # noqa: F401  (registers the blocks and transforms)
+import common.data
 from common import registry
 from common.errors import ConfigError
 from common.registry import domains, load_domain, names, register, resolve
 
 
-@pytest.fixture()
+@pytest.fixture
 def own_table(monkeypatch):
     """A copy of the registry, so that what a test registers is gone afterwards."""
     monkeypatch.setattr(registry, "_registry", {group: dict(table) for group, table in registry._registry.items()})
@@ -48,7 +48,7 @@ def test_a_wrong_name_answers_with_the_near_one(group, wrong, near):
 
 
 def test_a_name_near_nothing_answers_with_the_known_ones():
-    with pytest.raises(ConfigError, match="known: .*normalize"):
+    with pytest.raises(ConfigError, match=r"known: .*normalize"):
         resolve("batch_transform", "qqqq")
 
 

@@ -25,7 +25,7 @@ def picture():
     return smooth
 
 
-@pytest.fixture()
+@pytest.fixture
 def photo_folder(tmp_path):
     """Makes a folder of class folders with PNG photos, of differing sizes unless one size is given."""
 
@@ -43,7 +43,7 @@ def photo_folder(tmp_path):
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def wav_file(tmp_path):
     """Makes a 16-bit WAV file of int16 samples (T,) or (T, channels)."""
 
@@ -87,12 +87,17 @@ def same():
 def by_id():
     """Maps each id of some batches to its sample: its x, y and size."""
 
+    def pick(value, i):
+        if isinstance(value, dict):
+            return {k: v[i] for k, v in value.items()}
+        return None if value is None else value[i]
+
     def collect(batches):
         found = {}
         for batch in batches:
             for i, sample in enumerate(batch.ids.tolist()):
                 assert sample not in found, f"sample {sample} came twice"
-                found[sample] = [None if f is None else f[i] for f in (batch.x, batch.y, batch.sizes)]
+                found[sample] = [pick(f, i) for f in (batch.x, batch.y, batch.sizes)]
         return found
 
     return collect

@@ -84,7 +84,10 @@ def test_one_input_block_makes_batches_without_targets():
         ({"batch_tfms": [Resize(8)]}, r"batch_tfms cannot hold Resize.*it belongs into item_tfms"),
         ({"batch_tfms": ["flip"]}, r"batch_tfms cannot hold '?flip'?$"),
         ({"get_x": [str, str]}, r"get_x must give 1 getter\(s\) for 1 block\(s\), got 2"),
-        ({"n_inp": 2, "blocks": (CategoryBlock, CategoryBlock, RegressionBlock), "get_x": str}, "get_x must give 2 getter"),
+        (
+            {"n_inp": 2, "blocks": (CategoryBlock, CategoryBlock, RegressionBlock), "get_x": str},
+            "get_x must give 2 getter",
+        ),
         ({"blocks": (ImageBlock, CategoryBlock, CategoryBlock), "n_inp": 1, "get_y": str}, "get_y must give 2 getter"),
     ],
 )
@@ -142,8 +145,12 @@ def test_item_transforms_of_images_need_an_image(transform):
 
 
 UNMIXABLE = {
-    "two inputs": DataBlock((RegressionBlock, RegressionBlock, RegressionBlock), get_x=[float] * 2, get_y=float, n_inp=2),
-    "two targets": DataBlock((RegressionBlock, RegressionBlock, RegressionBlock), get_x=float, get_y=[float] * 2, n_inp=1),
+    "two inputs": DataBlock(
+        (RegressionBlock, RegressionBlock, RegressionBlock), get_x=[float] * 2, get_y=float, n_inp=2
+    ),
+    "two targets": DataBlock(
+        (RegressionBlock, RegressionBlock, RegressionBlock), get_x=float, get_y=[float] * 2, n_inp=1
+    ),
     "no target": DataBlock(RegressionBlock, get_x=float),
     "a category as input": DataBlock((CategoryBlock, RegressionBlock), get_x=lambda i: "ab"[i % 2], get_y=float),
 }
@@ -165,7 +172,7 @@ def test_a_mask_of_another_size_than_its_image_is_refused(picture):
 
     assert block((20, 30)).train.one_batch().y.shape == (2, 16, 16)
     for wrong in ((10, 15), (30, 20), (40, 60)):
-        with pytest.raises(ItemError, match="item [0-9]: .*(20|30)"):
+        with pytest.raises(ItemError, match=r"item [0-9]: .*(20|30)"):
             block(wrong).train.one_batch()
 
 

@@ -22,7 +22,7 @@ from common.data.items import (
 from common.errors import DataError
 
 
-@pytest.fixture()
+@pytest.fixture
 def tree(tmp_path):
     for name in ("b/2.JPG", "b/1.png", "a/x/3.jpeg", "a/notes.txt", ".hidden/4.jpg", "a/.5.jpg", "6.gif", "c/7.wav"):
         path = tmp_path / name

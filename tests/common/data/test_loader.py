@@ -11,7 +11,6 @@ from common.data import (
     DataLoaders,
     ImageBlock,
     IndexSplitter,
-    RandomResizedCrop,
     RegressionBlock,
     Resize,
     TextBlock,
@@ -104,7 +103,7 @@ def test_the_processes_together_see_what_one_sees(root, reference, by_id, same, 
     whole = list(loose(root).batches(2))
     shares = [[batch.ids.tolist() for batch in part.batches(2)] for part in parts]
     for i, batch in enumerate(whole):  # a process may have no share of the last, smaller batch
-        assert sorted(sum((share[i] for share in shares if len(share) > i), [])) == sorted(batch.ids.tolist())
+        assert sorted(sample for share in shares if len(share) > i for sample in share[i]) == sorted(batch.ids.tolist())
 
 
 def test_each_process_gets_as_many_training_batches_of_one_size(root):
@@ -236,8 +235,15 @@ def test_a_batch_without_a_tensor_is_refused(x):
 
 
 def test_vocab_is_that_of_the_first_target():
-    def block(*blocks, n_inp):
-        made = DataBlock(blocks, get_x=[str] * n_inp, get_y=[lambda i: f"{name}{i % 2}" for name in "yz"], n_inp=n_inp)
-        return made.dataloaders(range(20))
+    block = DataBlock(
+        (TextBlock(min_count=1), CategoryBlock, CategoryBlock),
+        get_x=str,
+        get_y=[lambda i: f"first {i % 2}", lambda i: f"second {i % 2}"],
+        n_inp=1,
+    )
+    assert block.dataloaders(range(20)).vocab == ["first 0", "first 1"]
 
-    assert block(TextBlock(min_count=1), CategoryBlock, CategoryBlock, n_inp=1).vocab == ["z0", "z1"]
+
+def test_vocab_of_an_input_serves_where_no_target_has_one():
+    block = DataBlock((CategoryBlock, RegressionBlock), get_x=lambda i: "ab"[i % 2], get_y=float)
+    assert block.dataloaders(range(20)).vocab == ["a", "b"]

@@ -39,7 +39,7 @@ def split_by(items, validates):
     return [i for i, v in enumerate(sides) if not v], [i for i, v in enumerate(sides) if v]
 
 
-@pytest.fixture()
+@pytest.fixture
 def root(photo_folder):
     return photo_folder({"cat": 6, "dog": 6})
 
@@ -86,7 +86,9 @@ def test_identical_bytes_on_one_side_are_a_duplicate_and_no_leak(root):
     shutil.copy(root / "cat/cat_4.png", root / "dog/dog_9.png")
     report = on_side({}).check(root)
     assert report.ok
-    assert [sorted(group) for group in report.duplicates] == [[str(root / "cat/cat_4.png"), str(root / "dog/dog_9.png")]]
+    assert [sorted(group) for group in report.duplicates] == [
+        [str(root / "cat/cat_4.png"), str(root / "dog/dog_9.png")]
+    ]
 
 
 def test_a_class_missing_from_validation_is_a_warning(root):
@@ -128,7 +130,9 @@ def test_a_limit_walks_fewer_items(root):
 def test_the_labels_of_several_are_counted_in_any_collection():
     for kind in (list, tuple, np.array):
         block = DataBlock(
-            (RegressionBlock, MultiCategoryBlock), get_x=float, get_y=lambda i, k=kind: k(["a", "b"]) if i % 2 else k(["a"])
+            (RegressionBlock, MultiCategoryBlock),
+            get_x=float,
+            get_y=lambda i, k=kind: k(["a", "b"]) if i % 2 else k(["a"]),
         )
         report = block.new(splitter=IndexSplitter([0, 1])).check(range(6))
         assert report.classes == {"train": {"a": 4, "b": 2}, "valid": {"a": 2, "b": 1}}
@@ -153,7 +157,17 @@ def test_the_plan_names_every_step(root):
     block = on_side({"batch_tfms": [*BLOCK.batch_tfms, Mixup()]})
     plan = block.plan(root, bs=4)
     text = str(plan)
-    for word in ("ImageBlock", "CategoryBlock", "Resize", "crop", "flip_horizontal", "rotate", "brightness", "normalise", "mixup"):
+    for word in (
+        "ImageBlock",
+        "CategoryBlock",
+        "Resize",
+        "crop",
+        "flip_horizontal",
+        "rotate",
+        "brightness",
+        "normalise",
+        "mixup",
+    ):
         assert word in text, word
     assert plan.bytes_kept == 12 * 16 * 16 * 3
 

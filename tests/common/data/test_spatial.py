@@ -145,7 +145,9 @@ def test_a_bad_file_is_an_error_that_names_file_and_stage(tmp_path, picture, kin
         Image.fromarray(picture(64, 64, i)).save(folder / f"{i}.jpg")
     bad = bad_file(kind, folder, (folder / "0.jpg").read_bytes())
     items = [folder / "0.jpg", folder / "1.jpg", bad, folder / "2.jpg"]
-    block = DataBlock((ImageBlock, CategoryBlock), get_y=lambda p: "cat", splitter=IndexSplitter([3]), item_tfms=Resize(8))
+    block = DataBlock(
+        (ImageBlock, CategoryBlock), get_y=lambda p: "cat", splitter=IndexSplitter([3]), item_tfms=Resize(8)
+    )
     dls = block.dataloaders(items, bs=3, num_workers=workers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -212,7 +214,7 @@ def test_a_mask_keeps_its_ids(tmp_path):
 
 
 def test_a_coloured_mask_is_refused(picture):
-    with pytest.raises(DataError, match="must hold one class id a pixel .* got mode 'RGB'"):
+    with pytest.raises(DataError, match=r"must hold one class id a pixel .* got mode 'RGB'"):
         MaskBlock().encode(picture(4, 4))
 
 

@@ -12,7 +12,6 @@ import pytest
 from common.data.splits import (
     PARTS,
     ColSplitter,
-    FileSplitter,
     FuncSplitter,
     GrandparentSplitter,
     GroupSplitter,
@@ -68,7 +67,7 @@ def parts(split):
 @pytest.mark.parametrize("name", EVERY)
 def test_every_item_is_in_exactly_one_part(name):
     split = apply_splitter(EVERY[name], FRAME, LABELS)
-    assert sorted(sum(parts(split), [])) == list(range(COUNT))
+    assert sorted(i for part in parts(split) for i in part) == list(range(COUNT))
     assert all(split[part].dtype == np.int64 for part in PARTS)
 
 
@@ -238,7 +237,7 @@ def test_a_held_out_folder_is_the_test_part_and_the_rest_is_divided():
     split = HoldOutFolder(RandomSplitter(0.25))(items)
     assert split.test.tolist() == list(range(0, 50, 5))
     assert len(split.valid) == 10
-    assert sorted(sum(parts(split), [])) == list(range(50))
+    assert sorted(i for part in parts(split) for i in part) == list(range(50))
 
 
 def test_a_held_out_folder_passes_the_right_labels_on():

@@ -25,7 +25,7 @@ def parts(split):
     return [split[part].tolist() for part in ("train", "valid", "test")]
 
 
-@pytest.fixture()
+@pytest.fixture
 def deadline():
     """Ends a test that would run for ever."""
 
@@ -150,15 +150,19 @@ def test_a_fault_in_a_manifest_is_named_with_its_line(tmp_path, text, message):
 
 def test_an_item_listed_twice_is_refused(tmp_path):
     (tmp_path / "split.csv").write_text("item,split\ncat/0.png,train\ncat/1.png,valid\ncat/0.png,valid\n")
-    with pytest.raises(DataError, match="two parts|twice|line 4"):
+    with pytest.raises(DataError, match=r"two parts|twice|line 4"):
         apply_splitter(ManifestSplitter(tmp_path / "split.csv"), PATHS, None)
 
 
 def test_items_of_one_name_cannot_be_told_apart_in_a_manifest(tmp_path):
     frame = pd.DataFrame({"x": range(4)}, index=[0, 0, 1, 2])
-    with pytest.raises(DataError):
+
+    def through_a_file():
         Split(np.array([0, 2]), np.array([1, 3]), np.array([])).write(tmp_path / "s.csv", frame)
         apply_splitter(ManifestSplitter(tmp_path / "s.csv"), frame, None)
+
+    with pytest.raises(DataError):
+        through_a_file()
 
 
 def test_keys_are_paths_below_the_common_folder():

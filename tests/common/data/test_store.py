@@ -86,14 +86,14 @@ def test_positions_out_of_range_are_named():
             check_rows([0, wrong], 3)
 
 
-@pytest.fixture()
+@pytest.fixture
 def classified(photo_folder):
     root = photo_folder({"cat": 6, "dog": 5})
     block = DataBlock((ImageBlock, CategoryBlock), get_image_files, get_y=parent_label, item_tfms=Resize(12))
     return block, root
 
 
-@pytest.fixture()
+@pytest.fixture
 def opened(monkeypatch):
     """Counts how often each raw value is opened by an image block."""
     tally, lock = {}, threading.Lock()
@@ -194,7 +194,10 @@ def test_empty_texts_make_a_batch(raws):
 
 def test_photos_without_any_box_make_a_batch(picture):
     block = DataBlock(
-        (ImageBlock, BBoxBlock(("cat",))), get_x=lambda i: picture(8, 8), get_y=lambda i: ([], []), splitter=IndexSplitter([2])
+        (ImageBlock, BBoxBlock(("cat",))),
+        get_x=lambda i: picture(8, 8),
+        get_y=lambda i: ([], []),
+        splitter=IndexSplitter([2]),
     )
     dls = block.dataloaders(range(3), bs=2, num_workers=0)
     for _ in range(2):

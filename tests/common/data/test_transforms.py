@@ -35,7 +35,9 @@ def test_crop_is_the_centre_resized(picture, source):
     assert np.abs(found - wanted).max() <= 12
 
 
-@pytest.mark.parametrize(("pad_mode", "numpy_mode"), [("zeros", "constant"), ("border", "edge"), ("reflection", "reflect")])
+@pytest.mark.parametrize(
+    ("pad_mode", "numpy_mode"), [("zeros", "constant"), ("border", "edge"), ("reflection", "reflect")]
+)
 @pytest.mark.parametrize("source", [(20, 32), (32, 20)])
 def test_pad_fills_the_shorter_side_as_numpy_does(picture, source, pad_mode, numpy_mode):
     pixels = picture(*source)

@@ -103,6 +103,12 @@ def test_a_rate_that_is_not_above_zero_is_refused(lr):
         group_rates(lr, 2)
 
 
+@pytest.mark.parametrize("lr", [slice(0, 1e-2), slice(-1e-3, 1e-2), slice(1e-3, -1e-2)])
+def test_a_slice_with_an_end_that_is_not_above_zero_is_refused(lr):
+    with pytest.raises(ConfigError, match="lr must be above 0"):
+        group_rates(lr, 3)
+
+
 @pytest.mark.parametrize("lr", [[1e-3], [1e-3] * 4])
 def test_the_number_of_rates_must_be_the_number_of_groups(lr):
     with pytest.raises(ConfigError, match=f"one rate for each of 3 layer groups, got {len(lr)}"):

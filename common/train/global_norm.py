@@ -1,0 +1,87 @@
+"""Batch norms over the whole batch of all processes, on any device, so that two processes train as one would."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        out = tensor.clone()
+        dist.all_reduce(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        out = gradients[0].contiguous().clone()
+        dist.all_reduce(out)
+        return out
+
+
+class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):  # type: ignore[reportPrivateUsage]
+    """A batch norm whose mean and variance in training are those of all processes' samples together.
+
+    Shape:
+        (B, C, …) to the same.
+    """
+
+    @classmethod
+    def standing_in(cls, norm: nn.Module) -> "GlobalBatchNorm":
+        """Returns one that *is* ``norm`` in all but its class: it shares parameters, statistics and mode with it."""
+        made = cls.__new__(cls)
+        made.__dict__ = norm.__dict__
+        return made
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises by the statistics of every process's batch in training, by the running ones else."""
+        x = input
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        axes = [0, *range(2, x.dim())]
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = _SumOverProcesses.apply(torch.cat([x.sum(axes), x.square().sum(axes), count]))
+        total, square, samples = cast(Tensor, sums).split([x.shape[1], x.shape[1], 1])
+        mean = total / samples
+        variance = (square / samples - mean.square()).clamp(min=0)
+        self._track(mean.detach(), (variance * samples / (samples - 1)).detach())
+        out = (x - mean.reshape(shape)) * torch.rsqrt(variance + self.eps).reshape(shape)
+        return out * self.weight.reshape(shape) + self.bias.reshape(shape) if self.affine else out
+
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+@contextmanager
+def global_norms(model: nn.Module, world: int) -> Iterator[None]:
+    """Puts a `GlobalBatchNorm` in the place of every batch norm for the length of a block, where there are processes.
+
+    Args:
+        model: The model; itself again afterwards.
+        world: The number of processes; with 1 nothing is done.
+    """
+    replaced: list[tuple[nn.Module, str, nn.Module]] = []
+    if world > 1:
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.modules.batchnorm._BatchNorm):  # type: ignore[reportPrivateUsage]
+                    replaced.append((parent, name, child))
+                    setattr(parent, name, GlobalBatchNorm.standing_in(child))
+    try:
+        yield
+    finally:
+        for parent, name, child in replaced:
+            setattr(parent, name, child)
