@@ -88,7 +88,10 @@ def staged_directory(target: Path) -> Iterator[Path]:
             if old.exists():
                 os.rename(old, target)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

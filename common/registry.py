@@ -28,7 +28,7 @@ def register(group: str, name: str) -> Callable[[type[_T]], type[_T]]:
 
     def enter(cls: type[_T]) -> type[_T]:
         known = table.get(name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ConfigError(f"{group} {name!r} is already registered as {known.__qualname__}")
         table[name] = cls
         cls.registered_name = name  # type: ignore[attr-defined]

@@ -17,7 +17,18 @@ def test_the_promised_cards_are_there():
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
 def test_a_card_is_complete(card):
     content = tomllib.loads(card.read_text("utf-8"))
-    for name in ("name", "domain", "summary", "source", "classes", "input", "counts", "licence", "citation", "reference"):
+    for name in (
+        "name",
+        "domain",
+        "summary",
+        "source",
+        "classes",
+        "input",
+        "counts",
+        "licence",
+        "citation",
+        "reference",
+    ):
         assert content.get(name), f"{card.name} lacks {name}"
     assert set(content["domain"]) <= DOMAINS
     assert content["licence"]["name"]

@@ -86,7 +86,17 @@ def resample_mask(mask: Tensor, matrix: Tensor, size: tuple[int, int], padding: 
 
 def shrink(image: Tensor, factor: int) -> Tensor:
     """Averages squares of ``factor`` pixels: the low pass before a resample that shrinks, (B, C, H, W)."""
-    return F.avg_pool2d(image, factor) if factor > 1 else image
+    if factor < 2:
+        return image
+    rest_h, rest_w = -image.shape[2] % factor, -image.shape[3] % factor
+    return F.avg_pool2d(F.pad(image, (0, rest_w, 0, rest_h), mode="replicate"), factor)
+
+
+def shrunk(matrix: Tensor, size: tuple[int, int], factor: int) -> Tensor:
+    """Returns the map to positions of `shrink`'s output, which reaches beyond a source that factor does not divide."""
+    sy, sx = (side / (-(-side // factor) * factor) for side in size)
+    scale = matrix.new_tensor([[sx, 0, sx - 1], [0, sy, sy - 1], [0, 0, 1]])
+    return compose(scale.expand(len(matrix), 3, 3), matrix)
 
 
 def move_points(points: Tensor, matrix: Tensor, source: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -14,10 +14,14 @@ from common.errors import ConfigError
 
 
 def beta(numbers: Tensor, alpha: float, tries: int) -> Tensor:
-    """Returns Beta(alpha, alpha) numbers, float64 (B,), by Jöhnk's method from uniform ones (B, 2 * tries).
+    """Returns Beta(alpha, alpha) numbers, float64 (B,), from uniform ones (B, 2 * tries).
 
-    The first accepted pair counts; where none is (less than one in a million for alpha ≤ 1), one half.
+    Above one half by Ulrich's polar method; up to there by Jöhnk's, where the first accepted of ``tries`` pairs counts
+    and, where none is (less than one in a million), one half.
     """
+    if alpha > 0.5:  # Ulrich's polar method (Devroye 1986, IX.4.3): exact, nothing is rejected
+        radius = torch.sqrt(1 - numbers[:, 0] ** (2 / (2 * alpha - 1)))
+        return 0.5 + 0.5 * radius * torch.cos(2 * torch.pi * numbers[:, tries])
     u = numbers[:, :tries] ** (1 / alpha)
     v = numbers[:, tries:] ** (1 / alpha)
     total = u + v

@@ -50,9 +50,14 @@ class Operation:
     numbers: ClassVar[int]
     support: ClassVar[dict[str, Support]]
 
+    @property
+    def stream(self) -> str:
+        """The name of the operation's own stream of numbers."""
+        return self.name
+
     def draw(self, ids: Tensor, counter: Counter) -> tuple[Tensor, Tensor]:
         """Returns the operation's uniform numbers (B, numbers) and who is changed (B,) bool: a function of the ids."""
-        stream = AUGMENT_STREAM + (key(*self.name.encode()) & 0xFFFF_FFFF)
+        stream = AUGMENT_STREAM + (key(*self.stream.encode()) & 0xFFFF_FFFF)
         drawn = uniform(counter.seed, counter.epoch, ids, stream, self.numbers + 1)
         return drawn[:, 1:], drawn[:, 0] < self.p
 
@@ -206,9 +211,15 @@ class Crop(Geometric):
     """A random area and shape of the source, in the source's own proportions; its centre in evaluation."""
 
     crop: RandomCrop = field(default_factory=lambda: RandomCrop((224, 224), (0.35, 1.0), (3 / 4, 4 / 3)))
+    second: bool = False
     name: ClassVar[str] = "crop"
     tries: ClassVar[int] = 4
     numbers: ClassVar[int] = 2 * tries + 2
+
+    @property
+    def stream(self) -> str:
+        """The crop of an `Augment` draws numbers of its own beside an item transform's."""
+        return "cut" if self.second else self.name
 
     def region(self, numbers: Tensor, sizes: Tensor) -> Tensor:
         """Returns (B, 3, 3): the output to a random part of sources of ``sizes`` (B, 2) height and width."""

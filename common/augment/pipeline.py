@@ -10,7 +10,7 @@ from torch import Tensor
 from common.augment import geometry
 from common.augment import operations as ops
 from common.augment.mixing import mix
-from common.augment.transforms import Augment, BatchTransform, Normalize
+from common.augment.transforms import Augment, BatchTransform, Mixup, Normalize
 from common.data.batch import Batch
 from common.data.blocks import Block, Counter
 from common.data.sample import SampleEncoder
@@ -52,19 +52,19 @@ class BatchPipeline:
         self.tones = [op for op in found if isinstance(op, ops.Tone)]
         self.mixes = [op for op in found if isinstance(op, ops.Mix)]
         augments = [t for t in self.transforms if isinstance(t, Augment)]
+        if len(augments) > 1:
+            raise ConfigError("batch_tfms holds two Augments, which would draw the same numbers: put all into one")
         self.padding = augments[-1].padding if augments else "reflection"
         item_crop, cuts = encoder.batch_crop(), [c for c in (t.crop() for t in augments) if c is not None]
         self.item_crop = None if item_crop is None else ops.Crop(crop=item_crop)
-        self.cut = ops.Crop(crop=cuts[-1]) if cuts else None
+        self.cut = ops.Crop(crop=cuts[-1], second=True) if cuts else None
         self.crops = [op for op in (self.item_crop, self.cut) if op is not None]
         self._check(found)
         image = encoder.image_block
         self.mean: tuple[float, ...] = ()
-        self.std: tuple[float, ...] = ()
         if isinstance(image, ImageBlock):
-            norms = [t for t in self.transforms if isinstance(t, Normalize)]
-            self.mean, self.std = (norms[-1].mean, norms[-1].std) if norms else (image.mean, image.std)
-            if len(self.mean) != image.channels or len(self.std) != image.channels:
+            self.mean, std = self._stats(image)
+            if len(self.mean) != image.channels or len(std) != image.channels:
                 raise ConfigError(f"Normalize has {len(self.mean)} channels, the images have {image.channels}")
 
     def _check(self, found: list[ops.Operation]) -> None:
@@ -74,8 +74,17 @@ class BatchPipeline:
                     raise ConfigError(
                         f"{op.name} does not support {block.target} ({type(block).__name__}): leave it out"
                     )
-        if (self.geometric or self.tones or self.crops) and self.encoder.image_block is None:
-            name = (self.geometric + self.tones + self.crops)[0].name
+        y_blocks, x_blocks = self.encoder.y_blocks, self.encoder.x_blocks
+        if self.mixes and not (
+            len(x_blocks) == len(y_blocks) == 1
+            and x_blocks[0].target in ("image", "number")
+            and y_blocks[0].target in ("category", "number")
+        ):
+            raise ConfigError("mixup blends one image or number with one category or number target")
+        named = (*self.encoder.item_tfms, *self.transforms)
+        others = [type(t).__name__ for t in named if not isinstance(t, (Augment, Mixup))]
+        if (self.geometric or self.tones or self.crops or others) and self.encoder.image_block is None:
+            name = [*(op.name for op in self.geometric + self.tones + self.crops), *others][0]
             raise ConfigError(f"{name} needs an image, and no block of this DataBlock is one")
 
     def draw(self, batch: Batch, counter: Counter, train: bool, kept: tuple[int, int]) -> Drawn:
@@ -150,7 +159,7 @@ class BatchPipeline:
     ) -> Any:
         matrix = drawn.matrix
         if block.target == "image":
-            return self._pixels(value, drawn, kept, size, train)
+            return self._pixels(value, drawn, kept, size, train, cast(ImageBlock, block))
         if matrix is None:
             return value
         if block.target == "mask":
@@ -163,17 +172,24 @@ class BatchPipeline:
             return {**value, "boxes": boxes, "valid": value["valid"] & alive}
         return value
 
+    def _stats(self, block: ImageBlock) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The mean and deviation of an image block: a Normalize's, else its own."""
+        norms = [t for t in self.transforms if isinstance(t, Normalize)]
+        return (norms[-1].mean, norms[-1].std) if norms else (block.mean, block.std)
+
     def _shrink(self, kept: tuple[int, int], size: tuple[int, int], train: bool) -> int:
         """How many pixels to average before the resample, so that shrinking does not alias."""
         low, high = self.crops[0].crop.scale if self.crops and train else (1.0, 1.0)
         typical = ((low + high) / 2) ** 0.5
         return max(1, int(min(kept[0] / size[0], kept[1] / size[1]) * typical))
 
-    def _pixels(self, value: Tensor, drawn: Drawn, kept: tuple[int, int], size: tuple[int, int], train: bool) -> Tensor:
+    def _pixels(
+        self, value: Tensor, drawn: Drawn, kept: tuple[int, int], size: tuple[int, int], train: bool, block: ImageBlock
+    ) -> Tensor:
         count, _, _, channels = value.shape
         device = value.device
         out = torch.empty(count, channels, *size, device=device).to(memory_format=torch.channels_last)
-        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in self._stats(block))
         shrink = self._shrink(kept, size, train) if drawn.matrix is not None else 1
         step = geometry.chunk(size) if device.type == "cpu" else count
         for start in range(0, count, step):
@@ -183,7 +199,8 @@ class BatchPipeline:
                 pixels = pixels.to(torch.float32)
             else:
                 pixels = geometry.shrink(pixels.to(torch.float32, memory_format=torch.contiguous_format), shrink)
-                pixels = geometry.resample(pixels, drawn.matrix[rows], size, self.padding)
+                matrix = drawn.matrix[rows] if shrink == 1 else geometry.shrunk(drawn.matrix[rows], kept, shrink)
+                pixels = geometry.resample(pixels, matrix, size, self.padding)
             if drawn.factor is None:
                 out[rows] = (pixels * (1 / 255) - mean) / std
             else:

@@ -143,6 +143,10 @@ class Normalize(BatchTransform):
     mean: tuple[float, ...] = field(default=imagenet_stats[0])
     std: tuple[float, ...] = field(default=imagenet_stats[1])
 
+    def __post_init__(self) -> None:
+        for value in self.std:
+            in_range("std", value, 0, float("inf"), open_low=True)
+
     @classmethod
     def from_stats(cls, mean: tuple[float, ...], std: tuple[float, ...]) -> "Normalize":
         """Returns it from a pair such as ``imagenet_stats``."""
@@ -184,6 +188,11 @@ def aug_transforms(
         >>> aug_transforms(mult=2)[0].rotate
         20.0
     """
+    in_range("mult", mult, 0, float("inf"))
+    in_range("max_rotate", max_rotate, 0, 180)
+    in_range("max_zoom", max_zoom, 1, 10)
+    in_range("max_lighting", max_lighting, 0, 1, open_high=True)
+    in_range("max_warp", max_warp, 0, 1, open_high=True)
     return [
         Augment(
             flip=do_flip,

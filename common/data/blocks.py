@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -185,11 +186,11 @@ class RegressionBlock(Block):
 
 def _natural(name: str) -> tuple[int, float, str]:
     """Numbers in their order first, then names: '2' before '10'."""
-    return (0, float(name), name) if name.isdigit() else (1, 0.0, name)
+    return (0, float(name), name) if name.isdecimal() else (1, 0.0, name)
 
 
 def _label(raw: Any) -> str:
-    if raw is None or (isinstance(raw, float) and np.isnan(raw)):
+    if raw is None or raw is pd.NA or raw is pd.NaT or (isinstance(raw, (float, np.floating)) and np.isnan(raw)):
         raise DataError("the label is missing (empty cell or None)")
     return str(raw)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.data.batch import Value
 from common.data.blocks import Block, Target
 from common.data.transforms import View
-from common.errors import DataError, nearest
+from common.errors import ConfigError, DataError, nearest
 from common.registry import register
 
 
@@ -55,7 +55,7 @@ class ColumnsBlock(Block):
             mean = np.where(seen, values, 0).sum(axis=0) / count
             spread = np.sqrt((np.where(seen, values - mean, 0) ** 2).sum(axis=0) / count)
         std = np.where(spread > 0, spread, 1.0)
-        levels = tuple(tuple(sorted({str(v) for v in frame[name].dropna()})) for name in self.categories)
+        levels = tuple(tuple(sorted({_level(v) for v in frame[name].dropna()})) for name in self.categories)
         return replace(self, mean=tuple(mean.tolist()), std=tuple(std.tolist()), levels=levels)
 
     def _frame(self, raws: Any) -> pd.DataFrame:
@@ -70,13 +70,15 @@ class ColumnsBlock(Block):
         return np.stack(parts, axis=1) if parts else np.zeros((len(frame), 0))
 
     def encode_many(self, raws: Sequence[Any]) -> dict[str, Tensor]:
+        if len(self.mean) != len(self.numbers) or len(self.levels) != len(self.categories):
+            raise ConfigError("this ColumnsBlock is not fitted: it gets its numbers from DataBlock.dataloaders")
         frame = self._frame(raws)
         values = (self._numbers(frame) - np.array(self.mean)) / np.array(self.std)
         values = np.where(np.isfinite(values), values, 0.0).astype(np.float32)
         codes = np.zeros((len(frame), len(self.categories)), dtype=np.int64)
         for i, (name, levels) in enumerate(zip(self.categories, self.levels, strict=True)):
             column = frame[name]
-            text = column.astype(str).where(column.notna(), None)
+            text = [None if missing else _level(v) for v, missing in zip(column, column.isna(), strict=True)]
             codes[:, i] = pd.Index(levels).get_indexer(pd.Index(text)) + 1
         return {"numbers": torch.from_numpy(values), "categories": torch.from_numpy(codes)}
 
@@ -91,3 +93,8 @@ class ColumnsBlock(Block):
         for name, levels, code in zip(self.categories, self.levels, fields["categories"].tolist(), strict=True):
             out[name] = levels[code - 1] if code else None
         return out
+
+
+def _level(value: Any) -> str:
+    """A level's name; a whole number has one name, whether a table holds it as an integer or (with gaps) as a float."""
+    return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)

@@ -81,6 +81,8 @@ class DataBlock:
                         f" (it belongs into {other})" if isinstance(transform, (ItemTransform, BatchTransform)) else ""
                     )
                     raise ConfigError(f"{name} cannot hold {transform!r:.60}{hint}")
+        if self.n_inp is not None and not 0 < self.n_inp <= len(made):
+            raise ConfigError(f"n_inp must lie in [1, {len(made)}], got {self.n_inp}")
         self._getters()
 
     def new(self, **changes: Any) -> "DataBlock":
@@ -128,6 +130,11 @@ class DataBlock:
         """
         items = self.items(source)
         sides = ["get_x"] * self.inputs + ["get_y"] * (len(self.blocks) - self.inputs)
+        for getter, block, side in zip(self._getters(), self.blocks, sides, strict=True):
+            if getter is None and hasattr(items, "columns") and block.target != "columns":
+                raise ConfigError(
+                    f"{side} is missing: {type(block).__name__} needs one column, such as ColReader('name')"
+                )
         raws = [read_field(getter, items, side) for getter, side in zip(self._getters(), sides, strict=True)]
         labels = (
             raws[self.inputs] if len(raws) > self.inputs and self.blocks[self.inputs].target == "category" else None

@@ -153,7 +153,7 @@ class ColReader:
 
     def _finish(self, value: Any) -> Any:
         if self.label_delim is not None:
-            text = "" if value is None or value != value else str(value)
+            text = "" if bool(pd.isna(value)) else str(value)
             return [part for part in text.split(self.label_delim) if part]
         if not self.pref and not self.suff:
             return value

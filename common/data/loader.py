@@ -163,7 +163,9 @@ class Loader:
 
     def arrays(self) -> Batch:
         """Returns every item of this part at once, encoded and unaugmented: what models fitted at once take."""
-        whole = self.with_options(batch_size=max(len(self.rows), 1), shuffle=False, drop_last=False, train=False)
+        whole = self.with_options(
+            batch_size=max(len(self.rows), 1), shuffle=False, drop_last=False, train=False, rank=0, world=1
+        )
         for batch in whole.raw_batches():
             return batch
         raise DataError("this loader has no items")
@@ -254,7 +256,9 @@ class DataLoaders:
     @property
     def vocab(self) -> list[str]:
         """The categories of the first target that has some, in order."""
-        for block in self.blocks[::-1]:
+        blocks = self.blocks  # says so if these loaders know none
+        inputs = int(self.train.store.encoder.n_inp)
+        for block in (*blocks[inputs:], *blocks[:inputs]):
             if getattr(block, "vocab", None):
                 return list(cast("tuple[str, ...]", block.vocab))
         raise ConfigError("no block of these DataLoaders has a vocab")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from common.data.blocks import CategoryBlock
+from common.data.blocks import CategoryBlock, MultiCategoryBlock
 from common.data.loader import Loader, LoaderOptions
 from common.data.splits import PARTS
 from common.data.store import SampleStore, available_bytes
@@ -137,9 +137,8 @@ def _classes(prepared: "Prepared", report: DataReport) -> None:
             continue
         for part in report.counts:
             labels = [raws[int(row)] for row in prepared.split[part]]
-            flat = [
-                str(name) for raw in labels for name in (cast("list[Any]", raw) if isinstance(raw, list) else [raw])
-            ]
+            many = isinstance(block, MultiCategoryBlock)
+            flat = [str(name) for raw in labels for name in (list(raw) if many else [raw])]
             tally = Tally(flat)
             report.classes[part] = {name: tally.get(name, 0) for name in block.vocab}
             unknown = sorted(set(tally) - set(block.vocab))
@@ -232,5 +231,7 @@ def plan(prepared: "Prepared", bs: int, device: str) -> Plan:
     if pipeline.tones or pipeline.mean:
         names = [*(op.name for op in pipeline.tones), "normalise"]
         steps.append((" + ".join(names), f"{device}, whole batch", "one pass over the pixels"))
-    steps.append((f"batches of {bs}", device, f"{len(prepared.split.train) // bs} a training epoch"))
+    for op in pipeline.mixes:
+        steps.append((op.name, f"{device}, whole batch", "each sample with its neighbour"))
+    steps.append((f"batches of {bs}", device, f"{max(len(prepared.split.train) // bs, 1)} a training epoch"))
     return Plan(steps, total)

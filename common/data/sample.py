@@ -7,7 +7,7 @@ from typing import Any, cast
 from common.data.batch import Value
 from common.data.blocks import Block
 from common.data.transforms import ItemTransform, RandomCrop
-from common.errors import ConfigError, CookbookError, ItemError
+from common.errors import ConfigError, CookbookError, DataError, ItemError
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class SampleEncoder:
                 opened.append(None if skip else block.open(raw))
                 if size is None and not skip:
                     size = block.extent(opened[-1])
+                if size is not None and not skip and block.target in ("image", "mask"):
+                    own = (opened[-1].height, opened[-1].width)
+                    if own != size:
+                        raise DataError(f"it has {own[0]} x {own[1]} pixels, the image {size[0]} x {size[1]}")
             view = None
             for transform in self.item_tfms:
                 if size is not None:

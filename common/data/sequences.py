@@ -15,7 +15,7 @@ from torch import Tensor
 from common.data.batch import Value
 from common.data.blocks import Block, Target
 from common.data.transforms import View
-from common.errors import DataError, in_range, one_of
+from common.errors import ConfigError, DataError, in_range, one_of
 from common.registry import register
 
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -66,6 +66,8 @@ class TextBlock(Block):
         return replace(self, vocab=("<pad>", "<unk>", *kept))
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
+        if not self.vocab:
+            raise ConfigError("this TextBlock is not fitted: it gets its vocab from DataBlock.dataloaders")
         known = cast("dict[str, int]", self._ids)  # type: ignore[attr-defined]
         ids = [known.get(token, 1) for token in self._split(raw)[: self.max_length]]
         return torch.tensor(ids, dtype=torch.int64)
@@ -108,6 +110,8 @@ class SignalBlock(Block):
                     raise DataError(f"rate_hz must be {self.rate_hz}, the file has {sound.getframerate()}")
                 frames = sound.readframes(sound.getnframes())
                 channels = sound.getnchannels()
+                if len(frames) != 2 * channels * sound.getnframes():
+                    raise DataError(f"the WAV file is cut: {len(frames)} of {2 * channels * sound.getnframes()} bytes")
         except (OSError, EOFError, wave.Error) as error:
             raise DataError(f"cannot be read as a WAV file: {error}") from error
         samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32768

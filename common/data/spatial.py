@@ -34,10 +34,10 @@ def open_image(raw: Any) -> Image.Image:
             return _from_array(raw)
         if isinstance(raw, (bytes, bytearray)):
             raw = BytesIO(raw)
-        image = raw if isinstance(raw, Image.Image) else Image.open(raw)
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{image.width} x {image.height} pixels is above the limit of {MAX_PIXELS:,}")
-        turned = ImageOps.exif_transpose(image)
+        if isinstance(raw, Image.Image):
+            return _turned(raw)
+        with Image.open(raw) as image:
+            return _turned(image)
     except UnidentifiedImageError as error:
         raise DataError("not an image in a format Pillow knows") from error
     except FileNotFoundError as error:
@@ -48,7 +48,12 @@ def open_image(raw: Any) -> Image.Image:
         if isinstance(error, DataError):
             raise
         raise DataError(f"cannot be read as an image: {error}") from error
-    return turned
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{image.width} x {image.height} pixels is above the limit of {MAX_PIXELS:,}")
+    return ImageOps.exif_transpose(image)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -162,8 +167,9 @@ class MaskBlock(Block):
             raise DataError(f"a mask must hold one class id a pixel (mode L or P), got mode {image.mode!r}")
         image = Image.fromarray(np.asarray(image).astype(np.uint8))
         ids = np.asarray(image if view is None else view.image(image, nearest=True))
-        top = int(ids.max(initial=0))
-        if self.codes and top >= len(self.codes) and top != self.ignore:
+        counted = ids if self.ignore is None else ids[ids != self.ignore]
+        top = int(counted.max(initial=0))
+        if self.codes and top >= len(self.codes):
             raise DataError(
                 f"the mask holds id {top}, but there are {len(self.codes)} classes (0 to {len(self.codes) - 1})"
             )
@@ -212,6 +218,8 @@ class BBoxBlock(Block):
             limit = np.array([view.size[1], view.size[0]], dtype=np.float64)
             corners = np.clip(view.points(corners), 0, limit)
         labels = CategoryBlock(self.vocab).encode_many(list(raw[1]))
+        seen = (corners[:, 1] > corners[:, 0]).all(axis=1)  # a box that the view cuts away is none
+        corners, labels = corners[seen], labels[torch.from_numpy(seen)]
         return {"boxes": torch.from_numpy(corners.reshape(-1, 4).astype(np.float32)), "labels": labels}
 
     def decode(self, value: Value) -> tuple[list[list[float]], list[str]]:

@@ -54,6 +54,8 @@ def item_keys(items: Items) -> list[str]:
         parents = [p.parent for p in paths]
         root = parents[0]
         while not all(p.is_relative_to(root) for p in parents):
+            if root == root.parent:  # nothing in common
+                return [str(i) for i in items]
             root = root.parent
         return [p.relative_to(root).as_posix() for p in paths]
     if isinstance(items, pd.DataFrame):
@@ -286,7 +288,9 @@ class HoldOutFolder(Splitter):
     name: str = "test"
 
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
-        paths = [Path(item).parts[:-1] for item in cast("Sequence[Any]", items)]
+        if isinstance(items, pd.DataFrame):
+            raise DataError("HoldOutFolder needs paths, got a table")
+        paths = [Path(item).parts[:-1] for item in items]
         held = np.array([self.name in parts for parts in paths])
         return hold_out(self.splitter, items, labels, held)
 
@@ -384,10 +388,11 @@ class FileSplitter(Splitter):
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         try:
             wanted = {line.strip() for line in Path(self.fname).read_text("utf-8").splitlines() if line.strip()}
-        except OSError as error:
-            raise DataError(f"{self.fname}: cannot read the list of validation files: {error.strerror}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise DataError(f"{self.fname}: cannot read the list of validation files: {reason}") from error
         paths = [Path(item) for item in cast("Sequence[Any]", items)]
-        hits = [{p.name, p.stem, p.as_posix()} & wanted for p in paths]
+        hits = [_names(p) & wanted for p in paths]
         missing = wanted - set[str]().union(*hits)
         if missing:
             raise DataError(f"{self.fname} names {sorted(missing)[0]!r}, which is not among the {len(paths)} items")
@@ -448,8 +453,9 @@ class ManifestSplitter(Splitter):
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         try:
             rows = list(csv.reader(io.StringIO(Path(self.path).read_text("utf-8"))))
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot read the manifest: {error.strerror}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise DataError(f"{self.path}: cannot read the manifest: {reason}") from error
         if not rows or rows[0] != ["item", "split"]:
             raise DataError(f"{self.path}, line 1: the columns must be item,split")
         positions = {key: i for i, key in enumerate(item_keys(items))}
@@ -470,13 +476,37 @@ def apply_splitter(splitter: Callable[..., Any], items: Items, labels: Sequence[
         DataError: if a part is empty that must not be, a position is out of range, or in two parts.
     """
     found = splitter(items, labels) if isinstance(splitter, Splitter) else splitter(items)
-    split = found if isinstance(found, Split) else _split(*found)
+    split = found if isinstance(found, Split) else _given(found)
     everything = np.concatenate([split[part] for part in PARTS])
     if len(everything) and not (everything.min() >= 0 and everything.max() < len(items)):
-        raise DataError(f"the splitter named position {everything.max()}, there are {len(items)} items")
+        wrong = everything[(everything < 0) | (everything >= len(items))][0]
+        raise DataError(f"the splitter named position {wrong}, there are {len(items)} items")
     if len(np.unique(everything)) != len(everything):
         raise DataError("the splitter put one item into two parts")
     for part in ("train", "valid"):
         if not len(split[part]):
             raise DataError(f"the splitter left the {part} part empty ({len(items)} items)")
     return split
+
+
+def _given(found: Any) -> Split:
+    """Returns the split that a user's function gave.
+
+    Raises:
+        DataError: unless it is two or three lists of positions.
+    """
+    rule = "a splitter must return two or three lists of positions (train, valid and test)"
+    if not isinstance(found, (list, tuple)) or len(found) not in (2, 3):
+        raise DataError(f"{rule}, got {type(found).__name__} {found!s:.60}")
+    parts = [np.asarray(part) for part in found]
+    for part in parts:
+        if part.ndim != 1 or (len(part) and not np.issubdtype(part.dtype, np.integer)):
+            raise DataError(f"{rule}, got {found!s:.60}")
+    return _split(*parts)
+
+
+def _names(path: Path) -> set[str]:
+    """A file's name with none, some or all of its folders, with and without its ending."""
+    parts = path.parts
+    tails = {Path(*parts[i:]) for i in range(len(parts))}
+    return {t.as_posix() for t in tails} | {t.with_suffix("").as_posix() for t in tails if t.name}

@@ -93,7 +93,9 @@ class RaggedColumn:
         longest = max(int(lengths.max()), 1)
         steps = torch.arange(longest, device=flat.device)
         valid = steps[None, :] < lengths[:, None]
-        values = flat[(start[:, None] + steps[None, :]).clamp(max=max(len(flat) - 1, 0))]
+        if not len(flat):
+            return flat.new_zeros(len(rows), longest, *flat.shape[1:]), valid
+        values = flat[(start[:, None] + steps[None, :]).clamp(max=len(flat) - 1)]
         values[~valid] = 0
         return values, valid
 
@@ -140,6 +142,11 @@ class FieldColumns:
         """Keeps the encoded value of one row."""
         if isinstance(value, dict):
             self.single = False
+            if self.block.ragged and len({len(tensor) for tensor in value.values()}) > 1:
+                lengths = {key: len(tensor) for key, tensor in value.items()}
+                raise ItemError(
+                    name, "collate", f"the entries of one ragged field must be of one length, got {lengths}"
+                )
             for key, tensor in value.items():
                 self._column(key).put(row, tensor, name)
         else:

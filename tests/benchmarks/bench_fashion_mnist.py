@@ -1,6 +1,6 @@
 """Fashion-MNIST from scratch with the recipe as it is: test accuracy, wall seconds and parameters, a run a seed.
 
-    .venv/bin/python tests/benchmarks/bench_fashion_mnist.py --data /usr/share/datasets/fashion-mnist --out result.json
+.venv/bin/python tests/benchmarks/bench_fashion_mnist.py --data /usr/share/datasets/fashion-mnist --out result.json
 """
 
 import argparse

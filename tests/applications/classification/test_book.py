@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from applications.classification import *  # noqa: F403 - the one import of the book
+from applications.classification import *
 from common.deploy import load
 
 BEFORE = {"device": "cpu", "progress": False}
@@ -171,7 +171,9 @@ def test_the_metrics_of_the_multi_label_example_have_names_of_their_own(pascal):
     f1_samples = F1ScoreMulti(thresh=0.5, average="samples")
     f1_samples.name = "F1(samples)"
     df = pd.read_csv(pascal / "train.csv")
-    dls = ImageDataLoaders.from_df(df, pascal, folder="train", valid_col="is_valid", label_delim=" ", item_tfms=Resize(32))
+    dls = ImageDataLoaders.from_df(
+        df, pascal, folder="train", valid_col="is_valid", label_delim=" ", item_tfms=Resize(32)
+    )
     learn = vision_learner(dls, "small_resnet", metrics=[partial(accuracy_multi, thresh=0.5), f1_macro, f1_samples])
     learn.fine_tune(1, 3e-2)
     assert set(learn.history[-1]) >= {"accuracy_multi", "F1(macro)", "F1(samples)"}
@@ -196,7 +198,8 @@ def test_multi_label_by_datablock(pascal):
     assert load("several").task.multi_label
     photo = path / "train" / "000003.jpg"
     assert Predictor("several")(photo) == pytest.approx(learn.predict(photo), abs=1e-6) or np.allclose(
-        list(Predictor("several")(photo)["probabilities"].values()), list(learn.predict(photo)["probabilities"].values())
+        list(Predictor("several")(photo)["probabilities"].values()),
+        list(learn.predict(photo)["probabilities"].values()),
     )
 
 

@@ -61,7 +61,13 @@ def test_every_other_architecture_does_too(arch):
 
 @pytest.mark.parametrize(
     ("arch", "size"),
-    [("squeezenet1_0", 64), ("googlenet", 64), ("mobilenet_v3_small", 32), ("shufflenet_v2_x0_5", 32), ("inception_v3", 96)],
+    [
+        ("squeezenet1_0", 64),
+        ("googlenet", 64),
+        ("mobilenet_v3_small", 32),
+        ("shufflenet_v2_x0_5", 32),
+        ("inception_v3", 96),
+    ],
 )
 def test_a_batch_becomes_scores_of_seven_classes(arch, size):
     model = create_model(arch, 7).eval()
@@ -119,7 +125,11 @@ def test_weights_are_a_function_of_the_seed_alone():
         ("resnet18", {"channels": 1}, "resnet18 takes images of 3 channels, these have 1: use ImageBlock"),
         ("small_resnet", {"pretrained": True}, "small_resnet has no pretrained weights"),
         ("small_resnet", {"dropout": 1.0}, "dropout must lie in"),
-        ("resnet18", {"pretrained": True, "weights": "IMAGENET1K_V9"}, "resnet18 has no weights 'IMAGENET1K_V9': did you mean"),
+        (
+            "resnet18",
+            {"pretrained": True, "weights": "IMAGENET1K_V9"},
+            "resnet18 has no weights 'IMAGENET1K_V9': did you mean",
+        ),
     ],
 )
 def test_a_wrong_name_or_option_gives_a_sentence(name, options, says):

@@ -40,14 +40,24 @@ def test_class_folders_without_parts(class_folders):
 
 
 @pytest.mark.parametrize(
-    "parts", [("train", "valid", "test"), ("training", "val", "testing"), ("Train", "dev", "Test"), ("train", "test"), ("train",)]
+    "parts",
+    [
+        ("train", "valid", "test"),
+        ("training", "val", "testing"),
+        ("Train", "dev", "Test"),
+        ("train", "test"),
+        ("train",),
+    ],
 )
 def test_class_folders_with_parts(class_folders, parts):
     source = read_source(str(class_folders(parts, each=4)))
     found = dict(zip(*np.unique(source.parts, return_counts=True), strict=True))
     assert sum(found.values()) == 12 * len(parts)
     assert set(found) == {"train", "valid", "test"}.intersection(
-        {"train" if p.lower().startswith("train") else "test" if p.lower().startswith("test") else "valid" for p in parts}
+        {
+            "train" if p.lower().startswith("train") else "test" if p.lower().startswith("test") else "valid"
+            for p in parts
+        }
     )
     assert set(labels_of(source)) == {"blue", "green", "red"}
     split = source.splitter(0.25, 0)(source.items, labels_of(source))
@@ -148,7 +158,11 @@ def test_a_table_without_the_named_column_names_the_near_one(tmp_path, draw, col
         ("t.csv", b"image,label\na.png,\nb.png,\n", r"t\.csv"),
         ("t.csv", b'image,label\n"a,b\nc', r"t\.csv: cannot be read as a table"),
         ("t.csv", b"\xff\xfe\x00\x01image", r"t\.csv: cannot be read as a table"),
-        ("t.csv", b"image,label,split\na.png,x,train\nb.png,y,later\n", r"'split' must say train, valid or test, got 'later'"),
+        (
+            "t.csv",
+            b"image,label,split\na.png,x,train\nb.png,y,later\n",
+            r"'split' must say train, valid or test, got 'later'",
+        ),
         ("t.csv.gz", b"not gzip", r"t\.csv\.gz: cannot be read as a table"),
         ("t.csv.gz", gzip.compress(b"image,label\na.png,x\n" * 99)[:-20], r"t\.csv\.gz: cannot be read as a table"),
         ("t.jsonl", b"{'a': 1}", r"t\.jsonl: cannot be read as a table"),
@@ -228,7 +242,9 @@ def flipped(data):
     return bytes(changed)
 
 
-@pytest.mark.parametrize("edit", [lambda d: d[:-12], lambda d: d[:30], lambda d: b"no gzip at all", flipped, lambda d: d[:10] + b"\xff" * 50])
+@pytest.mark.parametrize(
+    "edit", [lambda d: d[:-12], lambda d: d[:30], lambda d: b"no gzip at all", flipped, lambda d: d[:10] + b"\xff" * 50]
+)
 def test_a_gzipped_idx_file_that_is_damaged_is_named(tmp_path, edit):
     write_idx(tmp_path, "train", 12, zipped=True)
     damaged(tmp_path, "images-idx3", edit, zipped=True)

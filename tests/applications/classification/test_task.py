@@ -130,7 +130,9 @@ def test_confusion_by_hand():
 
 
 def test_confusion_equals_scikit_learns():
-    assert (confusion(LOGITS, TARGET, 4).numpy() == sk.confusion_matrix(TARGET, LOGITS.argmax(1), labels=range(4))).all()
+    assert (
+        confusion(LOGITS, TARGET, 4).numpy() == sk.confusion_matrix(TARGET, LOGITS.argmax(1), labels=range(4))
+    ).all()
 
 
 def test_a_task_roundtrips_through_its_spec():

@@ -165,7 +165,9 @@ def test_a_metric_that_is_not_a_number_does_not_lose_the_model(trainer, tmp_path
 def test_what_is_no_bundle_is_refused_by_every_reader(reader, tmp_path):
     (tmp_path / "export.pkl").write_bytes(b"\x80\x04.")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BundleError, match=r"export\.pkl is a file: a bundle is a folder.*pickled learners are never read"):
+    with pytest.raises(
+        BundleError, match=r"export\.pkl is a file: a bundle is a folder.*pickled learners are never read"
+    ):
         reader(tmp_path / "export.pkl")
     with pytest.raises(BundleError, match=r"empty is not a bundle: it has no bundle\.json"):
         reader(tmp_path / "empty")

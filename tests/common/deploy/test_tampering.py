@@ -129,7 +129,18 @@ def test_a_header_that_claims_too_much_is_refused(bundle, reseal):
     refused(bundle, r"model\.safetensors is not a safetensors file")
 
 
-OUTSIDE = ["../model.safetensors", "/etc/passwd", "a/b.json", "..\\up.json", "C:\\x.json", "..", ".", "", "a\0.json", "bundle.json"]
+OUTSIDE = [
+    "../model.safetensors",
+    "/etc/passwd",
+    "a/b.json",
+    "..\\up.json",
+    "C:\\x.json",
+    "..",
+    ".",
+    "",
+    "a\0.json",
+    "bundle.json",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -169,7 +180,9 @@ def test_a_bundle_without_tensors_is_refused(bundle, reseal):
     refused(bundle, r"files must name model\.safetensors")
 
 
-@pytest.mark.parametrize("entry", [None, [], {}, {"bytes": "1", "sha256": "0"}, {"bytes": 1}, {"bytes": 1, "sha256": 5}])
+@pytest.mark.parametrize(
+    "entry", [None, [], {}, {"bytes": "1", "sha256": "0"}, {"bytes": 1}, {"bytes": 1, "sha256": 5}]
+)
 def test_an_entry_of_files_of_another_form_is_refused(bundle, reseal, entry):
     reseal(bundle, lambda c: c["files"].update({"README.md": entry}))
     refused(bundle, r"files\['README\.md'\] must have bytes \(int\) and sha256 \(str\)")

@@ -42,7 +42,7 @@ SINGLE = [
     *[(TopKAccuracy(k), sk.top_k_accuracy_score(TARGET, LOGITS.numpy(), k=k, labels=range(7))) for k in (1, 2, 5)],
 ]
 MULTI = [
-    (AccuracyMulti(), (YES == MARKS.bool().numpy()).mean()),
+    (AccuracyMulti(), (MARKS.bool().numpy() == YES).mean()),
     (AccuracyMulti(0.2), 1 - sk.hamming_loss(MARKS, (LOGITS.sigmoid() > 0.2).numpy())),
     (AccuracyMulti(0.2, sigmoid=False), 1 - sk.hamming_loss(MARKS, (LOGITS > 0.2).numpy())),
     (F1ScoreMulti(), sk.f1_score(MARKS, YES, average="macro")),

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT_S = 120
-SCRIPT = '''
+SCRIPT = """
 import json, sys
 from pathlib import Path
 import numpy as np
@@ -65,7 +65,7 @@ if trainer.rank == 0:
     (out / "report.json").write_text(json.dumps(report))
 if trainer.world > 1:
     torch.distributed.destroy_process_group()
-'''
+"""
 
 
 @pytest.fixture(scope="module")

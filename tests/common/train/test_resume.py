@@ -180,7 +180,9 @@ def test_a_checkpoint_is_safetensors_and_json_alone(trained):
         assert json.loads((folder / "state.json").read_text())["epoch"] in (2, 3)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"schema": 1, "files": []}', '{"schema": 2, "files": {}}', "null", "\0"])
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"schema": 1, "files": []}', '{"schema": 2, "files": {}}', "null", "\0"]
+)
 def test_a_manifest_of_another_form_is_a_sentence(trained, content):
     folder = checkpoints(trained)[0]
     (folder / "manifest.json").write_text(content)
@@ -197,7 +199,9 @@ def test_a_checkpoint_without_its_state_is_a_sentence(tmp_path, image_trainer):
 def test_nothing_usable_is_a_sentence_with_the_first_reason(trained, image_trainer):
     for folder in checkpoints(trained):
         flip(folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"holds no usable checkpoint: .*000000012.*model\.safetensors is missing or"):
+    with pytest.raises(
+        CheckpointError, match=r"holds no usable checkpoint: .*000000012.*model\.safetensors is missing or"
+    ):
         image_trainer().resume(trained)
 
 

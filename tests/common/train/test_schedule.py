@@ -61,7 +61,9 @@ def test_one_cycle_rises_then_falls():
     assert all(a > b for a, b in zip(factors[30:-1], factors[31:], strict=True))
 
 
-@pytest.mark.parametrize(("name", "value"), [("pct_start", 1.5), ("div", 0.5), ("div_final", 0), ("pct_start", math.nan)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("pct_start", 1.5), ("div", 0.5), ("div_final", 0), ("pct_start", math.nan)]
+)
 def test_one_cycle_refuses_what_is_out_of_range(name, value):
     with pytest.raises(ConfigError, match=f"{name} must lie in"):
         OneCycle(**{name: value})

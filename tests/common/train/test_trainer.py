@@ -551,7 +551,9 @@ def test_find_lr_ends_when_the_loss_explodes(mlp, blobs, loaders, classes_task, 
     assert same(before, trainer.model.state_dict())
 
 
-@pytest.mark.parametrize(("low", "high", "steps", "name"), [(0, 1, 9, "low"), (1, 1e-3, 9, "low"), (1e-3, 1, 1, "steps")])
+@pytest.mark.parametrize(
+    ("low", "high", "steps", "name"), [(0, 1, 9, "low"), (1, 1e-3, 9, "low"), (1e-3, 1, 1, "steps")]
+)
 def test_find_lr_refuses_what_is_out_of_range(image_trainer, low, high, steps, name):
     with pytest.raises(ConfigError, match=f"{name} must lie in"):
         image_trainer().find_lr(low, high, steps)
@@ -570,7 +572,9 @@ def test_a_loss_that_is_not_a_number_gives_a_sentence(mlp, blobs, loaders, class
     x, y = blobs()
     x[20, 1] = value
     trainer = Trainer(mlp(), loaders(x, y), classes_task, quiet())
-    with pytest.raises(ConfigError, match=r"the training loss is not a number in epoch 0: lower lr, or check the inputs"):
+    with pytest.raises(
+        ConfigError, match=r"the training loss is not a number in epoch 0: lower lr, or check the inputs"
+    ):
         trainer.fit(1, 1e-3)
 
 
