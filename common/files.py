@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 def sha256(path: Path) -> str:
@@ -24,6 +25,17 @@ def dump_json(value: Any) -> str:
         ValueError: for NaN or infinity, which JSON does not have.
     """
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """Returns plain data with null in the place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(entry) for name, entry in cast("dict[str, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(entry) for entry in cast("list[Any]", value)]
+    return value
 
 
 def sync(path: Path) -> None:

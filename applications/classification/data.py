@@ -1,7 +1,9 @@
 """Data for image classification from the forms people have: class folders, tables, idx files; embedded digits."""
 
 import gzip
+import math
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +176,8 @@ def _identity(item: Any) -> Any:
 def _need_classes(labels: Any, place: Path) -> None:
     classes = sorted({str(label) for label in labels})
     if len(classes) < 2:
-        raise DataError(f"{place} has only one class ({classes[0]}): a classifier needs at least two")
+        found = f"only one class ({classes[0]})" if classes else "no labels"
+        raise DataError(f"{place} has {found}: a classifier needs at least two classes")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -193,8 +196,9 @@ def read_table(path: Path) -> pd.DataFrame:
             frame = pd.read_json(path, lines=True)
         else:
             frame = pd.read_csv(path, sep="\t" if ".tsv" in name else ",")
-    except (ValueError, OSError, ImportError) as error:
-        raise DataError(f"{path}: cannot be read as a table: {error}") from error
+    except (ValueError, OSError, ImportError, EOFError, zlib.error) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{path}: cannot be read as a table: {reason}") from error
     if not len(frame):
         raise DataError(f"{path} has no rows")
     return frame
@@ -233,14 +237,16 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise DataError(f"{path} is not an idx file of bytes (its first bytes are {data[:4]!r})")
     rank = data[3]
+    if not 1 <= rank <= 4 or len(data) < 4 + 4 * rank:
+        raise DataError(f"{path}: its header is cut, or names {rank} axes")
     shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
     body = np.frombuffer(data, np.uint8, offset=4 + 4 * rank)
-    if body.size != int(np.prod(shape)):
+    if body.size != math.prod(shape):
         raise DataError(f"{path} holds {body.size} values, its header says {shape}")
     return body.reshape(shape)
 
@@ -263,6 +269,7 @@ def _idx_folder(root: Path) -> ImageSource:
             parts += [part] * len(images)
     if "train" not in parts:
         raise DataError(f"{root} holds no train-images-idx3-ubyte file")
+    _need_classes((item.label for item in items), root)
     return ImageSource(items, _pixels, _label, np.array(parts), "idx files", grey=True)
 
 

@@ -20,7 +20,7 @@ def discriminant(features: Tensor, target: Tensor, classes: int) -> tuple[Tensor
     """Returns weight (classes, D) and bias (classes,) of the linear discriminants of features (N, D).
 
     Fisher's rule with one shrunken covariance for all classes and equal priors (Friedman 1989, "Regularized
-    discriminant analysis"); a class without samples gets zero weights.
+    discriminant analysis"); a class without samples gets a score below all others.
 
     Examples:
         >>> x = torch.tensor([[0.0, 0.0], [0.1, 0.0], [1.0, 1.0], [1.1, 1.0]])
@@ -39,8 +39,11 @@ def discriminant(features: Tensor, target: Tensor, classes: int) -> tuple[Tensor
     covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * torch.eye(x.shape[1], dtype=torch.float64)
     weight = torch.linalg.solve(covariance, (means - centre).T).T
     bias = -0.5 * (weight * (means + centre)).sum(dim=1)
-    present = (counts > 0).to(torch.float64)
-    return (weight * present[:, None]).float(), (bias * present).float()
+    present = counts > 0
+    scores = (x @ weight.T + bias)[:, present]
+    weight[~present] = 0
+    bias[~present] = scores.min() - (scores.max() - scores.min()) - 1  # below every other class
+    return weight.float(), bias.float()
 
 
 def fit_head(trainer: Trainer) -> float:
@@ -66,7 +69,7 @@ def fit_head(trainer: Trainer) -> float:
     features, targets = _features(trainer, linear)
     weight, bias = discriminant(features, targets, len(task.vocab))
     logits = features @ weight.T + bias
-    scales = torch.logspace(-2, 1, 60)
+    scales = torch.logspace(-3, 2, 120) / logits.std().clamp(min=1e-6)
     losses = torch.stack([F.cross_entropy(logits * s, targets, label_smoothing=task.label_smoothing) for s in scales])
     best = int(losses.argmin())
     with torch.no_grad():
@@ -108,8 +111,9 @@ def fine_tune_upper(trainer: Trainer, epochs: int, lr: float = 3e-3, lr_mult: fl
         lr: Peak rate of the head.
         lr_mult: The head's rate over the upper body's.
     """
-    trainer.freeze()
-    fit_head(trainer)
+    if not trainer.resuming:
+        trainer.freeze()
+        fit_head(trainer)
     groups = len(optim.layer_groups(trainer.model))
     trainer.freeze_to(groups - 2)
     rates = [lr / lr_mult] * (groups - 1) + [lr]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from common.data.batch import Batch
 from common.data.blocks import Block
+from common.data.sample import SampleEncoder
 from common.errors import ConfigError, in_range
 from common.registry import register
 from common.train.metrics import F1ScoreMulti, Metric, accuracy, as_metrics, error_rate, hard_target
@@ -111,6 +112,14 @@ class ClassificationTask(Task):
         if not bool((truth.any(dim=0) & (~truth).any(dim=0)).all()):
             return None
         return float(roc_auc_score(truth.numpy(), probabilities.numpy(), average="macro"))
+
+    def verify(self, encoder: SampleEncoder, model: dict[str, Any]) -> None:
+        vocab = getattr(encoder.y_blocks[0], "vocab", None) if encoder.y_blocks else None
+        if vocab != self.vocab:
+            raise ConfigError("the classes of the task and those of the target block disagree")
+        classes = model.get("classes")
+        if isinstance(classes, int) and classes > 0 and classes != len(self.vocab):
+            raise ConfigError(f"the model has {classes} classes, the task {len(self.vocab)}")
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         truth = block.decode(target)

@@ -126,13 +126,14 @@ class BatchPipeline:
         """Returns the (height, width) in pixels that leave the pipeline when ``kept`` enters it."""
         return self.crops[-1].crop.size if self.crops else kept
 
-    def __call__(self, batch: Batch, counter: Counter, train: bool) -> Batch:
+    def __call__(self, batch: Batch, counter: Counter, train: bool, mixing: bool = True) -> Batch:
         """Returns the batch as the model takes it, on the device it is on.
 
         Args:
             batch: As a loader gathers it: images uint8 (B, H, W, C).
             counter: The seed and the epoch.
             train: Whether to draw random changes; else centre crops and no change.
+            mixing: Whether samples may be blended with each other (not at test time).
 
         Returns:
             Images float32 (B, C, H, W), normalised, channels last in memory; masks, boxes and points moved alike.
@@ -150,7 +151,7 @@ class BatchPipeline:
             ]
             inputs = self.encoder.n_inp
             batch = replace(batch, x=_as_field(moved[:inputs]), y=_as_field(moved[inputs:]))
-        for op in self.mixes if train else ():
+        for op in self.mixes if train and mixing else ():
             batch = mix(batch, op, self.encoder.y_blocks, counter)
         return batch
 

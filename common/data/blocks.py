@@ -76,7 +76,7 @@ class Block:
 
     def draw(self, axes: Any, value: Value) -> None:
         """Draws one *decoded* value on matplotlib axes, over what is there."""
-        axes.set_title(str(self.decode(value)), fontsize=9)
+        axes.set_title(str(self.decode(value)), fontsize=9, parse_math=False)
 
     def spec(self) -> dict[str, Any]:
         """Returns the block as JSON-ready data; `common.spec.from_spec` reads it."""
@@ -156,7 +156,7 @@ class MultiCategoryBlock(CategoryBlock):
         return [name for name, on in zip(self.vocab, chosen.tolist(), strict=True) if on]
 
     def draw(self, axes: Any, value: Value) -> None:
-        axes.set_title("; ".join(self.decode(value)) or "(none)", fontsize=9)
+        axes.set_title("; ".join(self.decode(value)) or "(none)", fontsize=9, parse_math=False)
 
 
 @register("block", "number")

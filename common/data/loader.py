@@ -16,6 +16,7 @@ from common.data.blocks import Counter
 from common.data.store import SampleStore
 from common.errors import ConfigError, DataError
 
+PARTS = ("train", "valid", "test")
 AHEAD = 4  # batches that are encoded ahead of the one in use, on a first pass
 
 
@@ -28,6 +29,7 @@ class LoaderOptions:
         shuffle: Whether the order is drawn anew each epoch.
         drop_last: Whether a last, smaller batch is left out.
         train: Whether the batch transforms draw random changes.
+        mixing: Whether ``train`` may blend samples with each other.
         seed: Of order and augmentation.
         rank: This process among ``world``; each takes its share of every batch.
         world: The number of processes.
@@ -37,6 +39,7 @@ class LoaderOptions:
     shuffle: bool = False
     drop_last: bool = False
     train: bool = False
+    mixing: bool = True
     seed: int = 0
     rank: int = 0
     world: int = 1
@@ -144,7 +147,8 @@ class Loader:
         """Yields the batches of one epoch as the model takes them, from batch ``start`` on."""
         counter = Counter(self.options.seed, epoch)
         for batch in self.raw_batches(epoch, start):
-            yield self.pipeline(batch.to(self.device, non_blocking=True), counter, self.options.train)
+            batch = batch.to(self.device, non_blocking=True)
+            yield self.pipeline(batch, counter, self.options.train, self.options.mixing)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields the batches of the next epoch and counts it."""
@@ -216,6 +220,16 @@ class DataLoaders:
             raise ConfigError(f"these DataLoaders have no {name} part")
         return self.loaders[index]
 
+    def part(self, name: str) -> Any:
+        """Returns the loader of a part: ``train``, ``valid`` or ``test``.
+
+        Raises:
+            ConfigError: if there is no such part.
+        """
+        if name not in PARTS:
+            raise ConfigError(f"part must be train, valid or test, got {name!r}")
+        return self._part(PARTS.index(name), name)
+
     @property
     def train(self) -> Any:
         """The loader to learn from."""
@@ -233,7 +247,7 @@ class DataLoaders:
 
     def has(self, part: str) -> bool:
         """Whether there is a ``train``, ``valid`` or ``test`` loader."""
-        index = ("train", "valid", "test").index(part)
+        index = PARTS.index(part)
         return len(self.loaders) > index and self.loaders[index] is not None
 
     def __getitem__(self, index: int) -> Any:

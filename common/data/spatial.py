@@ -232,7 +232,7 @@ class BBoxBlock(Block):
 
         for (x0, y0, x1, y1), name in zip(*self.decode(value), strict=True):
             axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="yellow"))
-            axes.text(x0, y0, name, color="yellow", fontsize=8)
+            axes.text(x0, y0, name, color="yellow", fontsize=8, parse_math=False)
 
 
 @register("block", "points")

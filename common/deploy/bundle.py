@@ -6,6 +6,7 @@ before any tensor is read, and says in one sentence which of them is wrong.
 
 import hashlib
 import json
+import math
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,7 +130,7 @@ def export(
             "batch_tfms": [to_spec(transform) for transform in pipeline.transforms],
             "model": spec(),
             "task": task.spec(),
-            "metrics": {name: float(value) for name, value in metrics.items()},
+            "metrics": {name: float(value) for name, value in metrics.items() if math.isfinite(value)},
             "versions": _versions(),
         }
         (aside / "README.md").write_text(model_card(content), "utf-8")
@@ -162,10 +163,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
         )
         pipeline = BatchPipeline(encoder, transforms)
         task = cast(Task, from_spec("task", content["task"], "task"))
+        task.verify(encoder, content["model"])
         _check_seal(folder, content, text)
         model = _load_model(folder, content["model"])
     except BundleError:
         raise
+    except RecursionError as error:
+        raise BundleError(f"{folder / MAIN} is nested too deeply") from error
     except (CookbookError, ValueError, TypeError) as error:
         raise BundleError(f"{folder / MAIN}: {error}") from error
     model.to(torch.device(device)).eval()
@@ -243,15 +247,23 @@ def _check_seal(folder: Path, content: dict[str, Any], text: str) -> None:
         raise BundleError(f"{folder / MAIN} was changed: its content does not match its sha256")
 
 
+def _skeleton(cls: Any, fields: dict[str, Any]) -> nn.Module:
+    """The model without memory where its making needs no numbers (RegNets read some), else with random."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return cast(nn.Module, cls.from_spec(fields))
+        except NotImplementedError:
+            return cast(nn.Module, cls.from_spec(fields))
+
+
 def _load_model(folder: Path, spec: dict[str, Any]) -> nn.Module:
     """Builds the model without memory, compares names, shapes and types with the file, and only then reads it."""
     from common.registry import resolve
 
     fields = dict(spec)
     cls = resolve("model", fields.pop("kind", None))
-    with torch.device("meta"):
-        skeleton = cast(nn.Module, cls.from_spec(fields))
-    wanted = skeleton.state_dict()
+    wanted = _skeleton(cls, fields).state_dict()
     file = folder / "model.safetensors"
     try:
         with safe_open(file, framework="pt") as tensors:

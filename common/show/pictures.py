@@ -129,7 +129,7 @@ def show_results(
         nrows: Rows of the picture; about square when None.
         path: A file to write the picture to.
     """
-    loader = getattr(trainer.dls, part)
+    loader = trainer.dls.part(part)
     if not isinstance(loader, Loader):
         raise ConfigError("show_results needs loaders that a DataBlock made")
     rows = [int(i) for i in (loader.rows[:max_n] if ids is None else ids)]
@@ -147,7 +147,7 @@ def show_results(
         text, right = trainer.task.caption(records[i], encoder.y_blocks[0], _sample(_fields(batch.y)[0], i))
         if outputs.losses is not None and ids is not None:
             text += f"\nloss {float(outputs.losses[i]):.2f}"
-        axes.set_title(text, fontsize=8, color="black" if right else "crimson")
+        axes.set_title(text, fontsize=8, color="black" if right else "crimson", parse_math=False)
     figure.suptitle("true / predicted", fontsize=9)
     return finish(figure, path)
 
@@ -167,8 +167,8 @@ def matrix_figure(matrix: Any, labels: Sequence[str], *, normalize: bool = False
     figure = picture(side, side)
     axes = figure.subplots()
     axes.imshow(shown, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(labels) <= 30:
@@ -211,7 +211,8 @@ def line_figure(
     axes.set_xlabel(x_name)
     axes.set_ylabel(y_name)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    if lines or marks:
+        axes.legend(fontsize=8)
     return finish(figure, path)
 
 

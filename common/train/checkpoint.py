@@ -60,10 +60,12 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        files = cast("dict[str, str]", manifest["files"])
+        files = cast("dict[str, str]", dict(manifest["files"]))
         schema = manifest["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: the manifest is missing or damaged: {error}") from error
+    if "state.json" not in files or "model.safetensors" not in files:
+        raise CheckpointError(f"{folder}: the manifest names no state.json or no model.safetensors")
     if schema != SCHEMA:
         raise CheckpointError(f"{folder}: schema {schema} is not {SCHEMA}, the one this version reads")
     for name, digest in files.items():

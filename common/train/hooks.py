@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from torch import Tensor
 
+from common.files import finite
+
 if TYPE_CHECKING:
     from common.train.trainer import Trainer
 
@@ -51,7 +53,7 @@ class ProgressBar(Hook):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         stream = self.stream or sys.stderr
-        self.console = Console(file=stream, width=None if stream.isatty() else 160, highlight=False)
+        self.console = Console(file=stream, width=None if stream.isatty() else 10_000, highlight=False)
         self.epochs, self.steps, self.header = epochs, steps, False
         if self.console.is_terminal or self.console.is_jupyter:
             columns = (
@@ -110,7 +112,7 @@ class EventLog(Hook):
 
     def write(self, event: str, **fields: Any) -> None:
         """Appends one event with the time in seconds since 1970."""
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **finite(fields)}, ensure_ascii=False)
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 

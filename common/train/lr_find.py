@@ -60,6 +60,7 @@ def find_lr(trainer: "Trainer", low: float, high: float, steps: int) -> Suggeste
     in_range("low", low, 0, high, open_low=True, open_high=True)
     in_range("steps", steps, 2, float("inf"))
     model, schedule = trainer.model, Ramp(low, high)
+    modes = [(module, module.training) for module in model.modules()]
     kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
     optimizer = optim.make_optimizer(model, group_rates(high, len(optim.layer_groups(model))), trainer.options)
     rates: list[float] = []
@@ -86,6 +87,8 @@ def find_lr(trainer: "Trainer", low: float, high: float, steps: int) -> Suggeste
                     break
     finally:
         model.load_state_dict(kept)
+        for module, mode in modes:
+            module.training = mode
     first = max(1, len(losses) // 10)
     return SuggestedRates(valley(rates[first:-1] or rates, losses[first:-1] or losses), rates, losses)
 

@@ -5,7 +5,7 @@ Nothing is kept on a metric object and nothing is read from the device before th
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def hard_target(target: Tensor) -> Tensor:
     return target.argmax(dim=1) if target.is_floating_point() and target.dim() == 2 else target
 
 
-@dataclass(frozen=True)
+@dataclass
 class Accuracy(Metric):
     """Share of samples whose highest output is the true class: outputs (B, classes), targets int64 (B,).
 
@@ -68,7 +68,7 @@ class Accuracy(Metric):
         return _ratio(sums)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ErrorRate(Accuracy):
     """One minus the accuracy.
 
@@ -84,7 +84,7 @@ class ErrorRate(Accuracy):
         return 1 - _ratio(sums)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TopKAccuracy(Metric):
     """Share of samples whose true class is among the k highest outputs.
 
@@ -106,7 +106,7 @@ class TopKAccuracy(Metric):
         return _ratio(sums)
 
 
-@dataclass(frozen=True)
+@dataclass
 class AccuracyMulti(Metric):
     """Share of right yes-or-no answers: outputs (B, classes) before the sigmoid, targets of zeros and ones.
 
@@ -133,25 +133,32 @@ class _F1(Metric):
     """F1 from true positives, predicted and actual counts of each class."""
 
     average: str
+    absent: ClassVar[bool] = False  # whether classes that neither occur nor are predicted count, with 0
 
     def _marks(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         chosen, actual = (m.to(torch.float64) for m in self._marks(output, batch))
+        if self.average == "samples":
+            total = chosen.sum(1) + actual.sum(1)
+            f1 = torch.where(total > 0, 2 * (chosen * actual).sum(1) / total.clamp(min=1), torch.zeros_like(total))
+            return torch.stack([f1.sum(), f1.new_tensor(len(f1))])
         return torch.cat([(chosen * actual).sum(0), chosen.sum(0), actual.sum(0)])
 
     def compute(self, sums: Tensor) -> float:
+        if self.average == "samples":
+            return _ratio(sums)
         hits, chosen, actual = sums.cpu().reshape(3, -1)
         if self.average == "micro":
             hits, chosen, actual = (v.sum()[None] for v in (hits, chosen, actual))
         total = chosen + actual
         f1 = torch.where(total > 0, 2 * hits / total.clamp(min=1), torch.zeros_like(total))
-        seen = total > 0
+        seen = torch.ones_like(total, dtype=torch.bool) if self.absent else total > 0
         return float(f1[seen].mean()) if bool(seen.any()) else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class F1Score(_F1):
     """F1 of single-label outputs (B, classes).
 
@@ -172,31 +179,32 @@ class F1Score(_F1):
         return output.argmax(dim=1)[:, None] == classes, target[:, None] == classes
 
 
-@dataclass(frozen=True)
+@dataclass
 class F1ScoreMulti(_F1):
     """F1 of multi-label outputs (B, classes) before the sigmoid.
 
     Args:
         thresh: The probability from which the answer is yes.
-        average: ``macro`` (mean over classes) or ``micro``.
+        average: ``macro`` (mean over classes), ``micro`` or ``samples`` (mean over samples).
         sigmoid: Whether the outputs still need it.
     """
 
     thresh: float = 0.5
     average: str = "macro"
     sigmoid: bool = True
+    absent: ClassVar[bool] = True
     name = "f1"
     better = "higher"
 
     def __post_init__(self) -> None:
-        one_of("average", self.average, ["macro", "micro"])
+        one_of("average", self.average, ["macro", "micro", "samples"])
 
     def _marks(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         chosen = (output.sigmoid() if self.sigmoid else output) > self.thresh
         return chosen, cast(Tensor, batch.y) > 0.5
 
 
-@dataclass(frozen=True)
+@dataclass
 class RootMeanSquaredError(Metric):
     """Root of the mean squared difference of outputs and targets of one shape."""
 
@@ -212,7 +220,7 @@ class RootMeanSquaredError(Metric):
         return _ratio(sums) ** 0.5
 
 
-@dataclass(frozen=True)
+@dataclass
 class Averaged(Metric):
     """Any function of (outputs, targets) as a metric: its mean over batches, weighted by their size.
 

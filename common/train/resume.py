@@ -4,14 +4,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.errors import CheckpointError
+from common.files import finite
 from common.train import checkpoint as ckpt
 from common.train.ema import WeightAverage
 
 if TYPE_CHECKING:
     from common.train.trainer import Trainer
+
+
+STATE = ("phase", "phase_epoch", "epoch", "step", "history", "seed", "average_steps")
 
 
 class Resumption:
@@ -34,11 +38,20 @@ class Resumption:
             return epochs
         return int(self.state["phase_epoch"])
 
+    def finish_phase(self, phase: int, model: nn.Module) -> None:
+        """Ends a fit that the checkpoint already holds whole: its average of the weights becomes the weights."""
+        if phase == int(self.state["phase"]) and int(self.state["average_steps"]):
+            model.load_state_dict(self.tensors["average"])
+
     def load_optimizer(self, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
         """Puts the checkpoint's optimizer state and average of the weights in place."""
         state: dict[int, dict[str, Tensor]] = {}
+        parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
         for name, value in self.tensors.get("optimizer", {}).items():
             index, entry = name.split(".", 1)
+            like = parameters[int(index)]
+            if value.shape == like.shape:  # in the parameter's memory layout: fused optimizers walk both as one
+                value = torch.empty_like(like, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[entry] = value
         if state:
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -63,7 +76,7 @@ def write(trainer: "Trainer", folder: Path, phase: int, phase_epoch: int) -> Non
         "phase_epoch": phase_epoch,
         "epoch": trainer.epoch,
         "step": trainer.step,
-        "history": trainer.history,
+        "history": finite(trainer.history),
         "seed": trainer.options.seed,
         "average_steps": 0,
     }
@@ -87,12 +100,16 @@ def read(trainer: "Trainer", path: Path) -> tuple[Resumption, str]:
         CheckpointError: if there is no sound one, or it belongs to another model or seed.
     """
     folder, tensors, state, passed = ckpt.newest_sound(path)
+    for name in STATE:
+        if name not in state:
+            raise CheckpointError(f"{folder / 'state.json'} lacks {name!r}")
     if state["seed"] != trainer.options.seed:
         raise CheckpointError(f"{folder} was made with seed={state['seed']}, this run has {trainer.options.seed}")
-    try:
-        trainer.model.load_state_dict(tensors["model"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder} belongs to another model: {str(error).splitlines()[-1].strip()}") from error
+    wanted, found = trainer.model.state_dict(), tensors["model"]
+    for name in sorted(set(wanted) | set(found)):
+        if name not in found or name not in wanted or found[name].shape != wanted[name].shape:
+            raise CheckpointError(f"{folder} belongs to another model: {name} is missing or has another shape")
+    trainer.model.load_state_dict(found)
     trainer.history = list(cast("list[dict[str, Any]]", state["history"]))
     trainer.epoch, trainer.step = int(state["epoch"]), int(state["step"])
     return Resumption(tensors, state), f"resumed from {folder}" + "".join(f"; passed over: {p}" for p in passed)

@@ -105,6 +105,8 @@ def group_rates(lr: float | slice | Sequence[float], groups: int) -> list[float]
     if isinstance(lr, slice):
         low: Any = lr.start
         high: Any = lr.stop
+        for end in (high,) if low is None else (low, high):
+            _positive(end)
         if low is None:
             rates = [float(high) / 10] * (groups - 1) + [float(high)]
         elif groups == 1:
@@ -119,6 +121,10 @@ def group_rates(lr: float | slice | Sequence[float], groups: int) -> list[float]
     if len(rates) != groups:
         raise ConfigError(f"lr must give one rate for each of {groups} layer groups, got {len(rates)}")
     for rate in rates:
-        if not rate > 0 or not math.isfinite(rate):
-            raise ConfigError(f"lr must be above 0 and finite, got {rate}")
+        _positive(rate)
     return rates
+
+
+def _positive(rate: Any) -> None:
+    if not isinstance(rate, (int, float)) or not rate > 0 or not math.isfinite(rate):
+        raise ConfigError(f"lr must be above 0 and finite, got {rate}")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from common.data.batch import Batch
 from common.data.blocks import Block
+from common.data.sample import SampleEncoder
 from common.spec import to_spec
 from common.train.metrics import Metric, as_metrics
 
@@ -43,6 +44,13 @@ class Task:
     def report(self, output: Any, target: Any) -> dict[str, float]:
         """Returns the metrics of a whole part by their standard names, from all outputs and targets."""
         raise NotImplementedError
+
+    def verify(self, encoder: SampleEncoder, model: dict[str, Any]) -> None:
+        """Checks that the task fits the blocks and the model's spec, before the model of a bundle is built.
+
+        Raises:
+            ConfigError: naming what disagrees.
+        """
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         """Returns what a picture of a result says, and whether the prediction is right."""

@@ -1,5 +1,6 @@
 """The Trainer: one loop for every domain, on Accelerate (CPU, CUDA, MPS; mixed precision; several processes)."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from common.counter import MODEL_STREAM, key
 from common.data.batch import Batch
 from common.data.loader import DataLoaders, Loader
-from common.errors import ConfigError
+from common.errors import ConfigError, in_range
 from common.train import checkpoint as ckpt
 from common.train import optim, resume
 from common.train.ema import WeightAverage
@@ -180,9 +181,12 @@ class Trainer:
         self.freeze_to(0)
 
     def _fit(self, epochs: int, lr: float | slice | Sequence[float], schedule: Schedule) -> None:
+        in_range("epochs", epochs, 0, float("inf"))
         phase, self.phase = self.phase, self.phase + 1
         first = self._start_epoch(phase, epochs)
         if first >= epochs:
+            if self._resumption is not None:
+                self._resumption.finish_phase(phase, self.model)
             return
         self._prepare(group_rates(lr, len(optim.layer_groups(self.model))))
         steps = len(self.dls.train)
@@ -228,6 +232,7 @@ class Trainer:
         listeners = [hook for hook in self.hooks if type(hook).step_end is not Hook.step_end]
         total = torch.zeros((), device=self.device)
         samples = 0
+        self._seed_step()  # a torch DataLoader draws its order from here
         for i, batch in enumerate(batches_of(self.dls.train, self.device, self.epoch)):
             share = (epoch * steps + i) / max(epochs * steps - 1, 1)
             optim.set_rates(optimizer, schedule.factor(share), schedule.momentum(share))
@@ -255,7 +260,7 @@ class Trainer:
             raise ConfigError("the training loader gave no batch: is the batch size above the number of items?")
         sums = self._sum(torch.stack([total.double().cpu(), torch.tensor(float(samples), dtype=torch.float64)]))
         mean = float(sums[0] / sums[1])
-        if mean != mean:
+        if not math.isfinite(mean):
             raise ConfigError(f"the training loss is not a number in epoch {self.epoch}: lower lr, or check the inputs")
         return mean, samples
 
@@ -334,10 +339,7 @@ class Trainer:
         return self._validate(self._loader(part))
 
     def _loader(self, part: str) -> Any:
-        loader = {"train": 0, "valid": 1, "test": 2}
-        if part not in loader:
-            raise ConfigError(f"part must be train, valid or test, got {part!r}")
-        found = getattr(self.dls, part)
+        found = self.dls.part(part)
         if part == "train" and isinstance(found, Loader):  # every item once, in order, unchanged
             return found.with_options(shuffle=False, drop_last=False, train=False)
         return found
@@ -358,7 +360,7 @@ class Trainer:
         if not isinstance(loader, Loader):
             raise ConfigError("tta needs a loader that a DataBlock made")
         plain = collect(self.model, loader, self.task, self.device)
-        changed = loader.with_options(train=True, shuffle=False)
+        changed = loader.with_options(train=True, shuffle=False, mixing=False)
         versions = [collect(self.model, changed, self.task, self.device, epoch) for epoch in range(n)]
         mean = torch.stack([self.task.activation(v.output) for v in versions]).mean(dim=0)
         return beta * self.task.activation(plain.output) + (1 - beta) * mean, plain.target
@@ -431,6 +433,11 @@ class Trainer:
         """
         self._resumption, sentence = resume.read(self, Path(path))
         return sentence
+
+    @property
+    def resuming(self) -> bool:
+        """Whether a checkpoint was taken up and the next fit still has to reach it."""
+        return self._resumption is not None
 
     def _checkpoint(self, phase: int, epoch: int) -> None:
         if self.options.checkpoint and self.rank == 0:

@@ -1,5 +1,6 @@
 """Small photos in the forms people have, for the tests of image classification."""
 
+import gc
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,8 @@ from PIL import Image
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
+gc.collect()
+gc.freeze()  # each fit ends with a collection, which need not walk all of torch's modules
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared"
 COLOURS = {"blue": (40, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
@@ -21,6 +24,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """A flush to a real disk takes most of these tests' time; what fails when it fails is tested by itself."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
 
 
 def photo(colours, seed=0, size=(40, 44)):

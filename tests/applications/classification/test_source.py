@@ -171,7 +171,11 @@ def test_a_table_without_the_named_column_names_the_near_one(tmp_path, draw, col
         ("t.xlsx", b"PK", r"t\.xlsx is not a table this reads \(\.csv"),
         ("photo.jpg", b"\xff\xd8", r"photo\.jpg is not a table this reads"),
     ],
-)
+    ids=[
+        "empty", "no rows", "one class", "no label", "open quote", "no text", "odd split", "no gzip", "cut gzip", "odd json",
+        "empty json", "odd parquet", "spreadsheet", "photo",
+    ],
+)  # fmt: skip
 def test_a_table_that_is_not_one_is_named(tmp_path, name, data, says):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=says) as caught:
@@ -227,6 +231,7 @@ def damaged(root, kind, edit, zipped=False):
         (lambda d: d[:4] + struct.pack(">3I", 2**31, 2**31, 4), r"images-idx3-ubyte"),
         (lambda d: d[:3] + b"\xff" + d[4:], r"images-idx3-ubyte"),
     ],
+    ids=["short", "long", "empty", "three bytes", "cut header", "no header", "another file", "huge", "too many axes"],
 )
 def test_an_idx_file_that_is_damaged_is_named(tmp_path, edit, says):
     write_idx(tmp_path, "train", 12)
@@ -243,7 +248,9 @@ def flipped(data):
 
 
 @pytest.mark.parametrize(
-    "edit", [lambda d: d[:-12], lambda d: d[:30], lambda d: b"no gzip at all", flipped, lambda d: d[:10] + b"\xff" * 50]
+    "edit",
+    [lambda d: d[:-12], lambda d: d[:30], lambda d: b"no gzip at all", flipped, lambda d: d[:10] + b"\xff" * 50],
+    ids=["cut", "short", "no gzip", "flipped", "no deflate"],
 )
 def test_a_gzipped_idx_file_that_is_damaged_is_named(tmp_path, edit):
     write_idx(tmp_path, "train", 12, zipped=True)

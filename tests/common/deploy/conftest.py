@@ -1,5 +1,6 @@
 """One small bundle, and what is needed to tamper with a copy of it."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -18,6 +19,8 @@ from common.train import TrainerOptions
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
+gc.collect()
+gc.freeze()  # each fit ends with a collection, which need not walk all of torch's modules
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +29,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """A flush to a real disk takes most of these tests' time; what fails when it fails is tested by itself."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
 
 
 @pytest.fixture(scope="session")

@@ -341,7 +341,10 @@ def test_a_huge_number_of_classes_is_refused_without_memory(bundle, reseal, clas
     reseal(bundle, lambda c: c["model"].update(classes=classes))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
-    refused(bundle, r"classes must lie in|has shape \(3, 96\), the model needs \(1000000, 96\)|has shape \(3,\)")
+    refused(
+        bundle,
+        r"the model has 1000+ classes, the task 3|classes must lie in|has shape \(3, 96\), the model needs \(1000000, 96\)|has shape \(3,\)",
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -393,7 +396,7 @@ def test_nesting_of_any_depth_where_no_one_looks_is_refused(bundle, kind):
     main = bundle / "bundle.json"
     text = main.read_text()
     left, right = ("[", "]") if kind == "[]" else ('{"a": ', "}")
-    for depth in [*range(1, 1100, 60), *range(850, 1000, 6)]:
+    for depth in [1, 100, 500, *range(880, 1000, 3), 1100]:
         deep = left * depth + "1" + right * depth
         main.write_text(text.replace('"encoder": {', f'"encoder": {{"unseen": {deep}, ', 1))
         with pytest.raises(BundleError, match=r"bundle\.json"):

@@ -1,5 +1,6 @@
 """Small models, tasks and loaders with known answers, for the tests of the trainer."""
 
+import gc
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +20,8 @@ from common.train.task import Task
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
+gc.collect()
+gc.freeze()  # each fit ends with a collection, which need not walk all of torch's modules
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """A flush to a real disk takes most of these tests' time; what fails when it fails is tested by itself."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def power(tmp_path, image_trainer, same, timeless):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("cut", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_resumed_fit_is_bit_identical_to_an_uninterrupted_one(power, cut, options):
     whole, again, _ = power(one_fit, cut, **options)
     assert len(again.history) == 4

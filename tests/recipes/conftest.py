@@ -1,0 +1,109 @@
+"""Runs of the command line, in this process and in fresh ones."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+matplotlib.use("Agg")
+torch.set_num_threads(1)
+gc.collect()
+gc.freeze()  # each fit ends with a collection, which need not walk all of torch's modules
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """A flush to a real disk takes most of these tests' time; what fails when it fails is tested by itself."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def cookbook():
+    """The command as a person starts it: the installed script where there is one, else the module."""
+    script = Path(sys.executable).parent / "cookbook"
+    return [str(script)] if script.exists() else [sys.executable, "-m", "recipes.cli"]
+
+
+@pytest.fixture(scope="session")
+def fresh(cookbook):
+    """Runs a command in a fresh process and returns what it said."""
+
+    def run(*arguments, cwd, timeout=120, **options):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment.pop("COOKBOOK_DEBUG", None)
+        return subprocess.run(
+            [*cookbook, *map(str, arguments)],
+            cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, **options,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture()
+def here(monkeypatch, capsys, tmp_path):
+    """Runs a command in this process, in an empty folder, and returns exit code, output and errors."""
+    from recipes.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COOKBOOK_DEBUG", raising=False)
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """One run of the recipe on the embedded digits, with its folder."""
+    from recipes.cli import main
+
+    out = tmp_path_factory.mktemp("digits") / "run"
+    assert main(["run", "classification", "--epochs", "2", "--out", str(out), "--device", "cpu"]) == 0
+    return out
+
+
+def colour_photos(root, parts=("train", "test"), classes=("blue", "red"), each=16):
+    """Writes noisy photos of one colour into class folders."""
+    numbers = np.random.default_rng(0)
+    for part in parts:
+        for name in classes:
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(each):
+                centre = {"blue": (50, 60, 190), "red": (190, 60, 50), "green": (40, 180, 60)}[name]
+                pixels = numbers.normal(centre, 25, (28, 32, 3))
+                Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{i:02}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos():
+    return colour_photos
