@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from common.counter import MODEL_STREAM, key
@@ -319,20 +320,23 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, loader: Any) -> dict[str, float]:
         self.model.eval()
-        losses: list[Tensor] = []
         sums: list[list[Tensor]] = []
         for batch in batches_of(loader, self.device, 0):
             output = self.model(batch.x)
             loss = self.task.losses(output, batch)
-            losses.append(torch.stack([loss.sum(dtype=torch.float64), loss.new_tensor(len(loss), dtype=torch.float64)]))
-            sums.append([metric.measure(output, batch) for metric in self.metrics])
-        if not losses and self.world == 1:
+            total = torch.stack([loss.sum(dtype=torch.float64), loss.new_tensor(len(loss), dtype=torch.float64)])
+            sums.append([total, *(metric.measure(output, batch) for metric in self.metrics)])
+        own = [torch.stack(column).sum(dim=0).cpu() for column in zip(*sums, strict=True)]
+        every = [part for part in self._gather(own) if part]  # a process may have had no sample of a small part
+        if not every:
             raise ConfigError("the validation loader gave no batch")
-        total = self._sum(torch.stack(losses).sum(dim=0).cpu())
+        total, *rest = [torch.stack(column).sum(dim=0) for column in zip(*every, strict=True)]
         found = {"valid_loss": float(total[0] / total[1])}
-        for i, metric in enumerate(self.metrics):
-            found[metric.name] = metric.compute(self._sum(torch.stack([row[i] for row in sums]).sum(dim=0).cpu()))
-        return found
+        return found | {m.name: m.compute(column) for m, column in zip(self.metrics, rest, strict=True)}
+
+    def _gather(self, own: list[Tensor]) -> list[list[Tensor]]:
+        """Returns what each process holds."""
+        return [own] if self.world == 1 else cast("list[list[Tensor]]", gather_object([own]))
 
     def validate(self, part: str = "valid") -> dict[str, float]:
         """Returns the loss and the metrics of one part (``valid``, ``test`` or ``train``) by name."""
