@@ -44,12 +44,19 @@ class Options(CommonOptions):
         for name in ("size", "epochs", "batch_size"):
             if (value := getattr(self, name)) is not None:
                 in_range(name, value, 1, 1_000_000)
-        if self.mixup:
-            in_range("mixup", self.mixup, 0, 8)
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise ConfigError(f"lr must be above 0 and finite, got {self.lr}")
+        in_range("mixup", self.mixup, 0, 8)
+        in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
         if self.pretrained and self.arch == "small_resnet":
             raise ConfigError("pretrained needs an arch that has weights, such as --arch mobilenet_v2")
         if self.weights and not self.pretrained:
             raise ConfigError("weights needs --pretrained")
+
+
+def chosen(given: Any, default: Any) -> Any:
+    """What the user gave, else the default."""
+    return default if given is None else given
 
 
 def make_loaders(options: Options, source: Any) -> Any:
@@ -71,7 +78,8 @@ def make_loaders(options: Options, source: Any) -> Any:
     prepared = block.prepare(source.items)
     from common.data.loader import LoaderOptions
 
-    batch_size = options.batch_size or (32 if options.pretrained or len(prepared.split.train) < MANY else 128)
+    few = options.pretrained or len(prepared.split.train) < MANY
+    batch_size = chosen(options.batch_size, 32 if few else 128)
     return prepared, prepared.loaders(LoaderOptions(batch_size=batch_size, seed=options.seed), 256, 2, None, "cpu")
 
 
@@ -86,7 +94,7 @@ def item_transforms(options: Options, source: Any) -> list[Any]:
 
     if source.grey:
         return [Resize(options.size)] if options.size else []
-    size = options.size or (96 if options.arch == "small_resnet" else 224)
+    size = chosen(options.size, 96 if options.arch == "small_resnet" else 224)
     return [RandomResizedCrop(size, min_scale=0.35)] if options.augment else [Resize(size)]
 
 
@@ -133,10 +141,11 @@ def train(options: Options, trainer: Any) -> None:
     from applications.classification import fine_tune_upper
 
     if options.pretrained:
-        fine_tune_upper(trainer, options.epochs or (1 if options.quick else 4), options.lr or 3e-3)
+        fine_tune_upper(trainer, chosen(options.epochs, 1 if options.quick else 4), chosen(options.lr, 3e-3))
     else:
-        epochs = options.epochs or (40 if trainer.dls.train.n < MANY else 11)
-        trainer.fit_one_cycle(epochs, options.lr or 5e-3, pct_start=0.2)
+        full = 40 if trainer.dls.train.n < MANY else 11
+        epochs = chosen(options.epochs, full // 2 if options.quick else full)
+        trainer.fit_one_cycle(epochs, chosen(options.lr, 5e-3), pct_start=0.2)
 
 
 def run(options: Options) -> dict[str, float]:
@@ -145,7 +154,7 @@ def run(options: Options) -> dict[str, float]:
     from applications.classification.evaluation import evaluate_source
     from applications.classification.model import check_arch
     from common import Predictor
-    from recipes.run import run_folder
+    from recipes.run import folder_of, run_folder
 
     check_arch(options.arch)
     source = read_source(
@@ -156,9 +165,9 @@ def run(options: Options) -> dict[str, float]:
         label_delim=options.label_delim,
     )
     prepared, dls = make_loaders(options, source)
+    trainer = make_trainer(options, dls, folder_of(options, "classification"))
     with run_folder(options, "classification") as folder:
         prepared.split.write(folder.path / "split.csv", prepared.items)
-        trainer = make_trainer(options, dls, folder.path)
         if options.resume:
             print(trainer.resume(folder.path / "checkpoints"))
         train(options, trainer)

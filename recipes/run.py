@@ -54,10 +54,15 @@ class RunFolder:
         return found
 
 
+def folder_of(options: Any, recipe: str) -> Path:
+    """Returns the folder that a run's results go to."""
+    return Path(options.out or f"runs/{recipe}")
+
+
 @contextmanager
 def run_folder(options: Any, recipe: str) -> Iterator[RunFolder]:
     """Yields the folder of a run; if the run fails before anything worth keeping, a folder made here is removed."""
-    path = Path(options.out or f"runs/{recipe}")
+    path = folder_of(options, recipe)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"out={path} is a file: name a folder")
     missing = [p for p in (path, *path.parents) if not p.exists()]

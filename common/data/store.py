@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -236,8 +237,10 @@ class SampleStore:
         self._encode_eager()
 
     def name(self, row: int) -> str:
-        """Returns an item as a person knows it."""
-        return item_name(self.items, row)
+        """Returns an item as a person knows it: its path, or the row of a table with the file it names."""
+        name, raws = item_name(self.items, row), self.raws[0]
+        shown = raws[row] if isinstance(raws, list) and not self.encoder.blocks[0].eager else None
+        return f"{name}, {shown}" if isinstance(shown, (str, Path)) and str(shown) != name else name
 
     def _encode_eager(self) -> None:
         if not len(self.wanted):

@@ -247,7 +247,7 @@ def _check_seal(folder: Path, content: dict[str, Any], text: str) -> None:
         raise BundleError(f"{folder / MAIN} was changed: its content does not match its sha256")
 
 
-def _skeleton(cls: Any, fields: dict[str, Any]) -> nn.Module:
+def skeleton(cls: Any, fields: dict[str, Any]) -> nn.Module:
     """The model without memory where its making needs no numbers (RegNets read some), else with random."""
     with torch.random.fork_rng(devices=[]):
         try:
@@ -263,7 +263,7 @@ def _load_model(folder: Path, spec: dict[str, Any]) -> nn.Module:
 
     fields = dict(spec)
     cls = resolve("model", fields.pop("kind", None))
-    wanted = _skeleton(cls, fields).state_dict()
+    wanted = skeleton(cls, fields).state_dict()
     file = folder / "model.safetensors"
     try:
         with safe_open(file, framework="pt") as tensors:

@@ -111,7 +111,6 @@ class Trainer:
             if options.progress:
                 found.append(ProgressBar())
             if options.out is not None:
-                Path(options.out).mkdir(parents=True, exist_ok=True)
                 found.append(EventLog(Path(options.out) / "events.jsonl"))
                 if options.tensorboard:
                     found.append(TensorBoardLog(Path(options.out) / "tensorboard"))
@@ -191,6 +190,8 @@ class Trainer:
             return
         self._prepare(group_rates(lr, len(optim.layer_groups(self.model))))
         steps = len(self.dls.train)
+        if self.options.out is not None:
+            Path(self.options.out).mkdir(parents=True, exist_ok=True)
         self._tell("fit_start", epochs, steps)
         devices = [self.device] if self.device.type == "cuda" else []
         try:

@@ -6,6 +6,7 @@ from torch import nn
 
 from applications.classification import arch_names, create_model, resnet18, vision_learner
 from applications.classification.model import SmallResNet, TorchvisionClassifier, TorchvisionConfig, find_weights
+from common.deploy.bundle import skeleton
 from common.errors import ConfigError
 from common.registry import resolve
 from common.train.optim import Grouped
@@ -18,8 +19,7 @@ SOME = [
 
 
 def on_meta(arch, classes=7, dropout=0.0):
-    with torch.device("meta"):
-        return TorchvisionClassifier(TorchvisionConfig(arch=arch, classes=classes, dropout=dropout))
+    return skeleton(TorchvisionClassifier, {"arch": arch, "classes": classes, "dropout": dropout})
 
 
 def check(arch):
@@ -40,11 +40,10 @@ def check(arch):
     assert [id(p) for p in groups[-1]] == [id(p) for p in head.parameters()]
     assert len(groups) == 3
     assert all(groups)
-    again = resolve("model", "torchvision_classifier").from_spec
+    again = resolve("model", "torchvision_classifier")
     spec = dict(model.spec())
     assert spec.pop("kind") == "torchvision_classifier"
-    with torch.device("meta"):
-        twin = again(spec)
+    twin = skeleton(again, spec)
     assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
 
 
