@@ -22,14 +22,14 @@ class Options(CommonOptions):
         None, "pixels of a side (default: 224 for photos, 96 with small_resnet; idx images and digits keep theirs)"
     )
     epochs: int | None = option(
-        None, "epochs (default: 4 with pretrained weights, else 40, or 11 for 10,000 images and more)"
+        None, "epochs (default: 4 with pretrained weights, else 40, or 10 for 10,000 images and more)"
     )
     lr: float | None = option(None, "peak learning rate (default: found for each way of training)")
     batch_size: int | None = option(None, "images a step (default: 32; 128 from scratch with 10,000 images and more)")
     augment: bool = option(True, "random flips, crops, turns and light in training")
     flip: bool = option(True, "mirror images left and right in training; --no-flip for digits and letters")
     mixup: float = option(0.0, "shape of mixup's Beta distribution; 0: none")
-    label_smoothing: float = option(0.1, "share of the target that is spread over all classes")
+    label_smoothing: float | None = option(None, "share of the target spread over all classes (default 0.1, or 0.05)")
     valid_pct: float | None = option(None, "share of train that validates (default 0.2, at most 5000 images)")
     image_column: str = option("image", "a table's column of image paths")
     label_column: str = option("label", "a table's column of labels")
@@ -47,7 +47,8 @@ class Options(CommonOptions):
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise ConfigError(f"lr must be above 0 and finite, got {self.lr}")
         in_range("mixup", self.mixup, 0, 8)
-        in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
+        if self.label_smoothing is not None:
+            in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
         if self.pretrained and self.arch == "small_resnet":
             raise ConfigError("pretrained needs an arch that has weights, such as --arch mobilenet_v2")
         if self.weights and not self.pretrained:
@@ -122,7 +123,7 @@ def make_trainer(options: Options, dls: Any, out: Any) -> Any:
         options.arch,
         pretrained=options.pretrained,
         weights=options.weights,
-        label_smoothing=options.label_smoothing,
+        label_smoothing=chosen(options.label_smoothing, 0.1 if dls.train.n < MANY else 0.05),
         dropout=0.2 if options.pretrained else 0.0,
         options=TrainerOptions(
             seed=options.seed,
@@ -143,7 +144,7 @@ def train(options: Options, trainer: Any) -> None:
     if options.pretrained:
         fine_tune_upper(trainer, chosen(options.epochs, 1 if options.quick else 4), chosen(options.lr, 3e-3))
     else:
-        full = 40 if trainer.dls.train.n < MANY else 11
+        full = 40 if trainer.dls.train.n < MANY else 10
         epochs = chosen(options.epochs, full // 2 if options.quick else full)
         trainer.fit_one_cycle(epochs, chosen(options.lr, 5e-3), pct_start=0.2)
 

@@ -16,7 +16,7 @@ from common.data.blocks import CategoryBlock, MultiCategoryBlock
 from common.data.datablock import DataBlock
 from common.data.items import ColReader, Items, RegexLabeller, get_image_files, parent_label, read_field, using_attr
 from common.data.loader import DataLoaders
-from common.data.spatial import ImageBlock
+from common.data.spatial import ImageBlock, open_image
 from common.data.splits import (
     ColSplitter,
     GrandparentSplitter,
@@ -314,8 +314,7 @@ def baseline(source: ImageSource, split: Split, part: str, limit: int = 5000) ->
     raws = read_field(source.get_x, source.items, "get_x")
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
-        block = ImageBlock("L")
-        made = [np.asarray(block.open(raws[int(r)]).convert("L").resize((16, 16))) for r in rows]
+        made = [np.asarray(open_image(raws[int(r)]).convert("L").resize((16, 16))) for r in rows]
         flat = np.stack(made).reshape(len(rows), -1).astype(np.float32)
         return (flat - flat.mean(axis=1, keepdims=True)) / (flat.std(axis=1, keepdims=True) + 1e-3)
 

@@ -1,7 +1,7 @@
 """Models for image classification: any of torchvision's by name, and a small residual network for small images."""
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -219,16 +219,13 @@ class TorchvisionClassifier(nn.Module):
 
 
 def _boundary(network: nn.Module, count: int) -> int:
-    """The number of parameters before the block at which half of them is reached: groups never divide a block."""
+    """The number of parameters before the block that begins nearest to their half: groups never divide a block."""
     blocks: list[nn.Module] = [network]
     while len(blocks) < 8 and any(list(block.children()) for block in blocks):
         blocks = [part for block in blocks for part in (list(block.children()) or [block])]
-    passed = 0
-    for block in blocks:
-        if passed >= count // 2:
-            break
-        passed += len(list(block.parameters()))
-    return min(passed, count)
+    begins = accumulate(len(list(block.parameters())) for block in blocks)
+    inside = [begin for begin in begins if 0 < begin < count]
+    return min(inside, key=lambda begin: abs(begin - count / 2), default=count // 2)
 
 
 def _drop_auxiliary(network: nn.Module) -> None:

@@ -75,7 +75,7 @@ class SampleEncoder:
                 if size is None and not skip:
                     size = block.extent(opened[-1])
                 if size is not None and not skip and block.target in ("image", "mask"):
-                    own = (opened[-1].height, opened[-1].width)
+                    own = block.extent(opened[-1]) or (opened[-1].height, opened[-1].width)
                     if own != size:
                         raise DataError(f"it has {own[0]} x {own[1]} pixels, the image {size[0]} x {size[1]}")
             view = None

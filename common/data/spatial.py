@@ -110,14 +110,23 @@ class ImageBlock(Block):
         """The number of channels, C."""
         return MODES[self.mode]
 
-    def open(self, raw: Any) -> Image.Image:
-        return open_image(raw)
+    def _ready(self, raw: Any) -> bool:
+        """Whether a raw value is an array of this block's own form, which needs no decoder."""
+        form = () if self.channels == 1 else (self.channels,)
+        return isinstance(raw, np.ndarray) and raw.dtype == np.uint8 and raw.ndim >= 2 and raw.shape[2:] == form
+
+    def open(self, raw: Any) -> Any:
+        return raw if self._ready(raw) else open_image(raw)
 
     def extent(self, opened: Any) -> tuple[int, int]:
+        if isinstance(opened, np.ndarray):
+            return opened.shape[0], opened.shape[1]
         image = cast("Image.Image", opened)
         return image.height, image.width
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
+        if view is None and self._ready(raw):
+            return torch.from_numpy(np.array(raw, copy=True).reshape(*raw.shape[:2], self.channels))
         image = raw if isinstance(raw, Image.Image) else open_image(raw)
         try:
             image = _converted(image, self.mode)
