@@ -8,16 +8,15 @@ from common.data.items import ColReader, RegexLabeller, get_files, get_image_fil
 from common.data.loader import DataLoaders, Loader
 from common.data.sequences import SignalBlock, TextBlock
 from common.data.spatial import BBoxBlock, ImageBlock, MaskBlock, PointBlock, imagenet_stats
+from common.data.split_files import FileSplitter, ManifestSplitter
 from common.data.splits import (
     ColSplitter,
-    FileSplitter,
     FuncSplitter,
     GrandparentSplitter,
     GroupSplitter,
     HoldOutFolder,
     IndexSplitter,
     KFoldSplitter,
-    ManifestSplitter,
     RandomSplitter,
     Split,
     StratifiedGroupSplitter,

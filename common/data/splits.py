@@ -63,12 +63,14 @@ def item_keys(items: Items) -> list[str]:
     return [str(i) for i in range(len(items))]
 
 
-def _split(train: Any, valid: Any, test: Any = ()) -> Split:
+def split_of(train: Any, valid: Any, test: Any = ()) -> Split:
+    """Returns a split of three lists of positions."""
     return Split(*(np.asarray(part, dtype=np.int64).reshape(-1) for part in (train, valid, test)))
 
 
-def _from_mask(held_out: np.ndarray) -> Split:
-    return _split(np.flatnonzero(~held_out), np.flatnonzero(held_out))
+def from_mask(held_out: np.ndarray) -> Split:
+    """Returns the split in which the items marked true validate and the others train."""
+    return split_of(np.flatnonzero(~held_out), np.flatnonzero(held_out))
 
 
 class Splitter:
@@ -106,7 +108,7 @@ class RandomSplitter(Splitter):
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         order = np.random.default_rng(self.seed or 0).permutation(len(items))
         cut = _share(len(items), self.valid_pct)
-        return _split(np.sort(order[cut:]), np.sort(order[:cut]))
+        return split_of(np.sort(order[cut:]), np.sort(order[:cut]))
 
 
 def _codes(values: Sequence[Any]) -> np.ndarray:
@@ -143,7 +145,7 @@ class StratifiedSplitter(Splitter):
             train, valid = next(cutter.split(codes, codes))
         except ValueError as error:
             raise DataError(f"cannot stratify {len(codes)} items with valid_pct={self.valid_pct}: {error}") from error
-        return _split(np.sort(train), np.sort(valid))
+        return split_of(np.sort(train), np.sort(valid))
 
 
 def _groups(group: Getter | Sequence[Any], items: Items) -> np.ndarray:
@@ -174,7 +176,7 @@ class GroupSplitter(Splitter):
         if count < 2:
             raise DataError(f"a split by group needs at least 2 groups, got {count}")
         order = np.random.default_rng(self.seed).permutation(count)
-        return _from_mask(np.isin(groups, order[: _share(count, self.valid_pct)]))
+        return from_mask(np.isin(groups, order[: _share(count, self.valid_pct)]))
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class StratifiedGroupSplitter(Splitter):
             train, valid = next(folds.split(codes, codes, groups))
         except ValueError as error:
             raise DataError(f"cannot stratify by group: {error}") from error
-        return _split(np.sort(train), np.sort(valid))
+        return split_of(np.sort(train), np.sort(valid))
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ class TimeSplitter(Splitter):
         train = values < start if self.gap == 0 else values <= start - self.gap
         if not train.any():
             raise DataError(f"gap={self.gap} leaves no training item before the validation items")
-        return _split(np.flatnonzero(train), np.flatnonzero(values >= start))
+        return split_of(np.flatnonzero(train), np.flatnonzero(values >= start))
 
 
 def _folder(item: Any, level: int) -> str:
@@ -272,7 +274,7 @@ class GrandparentSplitter(Splitter):
             if not len(found):
                 seen = sorted(set(folders.tolist()))[:5]
                 raise DataError(f"no item lies in a folder {name!r} two levels up; the folders there: {seen}")
-        return _split(*named)
+        return split_of(*named)
 
 
 @dataclass(frozen=True)
@@ -300,7 +302,7 @@ def hold_out(splitter: Splitter, items: Items, labels: Sequence[Any] | None, hel
     rest = np.flatnonzero(~held)
     inner_items = items.iloc[rest] if isinstance(items, pd.DataFrame) else [items[int(i)] for i in rest]
     inner = splitter(inner_items, None if labels is None else [labels[int(i)] for i in rest])
-    return _split(rest[inner.train], rest[inner.valid], np.flatnonzero(held))
+    return split_of(rest[inner.train], rest[inner.valid], np.flatnonzero(held))
 
 
 @dataclass(frozen=True)
@@ -329,7 +331,7 @@ class ColSplitter(Splitter):
             raise DataError(
                 f"{item_name(items, row)}: column {self.col!r} must say train, valid or test, got {value!r}"
             )
-        return _split(*(np.flatnonzero(parts == part) for part in PARTS))
+        return split_of(*(np.flatnonzero(parts == part) for part in PARTS))
 
 
 _PART_WORDS: dict[str, str] = {
@@ -355,7 +357,7 @@ class IndexSplitter(Splitter):
         if wrong:
             raise ConfigError(f"valid_idx must lie in [0, {len(items)}), got {wrong[0]}")
         mask[list(self.valid_idx)] = True
-        return _from_mask(mask)
+        return from_mask(mask)
 
 
 @dataclass(frozen=True)
@@ -369,34 +371,7 @@ class FuncSplitter(Splitter):
     func: Callable[[Any], bool]
 
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
-        return _from_mask(np.array([bool(v) for v in read_field(self.func, items, "splitter")], dtype=bool))
-
-
-@dataclass(frozen=True)
-class FileSplitter(Splitter):
-    """Files named in a list (one a line, with or without folder and ending) validate.
-
-    Args:
-        fname: The text file with the names.
-
-    Raises:
-        DataError: when called, if the list is not there or names a file that is not among the items.
-    """
-
-    fname: str | Path
-
-    def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
-        try:
-            wanted = {line.strip() for line in Path(self.fname).read_text("utf-8").splitlines() if line.strip()}
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise DataError(f"{self.fname}: cannot read the list of validation files: {reason}") from error
-        paths = [Path(item) for item in cast("Sequence[Any]", items)]
-        hits = [_names(p) & wanted for p in paths]
-        missing = wanted - set[str]().union(*hits)
-        if missing:
-            raise DataError(f"{self.fname} names {sorted(missing)[0]!r}, which is not among the {len(paths)} items")
-        return _from_mask(np.array([bool(h) for h in hits], dtype=bool))
+        return from_mask(np.array([bool(v) for v in read_field(self.func, items, "splitter")], dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -434,39 +409,7 @@ class KFoldSplitter(Splitter):
             train, valid = list(cutter.split(codes, codes, groups))[self.fold]
         except ValueError as error:
             raise DataError(f"cannot make {self.folds} folds: {error}") from error
-        return _split(train, valid)
-
-
-@dataclass(frozen=True)
-class ManifestSplitter(Splitter):
-    """The split that `Split.write` wrote down.
-
-    Args:
-        path: The manifest, CSV with the columns ``item`` and ``split``.
-
-    Raises:
-        DataError: when called, if the manifest is not there, names an item that is not, or a part that is none.
-    """
-
-    path: str | Path
-
-    def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
-        try:
-            rows = list(csv.reader(io.StringIO(Path(self.path).read_text("utf-8"))))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise DataError(f"{self.path}: cannot read the manifest: {reason}") from error
-        if not rows or rows[0] != ["item", "split"]:
-            raise DataError(f"{self.path}, line 1: the columns must be item,split")
-        positions = {key: i for i, key in enumerate(item_keys(items))}
-        parts: dict[str, list[int]] = {part: [] for part in PARTS}
-        for number, row in enumerate(rows[1:], start=2):
-            if len(row) != 2 or row[1] not in parts:
-                raise DataError(f"{self.path}, line {number}: must be an item and one of {PARTS}, got {row}")
-            if row[0] not in positions:
-                raise DataError(f"{self.path}, line {number}: {row[0]!r} is not among the {len(positions)} items")
-            parts[row[1]].append(positions[row[0]])
-        return _split(*(sorted(parts[part]) for part in PARTS))
+        return split_of(train, valid)
 
 
 def apply_splitter(splitter: Callable[..., Any], items: Items, labels: Sequence[Any] | None) -> Split:
@@ -502,11 +445,4 @@ def _given(found: Any) -> Split:
     for part in parts:
         if part.ndim != 1 or (len(part) and not np.issubdtype(part.dtype, np.integer)):
             raise DataError(f"{rule}, got {found!s:.60}")
-    return _split(*parts)
-
-
-def _names(path: Path) -> set[str]:
-    """A file's name with none, some or all of its folders, with and without its ending."""
-    parts = path.parts
-    tails = {Path(*parts[i:]) for i in range(len(parts))}
-    return {t.as_posix() for t in tails} | {t.with_suffix("").as_posix() for t in tails if t.name}
+    return split_of(*parts)

@@ -7,15 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.data.splits import (
-    ColSplitter,
-    FileSplitter,
-    ManifestSplitter,
-    RandomSplitter,
-    Split,
-    apply_splitter,
-    item_keys,
-)
+from common.data import ColSplitter, FileSplitter, ManifestSplitter, RandomSplitter, Split
+from common.data.splits import apply_splitter, item_keys
 from common.errors import CookbookError, DataError
 
 PATHS = [Path(f"/data/{folder}/{i}.png") for folder in ("cat", "dog") for i in range(10)]
