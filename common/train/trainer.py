@@ -67,8 +67,8 @@ class Trainer:
         >>> data = DataLoader(TensorDataset(x, 3 * x[:, 0]), batch_size=16)
         >>> quiet = TrainerOptions(device="cpu", progress=False)
         >>> trainer = Trainer(nn.Linear(1, 1), DataLoaders(data, data), RegressionTask(), quiet)
-        >>> trainer.fit_one_cycle(20, 0.1)
-        >>> trainer.validate()["rmse"] < 0.05
+        >>> trainer.fit_one_cycle(40, 0.5)
+        >>> trainer.validate()["rmse"] < 0.1
         True
     """
 
