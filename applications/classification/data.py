@@ -212,8 +212,7 @@ def _table(path: Path, image: str, label: str, split: str, delim: str | None) ->
             raise DataError(f"{path} has no column {column!r} ({option}): {nearest(column, known)}")
     parts = None
     if split in frame.columns:
-        found = apply_splitter_words(frame, split)
-        parts = found
+        parts = apply_splitter_words(frame, split)
     get_y = ColReader(label, label_delim=delim)
     if delim is None:
         _need_classes(frame[label].dropna(), path)

@@ -13,10 +13,10 @@ from common.augment.pipeline import BatchPipeline
 from common.counter import permutation
 from common.data.batch import Batch
 from common.data.blocks import Counter
+from common.data.splits import PARTS
 from common.data.store import SampleStore
 from common.errors import ConfigError, DataError
 
-PARTS = ("train", "valid", "test")
 AHEAD = 4  # batches that are encoded ahead of the one in use, on a first pass
 
 

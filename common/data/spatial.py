@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
-from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -268,11 +267,6 @@ class PointBlock(Block):
     def draw(self, axes: Any, value: Value) -> None:
         points = cast(Tensor, value)
         axes.scatter(points[:, 0].tolist(), points[:, 1].tolist(), s=12, c="red")
-
-
-def is_image_path(path: Path) -> bool:
-    """Whether a file's ending is one of an image format this project reads."""
-    return path.suffix.lower() in IMAGE_ENDINGS
 
 
 IMAGE_ENDINGS = frozenset(

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from common.data.batch import Batch
@@ -60,10 +59,3 @@ class Task:
     def spec(self) -> dict[str, Any]:
         """Returns the task as JSON-ready data."""
         return to_spec(self)
-
-
-def example_input(batch: Batch) -> Any:
-    """Returns the inputs of one sample of a batch, as zeros of the same shapes (to trace or export a model)."""
-    from common.data.batch import map_tensors
-
-    return map_tensors(batch.x, lambda tensor: torch.zeros_like(tensor[:1]))

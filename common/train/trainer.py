@@ -15,7 +15,6 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from common.counter import MODEL_STREAM, key
-from common.data.batch import Batch
 from common.data.loader import DataLoaders, Loader
 from common.errors import ConfigError, in_range
 from common.train import checkpoint as ckpt
@@ -461,10 +460,3 @@ class Trainer:
     def with_options(self, **changes: Any) -> "Trainer":
         """Returns a Trainer of the same model and data with other options."""
         return Trainer(self.model, self.dls, self.task, replace(self.options, **changes), metrics=self.metrics)
-
-
-def example_batch(trainer: Trainer) -> Batch:
-    """Returns the first training batch as the model takes it."""
-    for batch in batches_of(trainer.dls.train, trainer.device, 0):
-        return batch
-    raise ConfigError("the training loader gave no batch")

@@ -18,20 +18,6 @@ SHARED = ROOT.parent / "shared"
 COLOURS = {"blue": (40, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    """A flush to a real disk takes most of these tests' time; what fails when it fails is tested by itself."""
-    monkeypatch.setattr("os.fsync", lambda handle: None)
-
-
 def photo(colours, seed=0, size=(40, 44)):
     """A noisy picture of horizontal bands of named colours."""
     pixels = np.concatenate([np.full((size[0] // len(colours), size[1], 3), COLOURS[c]) for c in colours])
