@@ -64,6 +64,8 @@ def make_loaders(options: Options, source: Any) -> Any:
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import CategoryBlock, ImageBlock, MultiCategoryBlock
+    from common.data.loader import LoaderOptions
+    from recipes.run import dirty_policy
 
     block = DataBlock(
         blocks=(
@@ -76,12 +78,10 @@ def make_loaders(options: Options, source: Any) -> Any:
         item_tfms=item_transforms(options, source),
         batch_tfms=batch_transforms(options, source),
     )
-    prepared = block.prepare(source.items)
-    from common.data.loader import LoaderOptions
-
+    prepared = block.prepare(source.items, dirty_policy(options, "classification"))
     few = options.pretrained or len(prepared.split.train) < MANY
-    batch_size = chosen(options.batch_size, 32 if few else 128)
-    return prepared, prepared.loaders(LoaderOptions(batch_size=batch_size, seed=options.seed), 256, 2, None, "cpu")
+    making = LoaderOptions(batch_size=chosen(options.batch_size, 32 if few else 128), seed=options.seed)
+    return prepared, prepared.loaders(making, 256, 2, None, "cpu", options.cache_dir)
 
 
 def valid_share(options: Options, source: Any) -> float:
@@ -176,30 +176,36 @@ def run(options: Options) -> dict[str, float]:
         trainer.export(folder.bundle)
         predictor = Predictor(folder.bundle)
         if dls.has("test"):
-            metrics = evaluate_source(predictor, source, "test")
+            metrics = evaluate_source(predictor, source, "test", "raise" if options.on_error == "raise" else "skip")
         else:
             outputs = trainer.get_preds("valid")
             metrics = trainer.task.report(outputs.output, outputs.target)
         trainer.export(folder.bundle, metrics)
         metrics["items_per_second"] = trainer.history[-1]["items_per_second"]
-        write_report(folder, trainer, prepared, source, part, metrics)
+        write_report(folder, trainer, prepared, part, metrics)
         return folder.finish(options, metrics)
 
 
-def write_report(folder: Any, trainer: Any, prepared: Any, source: Any, part: str, metrics: dict[str, float]) -> None:
+def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
     """What a person looks at: the figures beside a simple baseline, the curves, the data, and the mistakes."""
     from applications.classification import ClassificationInterpretation, Interpretation
     from applications.classification.data import baseline
+    from common.data.splits import PARTS, Split
     from common.show import learning_curves
 
     page, task = folder.report, trainer.task
     rows = [{"model": "this model", "accuracy": metrics["accuracy"]}]
     if not task.multi_label:
-        rules = baseline(source, prepared.split, part)
+        store = trainer.dls.train.store
+        usable = Split(*(store.usable(prepared.split[name]) for name in PARTS))
+        images, labels = prepared.raws
+        rules = baseline(images, labels, usable, part)
         rows += [{"model": name.replace("_", " "), "accuracy": value} for name, value in rules.items()]
     page.table(f"Accuracy on the {part} part, beside simple rules", rows)
     page.table("Metrics", [{"metric": name, "value": value} for name, value in sorted(metrics.items())])
     page.table("Epochs", trainer.history)
+    if left_out := trainer.dls.train.store.dirty.table():
+        page.table(f"Items left out: {len(left_out)}", left_out)
     folder.picture("Learning curves", "curves", learning_curves(trainer.history, ["train_loss", "valid_loss"]))
     folder.picture("Training images as the model sees them", "batch", trainer.dls.show_batch(max_n=16))
     folder.picture(

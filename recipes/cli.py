@@ -3,11 +3,15 @@
 import errno
 import json
 import os
+import shlex
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from recipes.data import add_data_arguments, run_data
 from recipes.options import CommonOptions, Parser, add_arguments, near
 
 RECIPES: dict[str, tuple[str, str]] = {
@@ -39,11 +43,15 @@ def _parser() -> Parser:
     )
     for name in ("image-column", "label-column", "split-column", "label-delim"):
         evaluate.add_argument(f"--{name}", default=None, metavar="NAME", help="as in cookbook run classification")
+    evaluate.add_argument(
+        "--on-error", default="raise", choices=("raise", "skip"), help="for items that cannot be used"
+    )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     predict = verb("predict", "predict with a bundle")
     predict.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
     predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files")
     predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    add_data_arguments(verb("data", "list the public data sets that have a card, and fetch one"))
     return parser
 
 
@@ -98,7 +106,7 @@ def _evaluate(arguments: Any) -> None:
     given = {name: getattr(arguments, name) for name in ("image_column", "label_column", "split_column", "label_delim")}
     columns = {name: value for name, value in given.items() if value is not None}
     domain = load_domain(predictor.bundle.domain)
-    metrics = domain.evaluate(predictor, arguments.data, arguments.split, **columns)
+    metrics = domain.evaluate(predictor, arguments.data, arguments.split, arguments.on_error, **columns)
     if arguments.json:
         print(json.dumps(metrics, sort_keys=True))
     else:
@@ -131,6 +139,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "run": _run,
     "evaluate": _evaluate,
     "predict": _predict,
+    "data": lambda arguments: run_data(arguments, RECIPES),
 }
 
 
@@ -142,14 +151,33 @@ def _sentence(error: BaseException) -> str:
     return text[0] if text else type(error).__name__
 
 
+def _note(message: Warning | str, *_: Any) -> None:
+    print(f"cookbook: note: {message}", file=sys.stderr)
+
+
+def _stopped(stop: KeyboardInterrupt, given: Sequence[str]) -> int:
+    """Says how to go on after Ctrl-C or SIGTERM, and returns the exit code that a shell gives for the signal."""
+    epoch: int | None = getattr(stop, "epoch", None)  # of a fit: see common.train.Interrupted
+    said = "cookbook: stopped"
+    if epoch is not None:
+        said += f" in epoch {epoch} of {getattr(stop, 'epochs', epoch)}"
+        again = shlex.join(["cookbook", *given, *([] if "--resume" in given else ["--resume"])])
+        kept = getattr(stop, "folder", None) is not None and given[0] == "run"
+        said += f"; go on with: {again}" if kept else "; no checkpoint is kept"
+    print(said, file=sys.stderr)
+    return 128 + int(getattr(stop, "signal", signal.SIGINT))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 1 for an error (one sentence), 2 for wrong usage, 130 for Ctrl-C."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        parsed = _parser().parse_args(arguments)
-        VERBS[parsed.verb](parsed)
-    except KeyboardInterrupt:
-        print("cookbook: stopped", file=sys.stderr)
-        return 130
+        parsed = _parser().parse_args(given)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            VERBS[parsed.verb](parsed)
+    except KeyboardInterrupt as stop:
+        return _stopped(stop, given)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -40,6 +40,10 @@ class CommonOptions:
     quick: bool = option(False, "a short run that shows the way")
     seed: int = option(0, "of splits, order, augmentation and weights")
     device: str = option("auto", "auto, cpu, cuda or mps")
+    on_error: str = option(
+        "raise", "for an item that cannot be used: raise, skip, or quarantine (OUT/quarantine.jsonl)"
+    )
+    cache_dir: str | None = option(None, "a folder to keep decoded items in, for later runs; memory without it")
 
 
 def add_arguments(parser: argparse.ArgumentParser, options: type[Any]) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.data.dirty import DirtyPolicy
 from common.errors import ConfigError
 from common.files import dump_json, write_text
 from common.show.report import Report
@@ -59,17 +60,28 @@ def folder_of(options: Any, recipe: str) -> Path:
     return Path(options.out or f"runs/{recipe}")
 
 
+def dirty_policy(options: Any, recipe: str) -> DirtyPolicy:
+    """Returns what happens to an item that cannot be used; the quarantine lies beside the results."""
+    return DirtyPolicy(on_error=options.on_error, quarantine=folder_of(options, recipe) / "quarantine.jsonl")
+
+
 @contextmanager
 def run_folder(options: Any, recipe: str) -> Iterator[RunFolder]:
-    """Yields the folder of a run; if the run fails before anything worth keeping, a folder made here is removed."""
+    """Yields the folder of a run; if the run fails before anything worth keeping, a folder made here is removed.
+
+    A run that is resumed goes on with the log of the one before; see `EventLog`.
+    """
     path = folder_of(options, recipe)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"out={path} is a file: name a folder")
     missing = [p for p in (path, *path.parents) if not p.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / "events.jsonl").unlink(missing_ok=True)
-        EventLog(path / "events.jsonl").write("start", recipe=recipe, options=dataclasses.asdict(options))
+        events = path / "events.jsonl"
+        if not getattr(options, "resume", False):
+            events.unlink(missing_ok=True)
+        if not events.exists():
+            EventLog(events).write("start", recipe=recipe, options=dataclasses.asdict(options))
         yield RunFolder(path, f"cookbook run {recipe}")
     except BaseException:
         if path in missing and not (path / "bundle").exists() and not any(path.glob("checkpoints/*")):

@@ -17,9 +17,9 @@ SURFACE = {
         RegressionBlock Resize ResizeMethod SignalBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock
         TimeSplitter get_files get_image_files imagenet_stats parent_label using_attr""",
     "common.augment": "Augment BatchPipeline Mixup Normalize aug_transforms",
-    "common.train": """Accuracy AccuracyMulti Constant EarlyStop ErrorRate EventLog F1Score F1ScoreMulti Hook Metric OneCycle
-        ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy Trainer TrainerOptions accuracy
-        accuracy_multi error_rate rmse top_k_accuracy""",
+    "common.train": """Accuracy AccuracyMulti Constant EarlyStop ErrorRate EventLog F1Score F1ScoreMulti Hook
+        Interrupted Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy
+        Trainer TrainerOptions accuracy accuracy_multi error_rate rmse top_k_accuracy""",
     "common.deploy": "Bundle Predictor export load load_learner",
     "common.show": "Picture Report learning_curves line_figure matrix_figure show_batch show_results",
     "applications.classification": """Augment CategoryBlock ClassificationInterpretation ClassificationTask ColReader

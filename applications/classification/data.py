@@ -14,7 +14,7 @@ import pandas as pd
 
 from common.data.blocks import CategoryBlock, MultiCategoryBlock
 from common.data.datablock import DataBlock
-from common.data.items import ColReader, Items, RegexLabeller, get_image_files, parent_label, read_field, using_attr
+from common.data.items import ColReader, Items, RegexLabeller, get_image_files, parent_label, using_attr
 from common.data.loader import DataLoaders
 from common.data.spatial import ImageBlock, open_image
 from common.data.splits import (
@@ -294,31 +294,33 @@ def embedded_digits() -> ImageSource:
     return ImageSource(items, _pixels, _label, parts, "embedded digits", grey=True, mirrored=False)
 
 
-def baseline(source: ImageSource, split: Split, part: str, limit: int = 5000) -> dict[str, float]:
+def baseline(
+    raws: Sequence[Any], labels: Sequence[Any], split: Split, part: str, limit: int = 5000
+) -> dict[str, float]:
     """Returns the accuracy of two simple rules on a part: the most frequent class, the nearest of grey thumbnails.
 
     Args:
-        source: One label an image.
+        raws: The images: paths or arrays.
+        labels: One label an image.
         split: The parts.
         part: Which part to judge on.
         limit: The most training images that the second rule looks at.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    labels = np.array([str(v) for v in read_field(source.get_y, source.items, "get_y")])
+    truth = np.array([str(label) for label in labels])
     train, judged = split.train, split[part]
-    names, counts = np.unique(labels[train], return_counts=True)
-    found = {"most_frequent_class": float((labels[judged] == names[counts.argmax()]).mean())}
+    names, counts = np.unique(truth[train], return_counts=True)
+    found = {"most_frequent_class": float((truth[judged] == names[counts.argmax()]).mean())}
     chosen = np.random.default_rng(0).permutation(train)[:limit]
-    raws = read_field(source.get_x, source.items, "get_x")
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
         made = [np.asarray(open_image(raws[int(r)]).convert("L").resize((16, 16))) for r in rows]
         flat = np.stack(made).reshape(len(rows), -1).astype(np.float32)
         return (flat - flat.mean(axis=1, keepdims=True)) / (flat.std(axis=1, keepdims=True) + 1e-3)
 
-    knn = KNeighborsClassifier(5).fit(thumbnails(chosen), labels[chosen])
-    found["nearest_thumbnails"] = float((knn.predict(thumbnails(judged)) == labels[judged]).mean())
+    knn = KNeighborsClassifier(5).fit(thumbnails(chosen), truth[chosen])
+    found["nearest_thumbnails"] = float((knn.predict(thumbnails(judged)) == truth[judged]).mean())
     return found
 
 

@@ -69,19 +69,66 @@ def grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
     return out
 
 
-def resample(image: Tensor, matrix: Tensor, size: tuple[int, int], padding: str = "reflection") -> Tensor:
-    """Resamples images once: float32 (B, C, H, W) to (B, C, *size), bilinear; the only call of grid_sample here."""
-    places = grid(matrix, size)
-    return F.grid_sample(image, places, mode="bilinear", padding_mode=padding, align_corners=False)
+def within(places: Tensor, kept: Tensor, padded: tuple[int, int], padding: str) -> tuple[Tensor, Tensor | None]:
+    """Turns positions in images into positions in the tensor they lie in, each at its top left.
+
+    Args:
+        places: float32 (B, H, W, 2), positions in [-1, 1] of each image.
+        kept: (B, 2): height and width of each image in pixels.
+        padded: (height, width) of the tensor in pixels.
+        padding: What lies outside an image: ``reflection``, ``border`` or ``zeros``.
+
+    Returns:
+        The positions, and with ``zeros`` how much of each output pixel lies in the image, (B, H, W).
+    """
+    sides = kept[:, [1, 0]].to(torch.float32)[:, None, None, :]
+    pixel = (places + 1) * (sides / 2) - 0.5
+    weight = None
+    if padding == "reflection":
+        pixel = torch.remainder(pixel + 0.5, 2 * sides)
+        pixel = torch.minimum(pixel, 2 * sides - pixel) - 0.5
+    elif padding == "zeros":
+        weight = (pixel + 1).minimum(sides - pixel).clamp(0, 1).prod(dim=-1)
+    pixel = pixel.clamp(min=0).minimum(sides - 1)
+    size = pixel.new_tensor([padded[1], padded[0]])
+    return (pixel + 0.5) * (2 / size) - 1, weight
 
 
-def resample_mask(mask: Tensor, matrix: Tensor, size: tuple[int, int], padding: str = "reflection") -> Tensor:
-    """Resamples class ids by the nearest pixel: integer (B, H, W) to (B, *size)."""
+def resample(
+    image: Tensor,
+    matrix: Tensor,
+    size: tuple[int, int],
+    padding: str = "reflection",
+    *,
+    kept: Tensor | None = None,
+    mode: str = "bilinear",
+) -> Tensor:
+    """Resamples images once: float32 (B, C, H, W) to (B, C, *size); the only call of grid_sample here.
+
+    Args:
+        image: The images; where their sizes differ, each at the top left, continued by its own edge.
+        matrix: (B, 3, 3), from output to input positions, each in [-1, 1] of its own image.
+        size: (height, width) of the output in pixels.
+        padding: What lies outside an image: ``reflection``, ``border`` or ``zeros``.
+        kept: (B, 2): the images' own heights and widths where they differ.
+        mode: ``bilinear`` or ``nearest``.
+    """
     places = grid(matrix, size)
-    picked = F.grid_sample(
-        mask[:, None].to(torch.float32), places, mode="nearest", padding_mode=padding, align_corners=False
-    )
-    return picked[:, 0].to(mask.dtype)
+    if kept is None:
+        return F.grid_sample(image, places, mode=mode, padding_mode=padding, align_corners=False)
+    places, weight = within(places, kept, (image.shape[2], image.shape[3]), padding)
+    found = F.grid_sample(image, places, mode=mode, padding_mode="border", align_corners=False)
+    if weight is None:
+        return found
+    return found * (weight if mode == "bilinear" else (weight > 0.5).to(found.dtype))[:, None]
+
+
+def resample_mask(
+    mask: Tensor, matrix: Tensor, size: tuple[int, int], padding: str = "reflection", *, kept: Tensor | None = None
+) -> Tensor:
+    """Resamples class ids by the nearest pixel: integer (B, H, W) to (B, *size); see `resample`."""
+    pixels = mask[:, None].to(torch.float32)
+    return resample(pixels, matrix, size, padding, kept=kept, mode="nearest")[:, 0].to(mask.dtype)
 
 
 def shrink(image: Tensor, factor: int) -> Tensor:
@@ -92,21 +139,31 @@ def shrink(image: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(F.pad(image, (0, rest_w, 0, rest_h), mode="replicate"), factor)
 
 
-def shrunk(matrix: Tensor, size: tuple[int, int], factor: int) -> Tensor:
-    """Returns the map to positions of `shrink`'s output, which reaches beyond a source that factor does not divide."""
-    sy, sx = (side / (-(-side // factor) * factor) for side in size)
-    scale = matrix.new_tensor([[sx, 0, sx - 1], [0, sy, sy - 1], [0, 0, 1]])
-    return compose(scale.expand(len(matrix), 3, 3), matrix)
+def shrunk(matrix: Tensor, size: tuple[int, int] | Tensor, factor: int) -> Tensor:
+    """Returns the map to positions of `shrink`'s output, which reaches beyond a source that factor does not divide.
+
+    Args:
+        matrix: (B, 3, 3).
+        size: (height, width) of the source in pixels, or (B, 2) of each.
+        factor: The sides of the squares that were averaged.
+    """
+    sides = torch.as_tensor(size, device=matrix.device).expand(len(matrix), 2).to(matrix.dtype)
+    share = sides / (torch.ceil(sides / factor) * factor)
+    out = matrix.clone()
+    for axis, along in ((0, share[:, 1]), (1, share[:, 0])):
+        out[:, axis] = along[:, None] * matrix[:, axis] + (along - 1)[:, None] * matrix[:, 2]
+    return out
 
 
-def move_points(points: Tensor, matrix: Tensor, source: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Maps points (B, N, 2) as (x, y) in pixels of the source to pixels of the output."""
-    there = points.to(torch.float64) / points.new_tensor([source[1], source[0]], dtype=torch.float64) * 2 - 1
+def move_points(points: Tensor, matrix: Tensor, source: tuple[int, int] | Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps points (B, N, 2) as (x, y) in pixels of the source (one size, or (B, 2) of each) to pixels of the output."""
+    sides = torch.as_tensor(source, device=points.device).expand(len(points), 2).to(torch.float64)[:, None, [1, 0]]
+    there = points.to(torch.float64) / sides * 2 - 1
     back = apply(inverse(matrix), there)
     return ((back + 1) / 2 * back.new_tensor([size[1], size[0]])).to(points.dtype)
 
 
-def move_boxes(boxes: Tensor, matrix: Tensor, source: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def move_boxes(boxes: Tensor, matrix: Tensor, source: tuple[int, int] | Tensor, size: tuple[int, int]) -> Tensor:
     """Maps boxes (B, N, 4) as (x0, y0, x1, y1) in pixels: the box around the four moved corners, cut to the output."""
     x0, y0, x1, y1 = boxes.unbind(-1)
     corners = torch.stack([x0, y0, x1, y0, x1, y1, x0, y1], dim=-1).reshape(len(boxes), -1, 2)

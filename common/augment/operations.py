@@ -222,7 +222,7 @@ class Crop(Geometric):
         return "cut" if self.second else self.name
 
     def region(self, numbers: Tensor, sizes: Tensor) -> Tensor:
-        """Returns (B, 3, 3): the output to a random part of sources of ``sizes`` (B, 2) height and width."""
+        """Returns (B, 3, 3): the output to a random part in whole pixels; ``sizes`` (B, 2) are heights and widths."""
         aspect = sizes[:, 1].to(torch.float64) / sizes[:, 0].to(torch.float64)
         (low, high), (narrow, wide) = self.crop.scale, self.crop.ratio
         area = low + numbers[:, : self.tries] * (high - low)
@@ -233,15 +233,24 @@ class Crop(Geometric):
         first = torch.argmax(fits, dim=1, keepdim=True)  # the first try that fits, else the first, cut to the source
         width = width.gather(1, first)[:, 0].clamp(max=1)
         height = height.gather(1, first)[:, 0].clamp(max=1)
-        place = numbers[:, 2 * self.tries :] * 2 - 1
-        return rows((width, 0, (1 - width) * place[:, 0]), (0, height, (1 - height) * place[:, 1]), (0, 0, 1))
+        return _whole(width, height, numbers[:, 2 * self.tries :], sizes)
 
     def centre(self, sizes: Tensor) -> Tensor:
-        """Returns (B, 3, 3): the output to the largest centred part of its own shape."""
+        """Returns (B, 3, 3): the output to the largest centred part of its own shape, in whole pixels."""
         shape = (sizes[:, 1].to(torch.float64) / sizes[:, 0].to(torch.float64)) * (
             self.crop.size[0] / self.crop.size[1]
         )
-        return rows(((1 / shape).clamp(max=1), 0, 0), (0, shape.clamp(max=1), 0), (0, 0, 1))
+        middle = sizes.new_tensor(0.5, dtype=torch.float64).expand(len(sizes), 2)
+        return _whole((1 / shape).clamp(max=1), shape.clamp(max=1), middle, sizes)
+
+
+def _whole(width: Tensor, height: Tensor, place: Tensor, sizes: Tensor) -> Tensor:
+    """The part of ``width`` x ``height`` (shares of each side) at ``place`` (0 to 1 of the room), in whole pixels."""
+    sides = sizes.to(torch.float64)[:, [1, 0]]
+    cut = torch.stack([width, height], dim=1).mul(sides).round().clamp(min=1).minimum(sides)
+    low = torch.floor((sides - cut) * place + 0.5)
+    scale, centre = cut / sides, (2 * low + cut) / sides - 1
+    return rows((scale[:, 0], 0, centre[:, 0]), (0, scale[:, 1], centre[:, 1]), (0, 0, 1))
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,16 @@ class Batch:
         y: Targets, or None for prediction. Ragged ones are dictionaries of padded tensors with ``valid`` (B, N) bool.
         ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
         sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
+        kept: int32 (B, 2): each image's own height and width in pixels, where they differ and x is padded; or None.
+        number: The batch's place in its epoch, from 0: what a saved cursor counts.
     """
 
     x: Any
     y: Any = None
     ids: Tensor | None = None
     sizes: Tensor | None = None
+    kept: Tensor | None = None
+    number: int = 0
 
     def __len__(self) -> int:
         return first_tensor(self.x).shape[0]
@@ -58,7 +62,30 @@ class Batch:
             y=map_tensors(self.y, move),
             ids=map_tensors(self.ids, move),
             sizes=map_tensors(self.sizes, move),
+            kept=map_tensors(self.kept, move),
         )
+
+    def tensors(self) -> list[Tensor]:
+        """Returns every tensor of the batch."""
+        found: list[Tensor] = []
+        for value in (self.x, self.y, self.ids, self.sizes, self.kept):
+            map_tensors(value, lambda tensor: (found.append(tensor), tensor)[1])
+        return found
+
+    def pinned(self) -> "Batch":
+        """Returns the batch in page-locked memory, from which an accelerator copies without the host waiting."""
+
+        def pin(tensor: Tensor) -> Tensor:
+            return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
+
+        x, y, ids, sizes, kept = (map_tensors(v, pin) for v in (self.x, self.y, self.ids, self.sizes, self.kept))
+        return replace(self, x=x, y=y, ids=ids, sizes=sizes, kept=kept)
+
+    def record(self, stream: Any) -> None:
+        """Tells the allocator that a stream uses these tensors, which were made on another."""
+        for tensor in self.tensors():
+            if tensor.is_cuda:
+                tensor.record_stream(stream)
 
     @classmethod
     def of(cls, raw: Any) -> "Batch":

@@ -104,7 +104,7 @@ class CategoryBlock(Block):
     def setup(self, raws: Sequence[Any]) -> Self:
         if self.vocab:
             return self
-        found = {_label(raw) for raw in raws}
+        found = {_label(raw) for raw in _distinct(raws)}
         return replace(self, vocab=tuple(sorted(found, key=_natural)))
 
     def _positions(self) -> dict[str, int]:
@@ -117,7 +117,11 @@ class CategoryBlock(Block):
 
     def encode_many(self, raws: Sequence[Any]) -> Tensor:
         positions = self._positions()
-        return torch.tensor([_position(raw, positions) for raw in raws], dtype=torch.int64)
+        distinct = _distinct(raws)
+        if distinct is raws:
+            return torch.tensor([_position(raw, positions) for raw in raws], dtype=torch.int64)
+        place = {raw: _position(raw, positions) for raw in distinct}
+        return torch.from_numpy(np.fromiter(map(place.__getitem__, raws), np.int64, len(raws)))
 
     def decode(self, value: Value) -> Any:
         return self.vocab[int(cast(Tensor, value))]
@@ -180,8 +184,24 @@ class RegressionBlock(Block):
             raise DataError(f"not a finite number: {raw!r}")
         return value
 
+    def encode_many(self, raws: Sequence[Any]) -> Value:
+        try:
+            values = np.asarray(raws, dtype=np.float32)
+        except (TypeError, ValueError):
+            values = np.empty(0, np.float32)
+        if len(values) == len(raws) and bool(np.isfinite(values).all()):
+            return torch.from_numpy(np.array(values, copy=True))
+        return super().encode_many(raws)  # one by one, to say which is none
+
     def decode(self, value: Value) -> float | list[float]:
         return cast("float | list[float]", cast(Tensor, value).tolist())
+
+
+def _distinct(raws: Sequence[Any]) -> Sequence[Any]:
+    """Each value once, where all are text or all whole numbers; else all (1, True and 1.0 are equal)."""
+    if set(map(type, raws)) in ({str}, {int}):
+        return list(set(raws))
+    return raws
 
 
 def _natural(name: str) -> tuple[int, float, str]:

@@ -1,22 +1,26 @@
 """The DataBlock: what data, how to get the items, how to label them, how to make the validation set."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from common.augment.pipeline import BatchPipeline
 from common.augment.transforms import BatchTransform
 from common.data.blocks import Block
-from common.data.items import Getter, Items, read_field, subset
+from common.data.dirty import DirtyPolicy, Failure
+from common.data.items import Getter, Items, item_name, read_field, subset
 from common.data.loader import DataLoaders, Loader, LoaderOptions
-from common.data.report import DataReport, Plan, inspect, plan
+from common.data.plan import Plan, plan
+from common.data.report import DataReport, inspect
 from common.data.sample import SampleEncoder
 from common.data.splits import RandomSplitter, Split, apply_splitter
 from common.data.store import SampleStore
 from common.data.transforms import ItemTransform
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, DataError, ItemError
 
 
 def _many(value: Any) -> tuple[Any, ...]:
@@ -122,20 +126,41 @@ class DataBlock:
             raise DataError(f"{source!r:.80}: no items were found")
         return cast(Items, found)
 
-    def prepare(self, source: Any) -> "Prepared":
+    def prepare(self, source: Any, policy: DirtyPolicy | None = None) -> "Prepared":
         """Gets items, raw values and the split, and fits the blocks to the training items.
+
+        Args:
+            source: What ``get_items`` takes.
+            policy: What happens to an item that a getter fails on or that has no label; by default it raises.
 
         Raises:
             DataError: naming what is wrong: no items, a getter that fails on one, an empty part, a missing label.
         """
-        items = self.items(source)
+        items, policy = self.items(source), policy or DirtyPolicy()
         sides = ["get_x"] * self.inputs + ["get_y"] * (len(self.blocks) - self.inputs)
         for getter, block, side in zip(self._getters(), self.blocks, sides, strict=True):
             if getter is None and hasattr(items, "columns") and block.target != "columns":
                 raise ConfigError(
                     f"{side} is missing: {type(block).__name__} needs one column, such as ColReader('name')"
                 )
-        raws = [read_field(getter, items, side) for getter, side in zip(self._getters(), sides, strict=True)]
+        failed: dict[int, ItemError] = {}
+        read = [
+            read_field(getter, items, side, None if policy.raises else failed)
+            for getter, side in zip(self._getters(), sides, strict=True)
+        ]
+        if not policy.raises:
+            unlabelled(self.blocks, read, items, failed)
+        if failed:
+            good = [row for row in range(len(items)) if row not in failed]
+            items = subset(items, good)
+            if not good:
+                raise DataError(f"every item was left out, the first: {next(iter(failed.values()))}")
+            read = [cast("Sequence[Any]", subset(cast(Items, raws), good)) for raws in read]
+        return self._fitted(items, read, [Failure.of(failed[row]) for row in sorted(failed)], policy)
+
+    def _fitted(
+        self, items: Items, raws: list[Sequence[Any]], failures: list[Failure], policy: DirtyPolicy
+    ) -> "Prepared":
         labels = (
             raws[self.inputs] if len(raws) > self.inputs and self.blocks[self.inputs].target == "category" else None
         )
@@ -145,7 +170,8 @@ class DataBlock:
             train = subset(cast(Items, values), split.train.tolist()) if block.needs_fit else ()
             fitted.append(block.setup(cast("Sequence[Any]", train)))
         encoder = SampleEncoder(tuple(fitted), self.inputs, self.item_tfms)
-        return Prepared(items, raws, split, encoder, BatchPipeline(encoder, self.batch_tfms))
+        pipeline = BatchPipeline(encoder, self.batch_tfms)
+        return Prepared(items, raws, split, encoder, pipeline, tuple(failures), policy)
 
     def dataloaders(
         self,
@@ -157,6 +183,9 @@ class DataBlock:
         seed: int = 0,
         num_workers: int = 2,
         cache_bytes: int | None = None,
+        cache_dir: str | Path | None = None,
+        on_error: str = "raise",
+        quarantine: str | Path = "quarantine.jsonl",
         device: str | torch.device = "cpu",
     ) -> DataLoaders:
         """Returns the loaders of the parts of a source.
@@ -167,16 +196,21 @@ class DataBlock:
             bs: Training samples a batch, over all processes together.
             val_bs: Validation samples a batch; ``bs`` when None.
             seed: Of order and augmentation.
-            num_workers: Threads that decode on the first pass; 0 decodes in the caller.
-            cache_bytes: The most memory for decoded items; half of what is free when None.
+            num_workers: Threads that decode, and on a CPU augment photos; 0 does it in the caller.
+            cache_bytes: The most memory for decoded items; half of what is free when None. What is beyond it is decoded
+                anew each epoch.
+            cache_dir: A folder to keep decoded items in instead, for later runs and other processes too.
+            on_error: What happens to an item that cannot be used: ``raise`` stops and names it, ``skip`` leaves it out,
+                ``quarantine`` leaves it out and remembers it in a file.
+            quarantine: That file.
             device: Where batches go; a Trainer sets it to its own.
 
         Raises:
             DataError: if the source, a label or the split is not what it must be, naming the item.
         """
-        return self.prepare(source).loaders(
-            LoaderOptions(batch_size=bs, seed=seed), val_bs or bs, num_workers, cache_bytes, device
-        )
+        options = LoaderOptions(batch_size=bs, seed=seed)
+        prepared = self.prepare(source, DirtyPolicy(on_error=on_error, quarantine=quarantine))
+        return prepared.loaders(options, val_bs or bs, num_workers, cache_bytes, device, cache_dir)
 
     def check(self, source: Any, *, bs: int = 64, limit: int | None = None) -> DataReport:
         """Returns a report made by walking the loader's own path over the data.
@@ -186,15 +220,58 @@ class DataBlock:
             bs: Samples of the batch that is made at the end.
             limit: The most items to encode; None: all.
         """
-        return inspect(self.prepare(source), bs, limit)
+        return inspect(self.prepare(source, DirtyPolicy(on_error="skip")), bs, limit)
 
     def summary(self, source: Any, bs: int = 4) -> None:
         """Prints the report of `check`."""
         print(self.check(source, bs=bs))
 
-    def plan(self, source: Any, *, bs: int = 64, device: str = "cpu") -> Plan:
-        """Returns what runs where, how large it is and why, without training."""
-        return plan(self.prepare(source), bs, device)
+    def plan(
+        self,
+        source: Any,
+        *,
+        bs: int = 64,
+        device: str = "cpu",
+        num_workers: int = 2,
+        cache_bytes: int | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> Plan:
+        """Returns what runs where, how much memory it takes and why, without training; see `dataloaders`.
+
+        Args:
+            source: What ``get_items`` takes.
+            bs: Samples a batch.
+            device: Where the batches go.
+            num_workers: Threads.
+            cache_bytes: The most memory for decoded items.
+            cache_dir: A folder to keep them in instead.
+        """
+        return plan(self.prepare(source), bs, device, num_workers, cache_bytes, cache_dir)
+
+
+def unlabelled(
+    blocks: Sequence[Block], raws: Sequence[Sequence[Any]], items: Items, failed: dict[int, ItemError]
+) -> None:
+    """Notes the items that a block could not be fitted to (a missing label).
+
+    Args:
+        blocks: The blocks.
+        raws: One sequence of raw values a block.
+        items: The items, for their names.
+        failed: Where to note them; those in it are passed over.
+    """
+    for block, values in zip(blocks, raws, strict=True):
+        if not block.needs_fit:
+            continue
+        try:
+            block.setup([value for row, value in enumerate(values) if row not in failed])
+        except (DataError, TypeError, ValueError):
+            for row in range(len(values)):
+                try:
+                    block.setup([values[row]])
+                except (DataError, TypeError, ValueError) as error:
+                    name = item_name(items, row)
+                    failed.setdefault(row, ItemError(name, f"setup of {type(block).__name__}", str(error)))
 
 
 @dataclass(frozen=True)
@@ -207,6 +284,8 @@ class Prepared:
         split: The positions of the parts.
         encoder: The fitted blocks and item transforms.
         pipeline: The batch transforms, checked.
+        failures: The items that were left out already.
+        policy: What happens to an item that cannot be used.
     """
 
     items: Items
@@ -214,11 +293,24 @@ class Prepared:
     split: Split
     encoder: SampleEncoder
     pipeline: BatchPipeline
+    failures: tuple[Failure, ...] = ()
+    policy: DirtyPolicy = field(default_factory=DirtyPolicy)
 
-    def store(self, workers: int = 2, cache_bytes: int | None = None) -> SampleStore:
+    def store(
+        self, workers: int = 2, cache_bytes: int | None = None, cache_dir: str | Path | None = None
+    ) -> SampleStore:
         """Returns the store of every item that is in some part."""
-        rows = [int(row) for part in ("train", "valid", "test") for row in self.split[part]]
-        return SampleStore(self.encoder, self.raws, self.items, rows, workers=workers, cache_bytes=cache_bytes)
+        return SampleStore(
+            self.encoder,
+            self.raws,
+            self.items,
+            np.concatenate([self.split[part] for part in ("train", "valid", "test")]),
+            workers=workers,
+            cache_bytes=cache_bytes,
+            cache_dir=cache_dir,
+            policy=self.policy,
+            failures=self.failures,
+        )
 
     def loaders(
         self,
@@ -227,15 +319,16 @@ class Prepared:
         workers: int,
         cache_bytes: int | None,
         device: str | torch.device,
+        cache_dir: str | Path | None = None,
     ) -> DataLoaders:
         """Returns the loaders over one shared store."""
-        store = self.store(workers, cache_bytes)
+        store = self.store(workers, cache_bytes, cache_dir)
         made: list[Loader | None] = []
         for part in ("train", "valid", "test"):
-            rows = self.split[part].tolist()
+            rows = self.split[part]
             train = part == "train"
             own = replace(
                 options, train=train, shuffle=train, drop_last=train, batch_size=options.batch_size if train else val_bs
             )
-            made.append(Loader(store, rows, self.pipeline, own, device) if rows else None)
+            made.append(Loader(store, rows, self.pipeline, own, device) if len(rows) else None)
         return DataLoaders(*(made if made[2] is not None else made[:2]))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pandas as pd
 
 from common.data.spatial import IMAGE_ENDINGS
-from common.errors import DataError, nearest
+from common.errors import DataError, ItemError, nearest
 
 Items = Sequence[Any] | pd.DataFrame
 Getter = Callable[[Any], Any]
@@ -82,7 +82,8 @@ def parent_label(item: str | Path) -> str:
         >>> parent_label("photos/rose/1.jpg")
         'rose'
     """
-    return Path(item).parent.name
+    parts = str(item).rsplit(os.sep, 2)
+    return parts[-2] if len(parts) > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,16 @@ def item_name(items: Items, position: int) -> str:
     return str(cast(object, name)) if isinstance(name, str) else f"item {position}"
 
 
-def read_field(getter: Getter | None, items: Items, stage: str) -> Sequence[Any]:
+def read_field(
+    getter: Getter | None, items: Items, stage: str, failed: dict[int, ItemError] | None = None
+) -> Sequence[Any]:
     """Returns the raw values of one field for every item, at once where the getter can read whole columns.
+
+    Args:
+        getter: From an item to its raw value; None: the item itself.
+        items: The items.
+        stage: ``get_x`` or ``get_y``, for errors.
+        failed: Where to note the items that the getter fails on, whose value is then None; None: the first one raises.
 
     Raises:
         DataError: naming the first item that the getter fails on, and why.
@@ -222,5 +231,9 @@ def read_field(getter: Getter | None, items: Items, stage: str) -> Sequence[Any]
         try:
             values.append(getter(item))
         except (DataError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise DataError(f"{item_name(items, position)}: {stage} failed: {error}") from error
+            name = item_name(items, position)
+            if failed is None:
+                raise DataError(f"{name}: {stage} failed: {error}") from error
+            failed.setdefault(position, ItemError(name, stage, str(error)))
+            values.append(None)
     return values

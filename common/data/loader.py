@@ -6,18 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from common.augment.pipeline import BatchPipeline
-from common.counter import permutation
+from common.counter import permuted
 from common.data.batch import Batch
 from common.data.blocks import Counter
+from common.data.buffers import BufferPool
+from common.data.spatial import ImageBlock
 from common.data.splits import PARTS
 from common.data.store import SampleStore
+from common.data.work import Work, alone, on_device
 from common.errors import ConfigError, DataError
+from common.memory import keep_freed_memory
 
-AHEAD = 4  # batches that are encoded ahead of the one in use, on a first pass
+AHEAD = 2  # batches under way while one is in use
+LAID_OUT = 8192  # positions of an epoch's order that are worked out together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +74,18 @@ class Loader:
     def __init__(
         self,
         store: SampleStore,
-        rows: Sequence[int],
+        rows: Sequence[int] | np.ndarray | Tensor,
         pipeline: BatchPipeline,
         options: LoaderOptions,
         device: torch.device | str = "cpu",
     ) -> None:
         self.store = store
-        self.rows = torch.as_tensor(list(rows), dtype=torch.int64)
+        self.rows = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, dtype=np.int64))
         self.pipeline = pipeline
         self.options = options
         self.device = torch.device(device)
         self.epoch = 0
+        self.buffers = BufferPool()
 
     def __len__(self) -> int:
         """The number of batches of an epoch."""
@@ -101,54 +108,125 @@ class Loader:
 
         return [take(self.store.items, int(row)) for row in self.rows]
 
-    def order(self, epoch: int) -> Tensor:
-        """Returns the positions in the order of an epoch, int64 (n,)."""
+    def order(self, epoch: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """Returns the positions in the order of an epoch, int64, from place ``start`` to ``stop``: any part at once."""
+        stop = len(self.rows) if stop is None else min(stop, len(self.rows))
         if not self.options.shuffle:
-            return self.rows
-        return self.rows[permutation(len(self.rows), self.options.seed, epoch)]
+            return self.rows[start:stop]
+        places = torch.arange(start, max(start, stop))
+        return self.rows[permuted(places, len(self.rows), self.options.seed, epoch)] if len(places) else places
 
-    def _parts(self, epoch: int, start: int) -> list[Tensor]:
+    def parts(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Yields number and positions of each batch of an epoch that this process takes a share of."""
         size, world = self.options.batch_size, self.options.world
-        chunks = list(self.order(epoch).split(size))[: len(self)][start:]
-        return [part for part in (chunk[self.options.rank :: world] for chunk in chunks) if len(part)]
+        ahead = max(1, LAID_OUT // size)
+        for first in range(start, len(self), ahead):
+            last = min(first + ahead, len(self))
+            laid_out = self.order(epoch, first * size, last * size)
+            for number, chunk in enumerate(laid_out.split(size), first):
+                part = chunk[self.options.rank :: world]
+                if len(part):
+                    yield number, part
 
     def raw_batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields the batches of an epoch as they are kept (images uint8), before the batch transforms."""
         counter = Counter(self.options.seed, epoch)
-        parts = self._parts(epoch, start)
-        if self.store.complete():
-            self._settle()
-            for rows in parts:
-                yield self.store.request(rows, None).batch(counter)
+        for number, rows, work in self._ahead(epoch, start, None):
+            spare = work.spare()
+            if not bool(self.store.bad[rows].all()):
+                yield replace(self.store.batch(rows, spare, counter), number=number)
+            else:
+                self._left_out(number)
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of one epoch as the model takes them, from batch ``start`` on.
+
+        A batch whose every item is left out is not there, and its number is missing.
+        """
+        counter = Counter(self.options.seed, epoch)
+        if self.device.type == "cpu":
+            yield from self._on_cpu(epoch, start, counter)
             return
-        workers = self.store.workers
-        pool = ThreadPoolExecutor(workers, "decode") if workers else None
+        self._settle()
+        for batch in on_device(self.raw_batches(epoch, start), self.device):
+            yield self.pipeline(batch, counter, self.options.train, self.options.mixing)
+
+    def _on_cpu(self, epoch: int, start: int, counter: Counter) -> Iterator[Batch]:
+        """Photos are decoded, cropped, warped and normalised in one go by threads, each where it lies in the cache."""
+        pipeline, options = self.pipeline, self.options
+        kept = self._kept()
+        if kept is None or not pipeline.per_image(self.device, kept):
+            for batch in self.raw_batches(epoch, start):
+                yield pipeline(batch, counter, options.train, options.mixing)
+            return
+        keep_freed_memory()
+        for number, rows, work in self._ahead(epoch, start, kept):
+            spare, drawn, image = work.spare(), work.drawn(), cast(Tensor, work.image)
+            good = ~self.store.bad[rows]
+            if not bool(good.all()):
+                image, drawn = image[good], drawn.only(good)
+            if not len(image):
+                self._left_out(number)
+                continue
+            batch = self.store.batch(rows, spare, counter, image)
+            batch = pipeline.place(batch, image.permute(0, 3, 1, 2), drawn, kept, options.train)
+            yield pipeline.mixed(replace(batch, number=number), counter, options.train, options.mixing)
+
+    def _left_out(self, number: int) -> None:
+        """A batch of which nothing is left: one process passes it over; several must all make the same steps.
+
+        Raises:
+            DataError: if there are other processes, which would wait for this one.
+        """
+        if self.options.train and self.options.world > 1:
+            share = f"process {self.options.rank} of {self.options.world}"
+            raise DataError(
+                f"every item of the share that {share} has of batch {number} was left out: "
+                "remove the items that cannot be used (check() names them), or take larger batches"
+            )
+
+    def _kept(self) -> tuple[int, int] | None:
+        """(height, width) of the first image as it is kept, or None where there is no image."""
+        if self.pipeline.has_image:
+            self.store.probe()
+        return self.store.image_size
+
+    def _ahead(self, epoch: int, start: int, kept: tuple[int, int] | None) -> Iterator[tuple[int, Tensor, Work]]:
+        """Yields each batch with the work of making it, done; the next ones are under way in threads meanwhile."""
+        workers = self.store.workers if kept is not None or not self.store.ready(self.rows) else 0
+        pool = ThreadPoolExecutor(workers, "loader", initializer=alone) if workers else None
+        waiting: deque[tuple[int, Tensor, Work]] = deque()
         try:
-            waiting: deque[Any] = deque()
-            for rows in parts:
-                waiting.append(self.store.request(rows, pool))
+            for number, rows in self.parts(epoch, start):
+                waiting.append((number, rows, self._work(rows, Counter(self.options.seed, epoch), kept, pool)))
                 if len(waiting) > (AHEAD if pool else 0):
-                    yield waiting.popleft().batch(counter)
+                    yield waiting.popleft()
             while waiting:
-                yield waiting.popleft().batch(counter)
+                yield waiting.popleft()
         finally:
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _settle(self) -> None:
-        """Once everything is kept: flat buffers, and on an accelerator the whole store beside the model if it fits."""
-        self.store.finish()
-        if self.device.type == "cuda" and self.store.sizes.device.type != "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            if self.store.bytes < 0.4 * free:
-                self.store.to(self.device)
+    def _work(
+        self, rows: Tensor, counter: Counter, kept: tuple[int, int] | None, pool: ThreadPoolExecutor | None
+    ) -> Work:
+        image = None
+        if kept is not None:
+            block = cast(ImageBlock, self.store.encoder.image_block)
+            image = self.buffers.take((len(rows), *self.pipeline.out_size(kept), block.channels))
+        work = Work(self.store, self.pipeline, rows, counter, self.options.train, kept, image)
+        if kept is None and self.store.ready(rows):
+            return work
+        work.begin(pool)
+        return work
 
-    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Yields the batches of one epoch as the model takes them, from batch ``start`` on."""
-        counter = Counter(self.options.seed, epoch)
-        for batch in self.raw_batches(epoch, start):
-            batch = batch.to(self.device, non_blocking=True)
-            yield self.pipeline(batch, counter, self.options.train, self.options.mixing)
+    def _settle(self) -> None:
+        """On an accelerator the whole store lies beside the model once all is kept, if it fits."""
+        if self.device.type != "cuda" or self.store.device.type == "cuda" or not self.store.complete():
+            return
+        free, _ = torch.cuda.mem_get_info(self.device)
+        if self.store.bytes < 0.4 * free:
+            self.store.to(self.device)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields the batches of the next epoch and counts it."""
@@ -176,7 +254,7 @@ class Loader:
 
     def with_options(self, **changes: Any) -> "Loader":
         """Returns a loader of the same items with other options (see `LoaderOptions`)."""
-        return Loader(self.store, self.rows.tolist(), self.pipeline, replace(self.options, **changes), self.device)
+        return Loader(self.store, self.rows, self.pipeline, replace(self.options, **changes), self.device)
 
     def show_batch(
         self, max_n: int = 9, nrows: int | None = None, *, unique: bool = False, epoch: int = 0, path: Any = None

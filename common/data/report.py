@@ -1,4 +1,4 @@
-"""What `DataBlock.check` and `DataBlock.plan` answer: reports made on the real path."""
+"""What `DataBlock.check` answers: a report made on the real path."""
 
 import hashlib
 from collections import Counter as Tally
@@ -11,28 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor
 
 from common.data.blocks import CategoryBlock, MultiCategoryBlock
+from common.data.dirty import Failure
 from common.data.loader import Loader, LoaderOptions
 from common.data.splits import PARTS
-from common.data.store import SampleStore, available_bytes
+from common.data.store import SampleStore
 from common.errors import CookbookError, ItemError
 
 if TYPE_CHECKING:
     from common.data.datablock import Prepared
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An item that cannot be used.
-
-    Attributes:
-        item: The item as a person knows it.
-        stage: Where on the path it failed.
-        reason: Why.
-    """
-
-    item: str
-    stage: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -94,13 +80,11 @@ def inspect(prepared: "Prepared", bs: int, limit: int | None) -> DataReport:
     part_of = {int(row): part for part in PARTS for row in split[part]}
     report = DataReport(counts={part: len(split[part]) for part in PARTS if len(split[part])})
     _classes(prepared, report)
-    try:
-        store = prepared.store()
-    except ItemError as error:
-        report.failures.append(Failure(str(error.item), error.stage, error.reason))
-        return report
+    store = prepared.store()
+    rows = [row for row in rows if not store.bad[row]]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda row: _try(store, row), rows))
+    report.failures.extend(store.dirty.failures)
     report.failures.extend(r for r in results if isinstance(r, Failure))
     good = [row for row, r in zip(rows, results, strict=True) if not isinstance(r, Failure)]
     _shapes(report, [r for r in results if not isinstance(r, Failure)], rows, results, store)
@@ -114,13 +98,13 @@ def _try(store: SampleStore, row: int) -> Any:
     try:
         return [None if value is None else describe(value) for value in store.encode(row)[0]]
     except ItemError as error:
-        return Failure(str(error.item), error.stage, error.reason)
+        return Failure.of(error)
 
 
 def _shapes(report: DataReport, described: list[Any], rows: list[int], results: list[Any], store: SampleStore) -> None:
     """Items of another shape than the first cannot stand in one batch."""
     for i, field_columns in enumerate(store.fields):
-        if field_columns.block.ragged or field_columns.block.eager or not described:
+        if field_columns.axes or field_columns.block.eager or not described:
             continue
         wanted = described[0][i]
         for row, result in zip(rows, results, strict=True):
@@ -187,51 +171,3 @@ def _stages(prepared: "Prepared", store: SampleStore, good: list[int], bs: int, 
         report.stages.append(("batch to the model, y", describe(batch.y)))
     except CookbookError as error:
         report.failures.append(Failure(store.name(row), "batch", str(error)))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What runs where; printing it gives a table.
-
-    Attributes:
-        steps: (what, where, why) in the order of the data.
-        bytes_kept: The memory that the decoded items take, in bytes.
-    """
-
-    steps: list[tuple[str, str, str]]
-    bytes_kept: int
-
-    def __str__(self) -> str:
-        return "\n".join(f"{what:44} {where:22} {why}" for what, where, why in self.steps)
-
-
-def plan(prepared: "Prepared", bs: int, device: str) -> Plan:
-    """Says of each step where it runs and why, from one encoded item."""
-    store = prepared.store()
-    row = int(prepared.split.train[0])
-    values, _ = store.encode(row)
-    tensors = [t for v in values if v is not None for t in (v.values() if isinstance(v, dict) else [v])]
-    item_bytes = sum(t.numel() * t.element_size() for t in tensors)
-    total = item_bytes * len(store.wanted)
-    steps: list[tuple[str, str, str]] = []
-    for block in prepared.encoder.blocks:
-        name = type(block).__name__
-        where = "at once, when built" if block.eager else f"{store.workers} threads, first pass"
-        steps.append((f"{name}: encode", where, "small" if block.eager else "decoding releases the interpreter lock"))
-    for transform in prepared.encoder.item_tfms:
-        steps.append((f"{type(transform).__name__}", "with the decoding", "deterministic: kept afterwards"))
-    if tensors:
-        fits = total <= available_bytes() // 2
-        why = f"{total / 2**20:.0f} MiB of {available_bytes() / 2**20:.0f} MiB free"
-        steps.append(("keep decoded items", "memory" if fits else "not kept: every epoch", why))
-    pipeline = prepared.pipeline
-    moves = [*(op.name for op in pipeline.crops), *(op.name for op in pipeline.geometric)]
-    if moves:
-        steps.append((" + ".join(moves), f"{device}, whole batch", "one matrix a sample, one resample"))
-    if pipeline.tones or pipeline.mean:
-        names = [*(op.name for op in pipeline.tones), "normalise"]
-        steps.append((" + ".join(names), f"{device}, whole batch", "one pass over the pixels"))
-    for op in pipeline.mixes:
-        steps.append((op.name, f"{device}, whole batch", "each sample with its neighbour"))
-    steps.append((f"batches of {bs}", device, f"{max(len(prepared.split.train) // bs, 1)} a training epoch"))
-    return Plan(steps, total)

@@ -1,12 +1,13 @@
 """From an item to tensors: the one path that the loader, `check()` and the predictor all walk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from common.data.batch import Value
 from common.data.blocks import Block
-from common.data.transforms import ItemTransform, RandomCrop
+from common.data.transforms import ItemTransform, RandomCrop, View
 from common.errors import ConfigError, CookbookError, DataError, ItemError
 
 
@@ -43,19 +44,25 @@ class SampleEncoder:
         """The first block that is an image, or None."""
         return next((b for b in self.blocks if b.target == "image"), None)
 
+    def axes(self, block: Block) -> int:
+        """Returns how many leading axes of a block's values differ in length from item to item."""
+        if block.target in ("image", "mask"):
+            return 2 if self.item_tfms and self.item_tfms[-1].ragged else 0
+        return 1 if block.ragged else 0
+
     def batch_crop(self) -> RandomCrop | None:
         """Returns the random crop that an item transform leaves to the batch, or None."""
         found = [crop for crop in (t.batch_crop() for t in self.item_tfms) if crop is not None]
         return found[-1] if found else None
 
     def encode(
-        self, raws: Sequence[Any], name: str, *, lazy_only: bool = False
+        self, raws: Sequence[Any], name: str | Callable[[], str], *, lazy_only: bool = False
     ) -> tuple[list[Value | None], tuple[int, int] | None]:
         """Encodes the raw values of one item's fields (inputs alone are enough for prediction).
 
         Args:
             raws: One raw value a block, in order; fewer encode only the first fields.
-            name: The item as a person knows it, for errors.
+            name: The item as a person knows it, for errors (or what tells it).
             lazy_only: Skip the eager blocks (their values were encoded at once); those entries are None.
 
         Returns:
@@ -66,10 +73,10 @@ class SampleEncoder:
         """
         opened: list[Any] = []
         size: tuple[int, int] | None = None
-        stage = "open"
+        stage, at = "open", ""
         try:
             for block, raw in zip(self.blocks, raws, strict=False):
-                stage = f"open of {type(block).__name__}"
+                at = type(block).__name__
                 skip = lazy_only and block.eager
                 opened.append(None if skip else block.open(raw))
                 if size is None and not skip:
@@ -79,18 +86,19 @@ class SampleEncoder:
                     if own != size:
                         raise DataError(f"it has {own[0]} x {own[1]} pixels, the image {size[0]} x {size[1]}")
             view = None
-            for transform in self.item_tfms:
-                if size is not None:
-                    stage = f"view of {type(transform).__name__}"
-                    view = transform.view(*size)
+            if size is not None and self.item_tfms:
+                stage, at = "view", type(self.item_tfms[-1]).__name__
+                view = _view(self.item_tfms[-1], *size)
             values: list[Value | None] = []
             for block, value in zip(self.blocks, opened, strict=False):
-                stage = f"encode of {type(block).__name__}"
+                stage, at = "encode", type(block).__name__
                 values.append(None if lazy_only and block.eager else block.encode(value, view))
         except (CookbookError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
             if isinstance(error, ItemError):
                 raise
-            raise ItemError(name, stage, str(error) or type(error).__name__) from error
+            raise ItemError(
+                name if isinstance(name, str) else name(), f"{stage} of {at}", str(error) or type(error).__name__
+            ) from error
         return values, size
 
     def spec(self) -> dict[str, Any]:
@@ -115,6 +123,12 @@ class SampleEncoder:
         blocks = [from_spec("block", b, f"blocks[{i}]") for i, b in enumerate(_list(spec, "blocks"))]
         tfms = [from_spec("item_transform", t, f"item_tfms[{i}]") for i, t in enumerate(_list(spec, "item_tfms"))]
         return cls(tuple(blocks), coerce(spec.get("n_inp"), int, "n_inp"), tuple(tfms))
+
+
+@lru_cache(4096)
+def _view(transform: ItemTransform, height: int, width: int) -> View:
+    """The view that a transform gives of a source of a size; photos of a set often have the same few sizes."""
+    return transform.view(height, width)
 
 
 def _list(spec: dict[str, Any], name: str) -> list[Any]:

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from common.data.batch import Value
 from common.data.blocks import Block, CategoryBlock, Target
+from common.data.decode import Jpeg, converted, open_image, open_jpeg
 from common.data.transforms import View
 from common.errors import ConfigError, DataError, in_range, one_of
 from common.registry import register
@@ -19,57 +20,6 @@ from common.registry import register
 imagenet_stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation of ImageNet's channels (0 to 1), the normalisation of torchvision's pretrained weights."""
 MODES = {"RGB": 3, "L": 1}
-MAX_PIXELS = 100_000_000
-
-
-def open_image(raw: Any) -> Image.Image:
-    """Opens a path, bytes, PIL image or uint8 array as a PIL image, turned as its EXIF orientation says.
-
-    Raises:
-        DataError: if it is missing, not an image, or has more than 100 million pixels (a decompression bomb).
-    """
-    try:
-        if isinstance(raw, np.ndarray):
-            return _from_array(raw)
-        if isinstance(raw, (bytes, bytearray)):
-            raw = BytesIO(raw)
-        if isinstance(raw, Image.Image):
-            return _turned(raw)
-        with Image.open(raw) as image:
-            return _turned(image)
-    except UnidentifiedImageError as error:
-        raise DataError("not an image in a format Pillow knows") from error
-    except FileNotFoundError as error:
-        raise DataError("the file does not exist") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"refused as a decompression bomb: {error}") from error
-    except (OSError, SyntaxError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"cannot be read as an image: {error}") from error
-
-
-def _turned(image: Image.Image) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"{image.width} x {image.height} pixels is above the limit of {MAX_PIXELS:,}")
-    return ImageOps.exif_transpose(image)
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3):
-        raise DataError(f"an image array must be uint8 (H, W) or (H, W, C), got {array.dtype} {array.shape}")
-    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
-
-
-def _converted(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == mode:
-        return image
-    if image.mode.startswith("I"):  # 16-bit greys: Pillow would clip them to 255
-        wide = np.asarray(image).astype(np.int64)
-        image = Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert(mode)
 
 
 @register("block", "image")
@@ -115,26 +65,45 @@ class ImageBlock(Block):
         return isinstance(raw, np.ndarray) and raw.dtype == np.uint8 and raw.ndim >= 2 and raw.shape[2:] == form
 
     def open(self, raw: Any) -> Any:
-        return raw if self._ready(raw) else open_image(raw)
+        """Returns an array of this block's form as it is, a JPEG with its header read, anything else as a PIL image."""
+        if self._ready(raw):
+            return raw
+        if isinstance(raw, (str, Path)):
+            raw = _bytes(raw)
+        jpeg = open_jpeg(raw) if isinstance(raw, bytes) else None
+        return open_image(raw) if jpeg is None else jpeg
 
     def extent(self, opened: Any) -> tuple[int, int]:
         if isinstance(opened, np.ndarray):
             return opened.shape[0], opened.shape[1]
-        image = cast("Image.Image", opened)
+        image = cast("Jpeg | Image.Image", opened)
         return image.height, image.width
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
-        if view is None and self._ready(raw):
-            return torch.from_numpy(np.array(raw, copy=True).reshape(*raw.shape[:2], self.channels))
-        image = raw if isinstance(raw, Image.Image) else open_image(raw)
+        opened = raw if isinstance(raw, (Jpeg, Image.Image)) else self.open(raw)
+        if isinstance(opened, np.ndarray) and view is None:
+            return torch.from_numpy(np.array(opened, copy=True).reshape(*opened.shape[:2], self.channels))
         try:
-            image = _converted(image, self.mode)
-            image = image if view is None else view.image(image)
-            array = np.asarray(image)
+            array = self._pixels(opened, view)
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"the image is damaged: {error}") from error
-        array = array[:, :, None] if array.ndim == 2 else array
-        return torch.from_numpy(np.array(array, copy=True))
+        return torch.from_numpy(array[:, :, None] if array.ndim == 2 else array)
+
+    def _pixels(self, opened: Any, view: View | None) -> np.ndarray:
+        """Decodes (a JPEG no larger than the view needs) and resamples to the view; uint8, an array of its own."""
+        array = None
+        if isinstance(opened, Jpeg):
+            size = opened.height, opened.width
+            try:
+                array = opened.pixels(self.channels, size if view is None else view.least(size))
+            except ValueError:  # strict: Pillow may still read what is only unusual, and says what is wrong
+                opened = open_image(opened.data)
+            else:
+                view = None if view is None or view.keeps(size, array.shape) else view.seen_at(size, array.shape)
+        if array is None:
+            image = cast("Image.Image", open_image(opened) if isinstance(opened, np.ndarray) else opened)
+            array = np.array(converted(image, self.mode), copy=True)
+        return array if view is None else view.pixels(array)
 
     def decode(self, value: Value) -> np.ndarray:
         """Returns uint8 (H, W, C) from either form: kept pixels, or a normalised float (C, H, W)."""
@@ -173,8 +142,8 @@ class MaskBlock(Block):
         image = raw if isinstance(raw, Image.Image) else open_image(raw)
         if image.mode not in ("L", "P", "1"):
             raise DataError(f"a mask must hold one class id a pixel (mode L or P), got mode {image.mode!r}")
-        image = Image.fromarray(np.asarray(image).astype(np.uint8))
-        ids = np.asarray(image if view is None else view.image(image, nearest=True))
+        ids = np.array(image, dtype=np.uint8, copy=True)
+        ids = ids if view is None else view.pixels(ids, nearest=True)
         counted = ids if self.ignore is None else ids[ids != self.ignore]
         top = int(counted.max(initial=0))
         if self.codes and top >= len(self.codes):
@@ -272,3 +241,13 @@ class PointBlock(Block):
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".jp2")
 )
+
+
+def _bytes(path: str | Path) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            return stream.read()
+    except FileNotFoundError as error:
+        raise DataError("the file does not exist") from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}") from error

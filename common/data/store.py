@@ -2,133 +2,46 @@
 
 import os
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from common.data.batch import Batch, Value
 from common.data.blocks import Block, Counter
-from common.data.items import Items, item_name, subset
+from common.data.cache import DenseColumn, RaggedColumn, padded, padded_images
+from common.data.cache_index import CacheIndex
+from common.data.dirty import DirtyLog, DirtyPolicy, Failure, state
+from common.data.items import Items, item_name, subset, take
 from common.data.sample import SampleEncoder
-from common.errors import CookbookError, DataError, ItemError
+from common.data.spatial import ImageBlock
+from common.errors import CookbookError, ItemError
+
+Encoded = list[Value | None]
+"""One encoded value a field; None where the field was encoded for all items at once."""
 
 
-class DenseColumn:
-    """Values of one shape, in one tensor (N, …)."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.data: Tensor | None = None
-        self._lock = threading.Lock()
-
-    def put(self, row: int, value: Tensor, name: str) -> None:
-        """Keeps one value.
-
-        Raises:
-            ItemError: if its shape is not that of the values before it.
-        """
-        data = self.data
-        if data is None:
-            with self._lock:
-                data = self.data
-                if data is None:
-                    with torch.inference_mode(False):  # kept for training too, whoever asks first
-                        data = self.data = torch.zeros(self.count, *value.shape, dtype=value.dtype)
-        if data.shape[1:] != value.shape:
-            raise ItemError(
-                name,
-                "collate",
-                f"its shape is {tuple(value.shape)}, the others' {tuple(data.shape[1:])}: give item_tfms=Resize(…)",
-            )
-        data[row] = value
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """Returns the values of some rows (B, …), on the device where the data lies."""
-        data = cast(Tensor, self.data)
-        return data.index_select(0, rows.to(data.device))
-
-    def to(self, device: torch.device) -> None:
-        """Moves what is kept to a device."""
-        self.data = None if self.data is None else self.data.to(device)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes kept."""
-        return 0 if self.data is None else self.data.numel() * self.data.element_size()
-
-
-class RaggedColumn:
-    """Values of different lengths (T, …): pieces while they come in, then one flat tensor with offsets (N + 1)."""
-
-    def __init__(self, count: int) -> None:
-        self.pieces: list[Tensor | None] = [None] * count
-        self.flat: Tensor | None = None
-        self.offsets: Tensor | None = None
-
-    def put(self, row: int, value: Tensor, name: str) -> None:
-        """Keeps one value."""
-        self.pieces[row] = value
-
-    def flatten(self) -> None:
-        """Joins the pieces to one tensor; rows that never came have length 0."""
-        if self.flat is not None:
-            return
-        lengths = torch.tensor([0 if p is None else len(p) for p in self.pieces], dtype=torch.int64)
-        present = [p for p in self.pieces if p is not None]
-        self.offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        self.flat = torch.cat(present)
-        self.pieces = []
-
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns padded values (B, T, …) with zeros, and valid (B, T) bool; T is the longest of these rows."""
-        if self.flat is None:
-            return _pad([cast(Tensor, self.pieces[int(row)]) for row in rows])
-        flat, offsets = self.flat, cast(Tensor, self.offsets)
-        rows = rows.to(flat.device)
-        start = offsets[rows]
-        lengths = offsets[rows + 1] - start
-        longest = max(int(lengths.max()), 1)
-        steps = torch.arange(longest, device=flat.device)
-        valid = steps[None, :] < lengths[:, None]
-        if not len(flat):
-            return flat.new_zeros(len(rows), longest, *flat.shape[1:]), valid
-        values = flat[(start[:, None] + steps[None, :]).clamp(max=len(flat) - 1)]
-        values[~valid] = 0
-        return values, valid
-
-    def to(self, device: torch.device) -> None:
-        """Moves what is kept to a device."""
-        self.flatten()
-        self.flat = cast(Tensor, self.flat).to(device)
-        self.offsets = cast(Tensor, self.offsets).to(device)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes kept."""
-        pieces = [self.flat] if self.flat is not None else self.pieces
-        return sum(p.numel() * p.element_size() for p in pieces if p is not None)
-
-
-def _pad(pieces: list[Tensor]) -> tuple[Tensor, Tensor]:
-    longest = max(1, *(len(p) for p in pieces))
-    values = torch.zeros(len(pieces), longest, *pieces[0].shape[1:], dtype=pieces[0].dtype)
-    valid = torch.zeros(len(pieces), longest, dtype=torch.bool)
-    for i, piece in enumerate(pieces):
-        values[i, : len(piece)] = piece
-        valid[i, : len(piece)] = True
-    return values, valid
+def entries(value: Value) -> dict[str, Tensor]:
+    """Returns a value's tensors by name; a plain tensor is called ``values``."""
+    return value if isinstance(value, dict) else {"values": value}
 
 
 class FieldColumns:
-    """The columns of one field: one for a tensor, several for a dictionary."""
+    """The columns of one field: one for a tensor, several for a dictionary.
 
-    def __init__(self, block: Block, count: int) -> None:
-        self.block = block
-        self.count = count
+    Args:
+        block: The field's block.
+        count: The number of items.
+        axes: How many leading axes of its values differ from item to item.
+        path: A folder and the start of a file name, to keep them in files; None for memory.
+    """
+
+    def __init__(self, block: Block, count: int, axes: int, path: Path | None = None) -> None:
+        self.block, self.count, self.axes, self.path = block, count, axes, path
         self.columns: dict[str, DenseColumn | RaggedColumn] = {}
         self.single = True
         self._lock = threading.Lock()
@@ -136,47 +49,85 @@ class FieldColumns:
     def _column(self, key: str) -> DenseColumn | RaggedColumn:
         with self._lock:
             if key not in self.columns:
-                self.columns[key] = (RaggedColumn if self.block.ragged else DenseColumn)(self.count)
+                path = None if self.path is None else self.path.with_name(f"{self.path.name}-{key}.dense")
+                self.columns[key] = (
+                    RaggedColumn(self.count, self.axes, path) if self.axes else DenseColumn(self.count, path)
+                )
             return self.columns[key]
 
-    def put(self, row: int, value: Value, name: str) -> None:
-        """Keeps the encoded value of one row."""
-        if isinstance(value, dict):
-            self.single = False
-            if self.block.ragged and len({len(tensor) for tensor in value.values()}) > 1:
-                lengths = {key: len(tensor) for key, tensor in value.items()}
-                raise ItemError(
-                    name, "collate", f"the entries of one ragged field must be of one length, got {lengths}"
-                )
-            for key, tensor in value.items():
-                self._column(key).put(row, tensor, name)
-        else:
-            self._column("values").put(row, value, name)
+    def put(self, row: int, value: Value, name: Callable[[], str]) -> None:
+        """Keeps the encoded value of one row; ``name`` tells the item in an error.
 
-    def put_many(self, rows: Tensor, value: Value) -> None:
-        """Keeps the encoded values (N, …) of many rows at once."""
-        if isinstance(value, dict):
-            self.single = False
-        for key, tensor in value.items() if isinstance(value, dict) else [("values", value)]:
-            column = cast(DenseColumn, self._column(key))
-            column.data = torch.zeros(self.count, *tensor.shape[1:], dtype=tensor.dtype)
-            column.data[rows] = tensor
+        Raises:
+            ItemError: if its shape does not fit those kept before.
+        """
+        if isinstance(value, Tensor):
+            (self.columns.get("values") or self._column("values")).put(row, value, name)
+            return
+        self.check(value, name)
+        self.single = False
+        for key, tensor in value.items():
+            self._column(key).put(row, tensor, name)
 
-    def gather(self, rows: Tensor) -> Value:
-        """Returns the values of some rows as a batch: a tensor, or a dictionary (with ``valid`` where ragged)."""
-        if not self.block.ragged:
+    def check(self, value: Value, name: Callable[[], str]) -> None:
+        """Checks that the tensors of one ragged value are of one length.
+
+        Raises:
+            ItemError: naming the lengths.
+        """
+        lengths = {key: len(tensor) for key, tensor in entries(value).items()}
+        if self.axes and len(set(lengths.values())) > 1:
+            raise ItemError(name(), "collate", f"the entries of one ragged field must be of one length, got {lengths}")
+
+    def expect(self, value: Value) -> None:
+        """Makes ready for values like this one, without keeping it."""
+        self.single = not isinstance(value, dict)
+        for key, tensor in entries(value).items():
+            self._column(key).expect(tensor)
+
+    def put_many(self, rows: Tensor, values: Any) -> None:
+        """Keeps the values of many rows: stacked (n, …) where dense, a list of them where ragged."""
+        if self.axes:
+            self.single = not isinstance(values[0], dict)
+            for key in entries(values[0]):
+                column = cast(RaggedColumn, self._column(key))
+                column.put_many(rows.tolist(), [entries(value)[key] for value in values])
+            return
+        self.single = not isinstance(values, dict)
+        for key, tensor in entries(values).items():
+            cast(DenseColumn, self._column(key)).put_many(rows, tensor)
+
+    def piece(self, row: int) -> Value:
+        """Returns the value of one row, without copying it."""
+        found = {key: column.piece(row) for key, column in self.columns.items()}
+        return found["values"] if self.single else found
+
+    def gather(self, rows: Tensor) -> tuple[Value, Tensor | None]:
+        """Returns the values of some rows as a batch (``valid`` where ragged), and the sizes of padded images."""
+        if not self.axes:
             found = {key: cast(DenseColumn, column).gather(rows) for key, column in self.columns.items()}
-            return found["values"] if self.single else found
+            return (found["values"] if self.single else found), None
+        if self.axes == 2:
+            return cast(RaggedColumn, self.columns["values"]).gather_images(rows)
         out: dict[str, Tensor] = {}
         for key, column in self.columns.items():
             out[key], out["valid"] = cast(RaggedColumn, column).gather(rows)
-        return out
+        return out, None
 
-    def flatten(self) -> None:
-        """Joins what is ragged to flat buffers."""
-        for column in self.columns.values():
-            if isinstance(column, RaggedColumn):
-                column.flatten()
+    def join(self, values: Sequence[Value]) -> tuple[Value, Tensor | None]:
+        """Returns values that are not kept as `gather` would."""
+        if self.axes == 2:
+            images = cast("Sequence[Tensor]", values)
+            sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32)
+            return padded_images(images), sizes
+        out: dict[str, Tensor] = {}
+        for key in entries(values[0]):
+            pieces = [entries(value)[key] for value in values]
+            if self.axes:
+                out[key], out["valid"] = padded(pieces)
+            else:
+                out[key] = torch.stack(pieces)
+        return (out["values"] if not self.axes and not isinstance(values[0], dict) else out), None
 
     def to(self, device: torch.device) -> None:
         """Moves what is kept to a device."""
@@ -192,9 +143,21 @@ class FieldColumns:
 def available_bytes() -> int:
     """Returns the memory that is free to use now; 4 GiB where the system does not say."""
     try:
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return 4 << 30
+
+
+def value_bytes(values: Encoded) -> int:
+    """Returns the bytes of an item's lazily encoded values."""
+    total = 0
+    for value in values:
+        for tensor in () if value is None else (value,) if isinstance(value, Tensor) else value.values():
+            total += tensor.nbytes
+    return total
 
 
 class SampleStore:
@@ -206,7 +169,10 @@ class SampleStore:
         items: The items, for their names.
         rows: The positions that will be asked for (those of the split).
         workers: Threads that decode (0: the caller decodes).
-        cache_bytes: The most memory to keep lazily encoded fields in; above it they are encoded anew each epoch.
+        cache_bytes: The most memory to keep lazily encoded fields in; what is beyond it is encoded anew each epoch.
+        cache_dir: A folder to keep them in instead, for later runs and other processes too.
+        policy: What happens to an item that cannot be used.
+        failures: Items that were left out before, for the log.
 
     Raises:
         ItemError: if an eagerly encoded field (a label) cannot be encoded, naming the item.
@@ -217,24 +183,42 @@ class SampleStore:
         encoder: SampleEncoder,
         raws: Sequence[Sequence[Any]],
         items: Items,
-        rows: Sequence[int],
+        rows: Sequence[int] | np.ndarray,
         *,
         workers: int = 2,
         cache_bytes: int | None = None,
+        cache_dir: str | Path | None = None,
+        policy: DirtyPolicy | None = None,
+        failures: Sequence[Failure] = (),
     ) -> None:
-        self.encoder = encoder
-        self.raws = raws
-        self.items = items
-        self.workers = workers
-        self.cache_bytes = available_bytes() // 2 if cache_bytes is None else cache_bytes
+        self.encoder, self.raws, self.items, self.workers = encoder, raws, items, workers
         self.count = len(raws[0])
-        self.fields = [FieldColumns(block, self.count) for block in encoder.blocks[: len(raws)]]
-        self.sizes = torch.zeros(self.count, 2, dtype=torch.int32)
-        self.lazy = any(not field.block.eager for field in self.fields)
-        self.filled = torch.full((self.count,), not self.lazy)
-        self.wanted = torch.as_tensor(list(rows), dtype=torch.int64)
-        self.kept: bool | None = None if self.lazy else True
+        self.wanted = torch.from_numpy(np.array(rows, dtype=np.int64))
+        self.dirty = DirtyLog(policy or DirtyPolicy(), failures)
+        self._bad = np.zeros(self.count, bool)
+        self.bad = torch.from_numpy(self._bad)  # the same bytes: numpy is the quicker for one row
+        self.lazy = any(not block.eager for block in encoder.blocks[: len(raws)])
+        self._filled = np.full(self.count, not self.lazy)
+        self.filled = torch.from_numpy(self._filled)
+        self.cache_bytes = available_bytes() // 2 if cache_bytes is None else cache_bytes
+        self.index: CacheIndex | None = None
+        if self.lazy and cache_dir is not None:
+            self.index = CacheIndex(Path(cache_dir), encoder, raws, [self.name(int(r)) for r in self.wanted])
+        self._sizes = np.zeros((self.count, 2), np.int32)
+        self.sizes = torch.from_numpy(self._sizes)
+        self.fields = [self._columns(i, block) for i, block in enumerate(encoder.blocks[: len(raws)])]
+        self._room = self.cache_bytes
+        self._lock = threading.Lock()
+        self._probe: tuple[int, Encoded, tuple[int, int] | None] | None = None
+        self._probed = False
+        self.image_size: tuple[int, int] | None = None  # of the first image as it is kept, once there was a probe
+        self._device = torch.device("cpu")
+        self._recall()
         self._encode_eager()
+
+    def _columns(self, i: int, block: Block) -> FieldColumns:
+        path = None if self.index is None or block.eager else self.index.folder / f"field{i}"
+        return FieldColumns(block, self.count, self.encoder.axes(block), path)
 
     def name(self, row: int) -> str:
         """Returns an item as a person knows it: its path, or the row of a table with the file it names."""
@@ -242,155 +226,236 @@ class SampleStore:
         shown = raws[row] if isinstance(raws, list) and not self.encoder.blocks[0].eager else None
         return f"{name}, {shown}" if isinstance(shown, (str, Path)) and str(shown) != name else name
 
+    def _recall(self) -> None:
+        """Leaves out what lies in quarantine, unless it has changed since."""
+        known = self.dirty.policy.remembered()
+        for row in self.wanted.tolist() if known else ():
+            failure, then = known.get(self.name(row), (None, ""))
+            if failure is not None and state(failure.item) == then:
+                self.dirty.recall(row, failure)
+                self.bad[row] = True
+
+    def _leave_out(self, row: int, error: ItemError) -> None:
+        self.dirty.add(row, error)
+        self.bad[row] = True
+
+    # ------------------------------------------------------------ fields encoded at once
+
     def _encode_eager(self) -> None:
-        if not len(self.wanted):
-            return
         for field, raws in zip(self.fields, self.raws, strict=False):
-            if not field.block.eager:
+            rows = self.wanted[~self.bad[self.wanted]]
+            if not field.block.eager or not len(rows):
                 continue
-            if field.block.ragged:
-                for row in self.wanted.tolist():
-                    field.put(row, self._one(field.block, raws[row], row), self.name(row))
-                field.flatten()
+            if field.axes:
+                values = {
+                    row: value for row in rows.tolist() if (value := self._one(field.block, raws, row)) is not None
+                }
+                if values:
+                    field.put_many(torch.tensor(list(values)), list(values.values()))
                 continue
-            chosen = subset(cast(Items, raws), self.wanted.tolist())
-            try:
-                encoded = field.block.encode_many(cast("Sequence[Any]", chosen))
-            except (CookbookError, ValueError, TypeError, KeyError, RuntimeError):
-                for row in self.wanted.tolist():  # find and name the one that fails
-                    self._one(field.block, cast(Any, subset(cast(Items, raws), [row]))[0], row)
-                raise
-            field.put_many(self.wanted, encoded)
+            while len(rows):
+                everything = len(rows) == self.count
+                rows = rows.sort().values if everything else rows
+                chosen = raws if everything else subset(cast(Items, raws), rows.tolist())
+                try:
+                    field.put_many(rows, field.block.encode_many(cast("Sequence[Any]", chosen)))
+                    break
+                except (CookbookError, ValueError, TypeError, KeyError, RuntimeError):
+                    for row in rows.tolist():  # find and name each that fails
+                        self._one(field.block, raws, row)
+                    good = rows[~self.bad[rows]]
+                    if len(good) == len(rows):
+                        raise
+                    rows = good
 
-    def _one(self, block: Block, raw: Any, row: int) -> Value:
+    def _one(self, block: Block, raws: Sequence[Any], row: int) -> Value | None:
         try:
-            return block.encode(raw)
+            return block.encode(take(cast(Items, raws), row))
         except (CookbookError, ValueError, TypeError, KeyError) as error:
-            raise ItemError(self.name(row), f"encode of {type(block).__name__}", str(error)) from error
+            said = ItemError(self.name(row), f"encode of {type(block).__name__}", str(error))
+            said.__cause__ = error
+            self._leave_out(row, said)
+            return None
 
-    def encode(self, row: int) -> tuple[list[Value | None], tuple[int, int] | None]:
+    # ------------------------------------------------------------ fields encoded on the first pass
+
+    def encode(self, row: int) -> tuple[Encoded, tuple[int, int] | None]:
         """Encodes the lazy fields of one item: the real path, without the store.
 
         Raises:
             ItemError: naming the item, the stage and the reason.
         """
-        return self.encoder.encode([raws[row] for raws in self.raws], self.name(row), lazy_only=True)
+        found = [take(cast(Items, raws), row) for raws in self.raws]
+        return self.encoder.encode(found, partial(self.name, row), lazy_only=True)
 
-    def _decide(self, values: list[Value | None]) -> bool:
-        """Whether the lazy fields of all wanted items fit into the memory allowed, judged by one of them."""
-        total = 0
-        for value in values:
-            tensors = value.values() if isinstance(value, dict) else [value]
-            total += sum(t.numel() * t.element_size() for t in tensors if t is not None)
-        return total * self.count <= self.cache_bytes
-
-    def _fill(self, rows: list[int], target: "list[FieldColumns]", sizes: Tensor, offset: int | None) -> None:
-        """Encodes rows into columns: at their own positions, or from ``offset`` on in a batch's own."""
-        for i, row in enumerate(rows):
-            values, size = self.encode(row)
-            place = row if offset is None else offset + i
-            for field, value in zip(target, values, strict=True):
+    def probe(self) -> None:
+        """Encodes the first item that can be used, to learn the shapes; `load` does not encode it again."""
+        with self._lock:
+            if self._probed or not self.lazy:
+                return
+            for row in self.wanted.tolist():
+                if self.bad[row]:
+                    continue
+                try:
+                    self._probe = row, *self.encode(row)
+                    break
+                except ItemError as error:
+                    self._leave_out(row, error)
+            for field, value in zip(self.fields, self._probe[1] if self._probe else [], strict=False):
                 if value is not None:
-                    field.put(place, value, self.name(row))
-            if size is not None:
-                sizes[place] = torch.tensor(size, dtype=torch.int32)
+                    field.expect(value)
+                if value is not None and field.block is self.encoder.image_block:
+                    height, width = cast(Tensor, value).shape[:2]
+                    self.image_size = height, width
+            self._probed = True
 
-    def request(self, rows: Tensor, pool: ThreadPoolExecutor | None) -> "Pending":
-        """Starts encoding the rows of a batch that are not kept yet, and returns what to wait for."""
-        if self.kept is None:
-            values, _ = self.encode(int(rows[0]))
-            self.kept = self._decide(values)
-        missing = rows[~self.filled[rows]].tolist()
-        if self.kept:
-            jobs = [(missing[i : i + 8], self.fields, self.sizes, None) for i in range(0, len(missing), 8)]
-            pending = Pending(self, rows, None, None, [])
-        else:
-            fields = [f if f.block.eager else FieldColumns(f.block, len(rows)) for f in self.fields]
-            sizes = torch.zeros(len(rows), 2, dtype=torch.int32)
-            listed = rows.tolist()
-            jobs = [(listed[i : i + 8], fields, sizes, i) for i in range(0, len(listed), 8)]
-            pending = Pending(self, rows, fields, sizes, [])
-        if pool is None:
-            for job in jobs:
-                self._fill(*job)
-        else:
-            pending.futures = [pool.submit(self._fill, *job) for job in jobs]
-        return pending
+    def _encoded(self, row: int) -> tuple[Encoded, tuple[int, int] | None]:
+        probe = self._probe
+        if probe is None or probe[0] != row:
+            return self.encode(row)
+        self._probe = None
+        return probe[1], probe[2]
+
+    def load(self, rows: Sequence[int]) -> dict[int, Encoded]:
+        """Encodes and keeps those of some rows that are not kept yet; threads may do so side by side.
+
+        Returns:
+            The values that there is no room to keep, by row.
+
+        Raises:
+            ItemError: for an item that cannot be used, where the policy is to stop.
+        """
+        spare: dict[int, Encoded] = {}
+        for row in rows:
+            if self._filled[row] or self._bad[row]:
+                continue
+            try:
+                if self.index is not None:
+                    self._load_shared(row, self.index)
+                    continue
+                values, size = self._encoded(row)
+                if size is not None:
+                    self._sizes[row] = size
+                if self._reserve(value_bytes(values)):
+                    self._put(row, values)
+                    self._filled[row] = True
+                else:
+                    spare[row] = values
+            except ItemError as error:
+                self._leave_out(row, error)
+        return spare
+
+    def _put(self, row: int, values: Encoded) -> None:
+        for field, value in zip(self.fields, values, strict=True):
+            if value is not None:
+                field.put(row, value, partial(self.name, row))
+
+    def _reserve(self, size: int) -> bool:
+        with self._lock:
+            if size > self._room:
+                return False
+            self._room -= size
+            return True
+
+    def _load_shared(self, row: int, index: CacheIndex) -> None:
+        """Takes a row from the cache on disk if it is whole and of the same content, else encodes and keeps it."""
+        self.probe()
+        lazy = [field for field in self.fields if not field.block.eager]
+        token = index.token(row)
+        if not index.holds(row, token, lazy):
+            values, size = self._encoded(row)
+            self._put(row, values)
+            index.record(row, token, lazy, size or (0, 0))
+        self._sizes[row] = index.size(row)
+        self._filled[row] = True
+
+    def usable(self, rows: np.ndarray) -> np.ndarray:
+        """Returns those of some positions that can be used; what was not encoded yet is tried now."""
+        for part in torch.from_numpy(rows).split(64):
+            if not self.ready(part):
+                self.load(part.tolist())
+        return rows[~self._bad[rows]]
+
+    # ------------------------------------------------------------ batches
+
+    def ready(self, rows: Tensor) -> bool:
+        """Whether nothing of these rows is left to encode."""
+        return bool((self.filled[rows] | self.bad[rows]).all())
 
     def complete(self) -> bool:
         """Whether every wanted item is kept: from then on an epoch touches no decoder."""
-        return bool(self.kept) and bool(self.filled[self.wanted].all())
+        return self.ready(self.wanted)
 
-    def finish(self) -> None:
-        """Joins ragged pieces to flat buffers once all are kept."""
-        for field in self.fields:
-            field.flatten()
+    @property
+    def ragged_image(self) -> bool:
+        """Whether the images kept have heights and widths of their own."""
+        block = self.encoder.image_block
+        return block is not None and self.encoder.axes(block) == 2
+
+    @property
+    def device(self) -> torch.device:
+        """Where the kept values lie."""
+        return self._device
+
+    def images(self, rows: Sequence[int], spare: dict[int, Encoded], blank: tuple[int, int]) -> list[np.ndarray]:
+        """Returns the pixels of loaded rows, uint8 (H, W, C) each, without copying them.
+
+        Args:
+            rows: The positions.
+            spare: What `load` gave back.
+            blank: (height, width) of what stands for an item that is left out.
+        """
+        place = self.encoder.blocks.index(cast(Block, self.encoder.image_block))
+        column = self.fields[place].columns.get("values")
+        channels = cast(ImageBlock, self.encoder.image_block).channels
+        found: list[np.ndarray] = []
+        for row in rows:
+            if self._bad[row]:
+                found.append(np.zeros((*blank, channels), np.uint8))
+            elif row in spare:
+                found.append(cast(Tensor, spare[row][place]).numpy())
+            else:
+                found.append(cast(RaggedColumn, column).array(row))
+        return found
+
+    def batch(self, rows: Tensor, spare: dict[int, Encoded], counter: Counter, image: Tensor | None = None) -> Batch:
+        """Returns loaded rows as a batch; those that turned out bad are not in it.
+
+        Args:
+            rows: Positions (B,).
+            spare: What `load` gave back.
+            counter: The seed and the epoch, for blocks that offer several versions of a field.
+            image: What to put in the image's place, for the rows that are not bad; None: the pixels as kept.
+        """
+        rows = rows[~self.bad[rows]]
+        listed = rows.tolist() if spare else []
+        values: list[Value] = []
+        kept: Tensor | None = None
+        for i, field in enumerate(self.fields):
+            if image is not None and field.block is self.encoder.image_block:
+                values.append(image)
+                continue
+            if any(row in spare for row in listed) and not field.block.eager:
+                pieces = [spare[row][i] if row in spare else field.piece(row) for row in listed]
+                value, sizes = field.join(cast("list[Value]", pieces))
+            else:
+                value, sizes = field.gather(rows)
+            kept = sizes if kept is None else kept
+            values.append(field.block.collate(value, rows, counter))
+        sizes = self.sizes[rows] if self.encoder.image_block is not None else None
+        inputs = self.encoder.n_inp
+        x = values[0] if inputs == 1 else tuple(values[:inputs])
+        rest = values[inputs:]
+        y = None if not rest else rest[0] if len(rest) == 1 else tuple(rest)
+        return Batch(x=x, y=y, ids=rows, sizes=sizes, kept=kept)
 
     def to(self, device: torch.device) -> None:
         """Moves everything kept to a device."""
-        self.finish()
         for field in self.fields:
             field.to(device)
-        self.sizes = self.sizes.to(device)
+        self._device = device
 
     @property
     def bytes(self) -> int:
         """Bytes kept."""
         return sum(field.bytes for field in self.fields)
-
-
-class Pending:
-    """A batch under way: the rows, where their values go, and the threads' jobs."""
-
-    def __init__(
-        self,
-        store: SampleStore,
-        rows: Tensor,
-        fields: "list[FieldColumns] | None",
-        sizes: Tensor | None,
-        futures: "list[Future[None]]",
-    ) -> None:
-        self.store = store
-        self.rows = rows
-        self.fields = fields
-        self.sizes = sizes
-        self.futures = futures
-
-    def batch(self, counter: Counter) -> Batch:
-        """Waits for the jobs and returns the gathered batch, images uint8 (B, H, W, C).
-
-        Raises:
-            ItemError: the first error of a job.
-        """
-        for future in self.futures:
-            future.result()
-        store, rows = self.store, self.rows
-        if self.fields is None:
-            store.filled[rows] = True
-        local = torch.arange(len(rows))
-        values: list[Value] = []
-        for i, field in enumerate(store.fields):
-            if self.fields is not None and not field.block.eager:
-                value = self.fields[i].gather(local)
-            else:
-                value = field.gather(rows)
-            values.append(field.block.collate(value, rows, counter))
-        sizes = None
-        if store.encoder.image_block is not None:
-            sizes = self.sizes if self.sizes is not None else store.sizes[rows.to(store.sizes.device)]
-        inputs = store.encoder.n_inp
-        x = values[0] if inputs == 1 else tuple(values[:inputs])
-        rest = values[inputs:]
-        y = None if not rest else rest[0] if len(rest) == 1 else tuple(rest)
-        return Batch(x=x, y=y, ids=rows, sizes=sizes)
-
-
-def check_rows(rows: Sequence[int], count: int) -> None:
-    """Checks positions against the number of items.
-
-    Raises:
-        DataError: naming the first one out of range.
-    """
-    wrong = [row for row in rows if not 0 <= row < count]
-    if wrong:
-        raise DataError(f"there is no item {wrong[0]}: there are {count}")

@@ -5,11 +5,12 @@ follows it. What is random about a crop happens later, on the batch, from the pr
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, cast
 
 import numpy as np
-from PIL import Image
+import torch
+import torch.nn.functional as F
 
 from common.errors import ConfigError, in_range, one_of
 from common.registry import register
@@ -25,6 +26,7 @@ class ResizeMethod:
 
 PAD_MODES = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
 MAX_SIZE_PX = 16_384
+SLACK = 4 / 3  # how much larger than needed each side is kept where that saves a resample
 
 
 def as_size(size: object) -> tuple[int, int]:
@@ -68,23 +70,52 @@ class View:
         scale = np.array([(right - left) / self.size[1], (bottom - top) / self.size[0]])
         return xy * scale + np.array([left, top])
 
-    def image(self, image: Image.Image, *, nearest: bool = False) -> Image.Image:
-        """Resamples a PIL image once: bilinear with antialiasing, or nearest for masks."""
+    def least(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the smallest (height, width) at which a source of ``size`` may be decoded without losing detail."""
         left, top, right, bottom = self.box
+        height = math.ceil(size[0] * self.size[0] / (bottom - top))
+        width = math.ceil(size[1] * self.size[1] / (right - left))
+        return min(height, size[0]), min(width, size[1])
+
+    def keeps(self, size: tuple[int, int], decoded: tuple[int, ...]) -> bool:
+        """Whether a source of ``size`` pixels decoded to ``decoded`` pixels is the output as it is."""
+        return self.box == (0, 0, size[1], size[0]) and self.size == tuple(decoded[:2])
+
+    def seen_at(self, size: tuple[int, int], decoded: tuple[int, ...]) -> "View":
+        """Returns the same view of a source of ``size`` pixels that was decoded to ``decoded`` pixels."""
+        sy, sx = decoded[0] / size[0], decoded[1] / size[1]
+        left, top, right, bottom = self.box
+        return replace(self, box=(left * sx, top * sy, right * sx, bottom * sy))
+
+    def pixels(self, array: np.ndarray, *, nearest: bool = False) -> np.ndarray:
+        """Resamples uint8 (H, W) or (H, W, C) once: bilinear with antialiasing, or nearest for masks.
+
+        The region is taken in whole pixels of the array.
+        """
+        rows, cols = array.shape[:2]
+        left, top, right, bottom = (round(v) for v in self.box)
+        if left >= 0 and top >= 0 and right <= cols and bottom <= rows:
+            region = array[top : max(bottom, top + 1), left : max(right, left + 1)]
+            return _resized(region, self.size, nearest)
         height, width = self.size
-        resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-        inside = left >= 0 and top >= 0 and right <= image.width and bottom <= image.height
-        if inside:
-            whole = self.box == (0, 0, image.width, image.height)
-            if whole and (width, height) == image.size:
-                return image
-            return image.resize((width, height), resample, box=self.box)
         x0, y0 = (round(float(v)) for v in self.points(np.array([0.0, 0.0])))
-        x1, y1 = (round(float(v)) for v in self.points(np.array([float(image.width), float(image.height)])))
+        x1, y1 = (round(float(v)) for v in self.points(np.array([float(cols), float(rows)])))
         x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(max(x1, x0 + 1), width), min(max(y1, y0 + 1), height)
-        inner = np.asarray(image.resize((x1 - x0, y1 - y0), resample))
-        border = ((y0, height - y1), (x0, width - x1)) + ((0, 0),) * (inner.ndim - 2)
-        return Image.fromarray(_pad(inner, border, self.pad_mode))
+        inner = _resized(array, (y1 - y0, x1 - x0), nearest)
+        return _pad(inner, ((y0, height - y1), (x0, width - x1)) + ((0, 0),) * (inner.ndim - 2), self.pad_mode)
+
+
+def _resized(array: np.ndarray, size: tuple[int, int], nearest: bool) -> np.ndarray:
+    if array.shape[:2] == size:
+        return array
+    if nearest:
+        rows, cols = (
+            ((np.arange(n) + 0.5) * (m / n)).astype(np.int64) for n, m in zip(size, array.shape, strict=False)
+        )
+        return array[rows[:, None], cols]
+    planes = torch.from_numpy(np.ascontiguousarray(array)).reshape(1, *array.shape[:2], -1).permute(0, 3, 1, 2)
+    made = F.interpolate(planes, size, mode="bilinear", antialias=True)
+    return made[0].permute(1, 2, 0).reshape(*size, *array.shape[2:]).numpy()
 
 
 def _pad(array: np.ndarray, border: tuple[tuple[int, int], ...], pad_mode: str) -> np.ndarray:
@@ -99,6 +130,11 @@ class ItemTransform:
     def view(self, height: int, width: int) -> View:
         """Returns the view of a source image of ``height`` x ``width`` pixels."""
         raise NotImplementedError
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the outputs have heights and widths of their own."""
+        return False
 
     def batch_crop(self) -> "RandomCrop | None":
         """Returns the random crop that this transform leaves to the batch, or None."""
@@ -135,9 +171,9 @@ class Resize(ItemTransform):
 
     Examples:
         >>> Resize(128).view(200, 300).box
-        (50.0, 0.0, 250.0, 200.0)
+        (50, 0, 250, 200)
         >>> Resize(128, ResizeMethod.Pad, pad_mode="zeros").view(200, 300).box
-        (0.0, -50.0, 300.0, 250.0)
+        (0, -50, 300, 250)
     """
 
     size: int | tuple[int, int]
@@ -155,8 +191,8 @@ class Resize(ItemTransform):
             return View((0, 0, width, height), (out_h, out_w), self.pad_mode)
         fit = min if self.method == ResizeMethod.Crop else max
         scale = fit(width / out_w, height / out_h)
-        side_w, side_h = out_w * scale, out_h * scale
-        left, top = (width - side_w) / 2, (height - side_h) / 2
+        side_w, side_h = round(out_w * scale), round(out_h * scale)
+        left, top = (width - side_w) // 2, (height - side_h) // 2
         return View((left, top, left + side_w, top + side_h), (out_h, out_w), self.pad_mode)
 
 
@@ -165,9 +201,9 @@ class Resize(ItemTransform):
 class RandomResizedCrop(ItemTransform):
     """A different part of the photo each epoch: a random area and shape in training, the centre in validation.
 
-    The whole photo is presized once (squeezed to a square large enough that the smallest crop is not enlarged, at most
-    twice the output) and kept; the crop is drawn on the batch, in the photo's own proportions, and is one resample
-    together with every other geometric operation.
+    The whole photo is kept in its own shape, made smaller where it has more pixels than the crops can use (the smallest
+    crop need not be enlarged, up to twice the output's sides); a JPEG is decoded at that scale at once. The crop is
+    drawn on the batch and is one resample together with every other geometric operation.
 
     Args:
         size: Output pixels, one number for a square or (height, width).
@@ -177,7 +213,9 @@ class RandomResizedCrop(ItemTransform):
 
     Examples:
         >>> RandomResizedCrop(128, min_scale=0.3).view(200, 300).size
-        (234, 234)
+        (200, 300)
+        >>> RandomResizedCrop(128, min_scale=0.3).view(2000, 3000).size
+        (250, 375)
     """
 
     size: int | tuple[int, int]
@@ -195,8 +233,17 @@ class RandomResizedCrop(ItemTransform):
     def view(self, height: int, width: int) -> View:
         out_h, out_w = as_size(self.size)
         factor = min(2.0, 1 / math.sqrt(self.min_scale))
-        kept = (math.ceil(out_h * factor), math.ceil(out_w * factor))
+        scale = factor * math.sqrt(out_h * out_w / (height * width))
+        kept = max(1, round(height * scale)), max(1, round(width * scale))
+        for part in (1, 2, 4, 8):  # the scales of a JPEG: a little more to keep, and nothing to resample
+            if scale <= 1 / part <= scale * SLACK or (part == 1 and scale > 1):
+                kept = -(-height // part), -(-width // part)
+                break
         return View((0, 0, width, height), kept)
+
+    @property
+    def ragged(self) -> bool:
+        return True
 
     def batch_crop(self) -> RandomCrop:
         return RandomCrop(as_size(self.size), (self.min_scale, self.max_scale), self.ratio)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from common.augment.pipeline import BatchPipeline
+from common.data.dirty import DirtyPolicy
 from common.data.loader import Loader, LoaderOptions
 from common.data.sample import SampleEncoder
 from common.data.store import SampleStore
@@ -59,10 +60,13 @@ class Predictor:
                 return list(cast("tuple[str, ...]", cast(Any, block).vocab))
         return []
 
-    def loader(self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64) -> Loader:
+    def loader(
+        self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64, on_error: str = "raise"
+    ) -> Loader:
         """Returns a loader over raw values: one sequence a field, inputs alone or inputs and targets."""
         rows = range(len(names))
-        store = SampleStore(self.encoder, raws, list(names), rows, cache_bytes=0)
+        policy = DirtyPolicy(on_error=on_error)
+        store = SampleStore(self.encoder, raws, list(names), rows, cache_bytes=0, policy=policy)
         return Loader(store, rows, self.pipeline, LoaderOptions(batch_size=batch_size), self.device)
 
     def outputs(self, raws: Sequence[Any], *, batch_size: int = 64) -> Outputs:
@@ -84,15 +88,24 @@ class Predictor:
     __call__ = predict
 
     def evaluate(
-        self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64
+        self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64, on_error: str = "raise"
     ) -> dict[str, float]:
         """Returns the metrics over raw values (one sequence a field, targets last) by their standard names.
+
+        Args:
+            raws: One sequence of raw values a field.
+            names: The items, for errors.
+            batch_size: Samples a batch.
+            on_error: ``raise``, or ``skip`` to leave out what cannot be read (``items_left_out`` says how many).
 
         Raises:
             ItemError: if an item or its label cannot be encoded, naming it.
         """
-        outputs = collect(self.model, self.loader(raws, names, batch_size=batch_size), self.task, self.device)
-        return self.task.report(outputs.output, outputs.target)
+        loader = self.loader(raws, names, batch_size=batch_size, on_error=on_error)
+        outputs = collect(self.model, loader, self.task, self.device)
+        found = self.task.report(outputs.output, outputs.target)
+        left_out = len(loader.store.dirty.failures)
+        return {**found, "items_left_out": float(left_out)} if left_out else found
 
 
 def load_learner(path: str | Path, device: str | torch.device = "cpu") -> Predictor:

@@ -19,6 +19,7 @@ from common.train.metrics import (
 from common.train.options import TrainerOptions
 from common.train.regression import RegressionTask
 from common.train.schedule import Constant, OneCycle
+from common.train.signals import Interrupted
 from common.train.task import Task
 from common.train.trainer import Trainer
 
@@ -32,6 +33,7 @@ __all__ = [
     "F1Score",
     "F1ScoreMulti",
     "Hook",
+    "Interrupted",
     "Metric",
     "OneCycle",
     "ProgressBar",

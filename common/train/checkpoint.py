@@ -14,7 +14,7 @@ from torch import Tensor
 from common.errors import CheckpointError
 from common.files import dump_json, sha256, staged_directory
 
-SCHEMA = 1
+SCHEMA = 2
 KEEP = 2
 
 
@@ -27,10 +27,8 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
     except SafetensorError as error:
-        full = "No space left" in str(error)
-        raise OSError(
-            errno.ENOSPC if full else errno.EIO, os.strerror(errno.ENOSPC) if full else str(error), str(path)
-        ) from error
+        number = next((n for n in (errno.ENOSPC, errno.EROFS, errno.EFBIG) if os.strerror(n) in str(error)), errno.EIO)
+        raise OSError(number, os.strerror(number) if number != errno.EIO else str(error), str(path)) from error
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
@@ -52,12 +50,8 @@ def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state:
         (aside / "manifest.json").write_text(dump_json({"schema": SCHEMA, "files": files}), "utf-8")
 
 
-def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Reads and verifies one checkpoint folder.
-
-    Raises:
-        CheckpointError: naming the file that is missing or damaged.
-    """
+def _verified(folder: Path) -> list[str]:
+    """Returns the names of a checkpoint's files, every one of them hashed."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         files = cast("dict[str, str]", dict(manifest["files"]))
@@ -72,11 +66,31 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
         file = folder / Path(name).name
         if not file.is_file() or sha256(file) != digest:
             raise CheckpointError(f"{file} is missing or damaged (its hash is not the manifest's)")
+    return list(files)
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Reads and verifies one checkpoint folder.
+
+    Raises:
+        CheckpointError: naming the file that is missing or damaged.
+    """
     try:
-        groups = {Path(n).stem: load_file(folder / n) for n in files if n.endswith(".safetensors")}
+        names = _verified(folder)
+        groups = {Path(n).stem: load_file(folder / n) for n in names if n.endswith(".safetensors")}
         return groups, cast("dict[str, Any]", json.loads((folder / "state.json").read_text("utf-8")))
     except (SafetensorError, ValueError, OSError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(f"{folder}: cannot be read: {error}") from error
+
+
+def is_sound(folder: Path) -> bool:
+    """Whether a checkpoint folder is whole: every file there, with the hash that its manifest names."""
+    try:
+        return bool(_verified(folder))
+    except (CheckpointError, OSError):
+        return False
 
 
 def checkpoints(root: Path) -> list[Path]:
@@ -105,7 +119,54 @@ def newest_sound(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[s
     raise CheckpointError(f"{root} holds no usable checkpoint{detail}")
 
 
-def prune(root: Path, keep: int = KEEP) -> None:
-    """Deletes all but the newest checkpoints."""
-    for folder in checkpoints(root)[keep:]:
-        shutil.rmtree(folder, ignore_errors=True)
+def add_checkpoint(root: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> Path:
+    """Writes the checkpoint of a step below ``root`` and leaves it and the one before.
+
+    A sound checkpoint is never written over: a second one of the same step (the epoch was trained, then validated)
+    gets a name of its own. Those of later steps belong to a course that was left, and go.
+
+    Args:
+        root: The folder of the checkpoints.
+        step: The number of steps done.
+        tensors: Named groups of tensors.
+        state: Everything else, as JSON.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: if it cannot be written; the older ones are as they were.
+    """
+    folder, again = root / f"checkpoint-{step:09d}", 0
+    try:
+        while folder.exists():
+            if not is_sound(folder):
+                shutil.rmtree(folder)
+            elif json.loads((folder / "state.json").read_text("utf-8")) == json.loads(dump_json(state)):
+                break
+            else:
+                again += 1
+                folder = root / f"checkpoint-{step:09d}-{again:02d}"
+        else:
+            write_checkpoint(folder, tensors, state)
+    except OSError as error:
+        older = next((f"; {f} is the newest good one" for f in checkpoints(root) if is_sound(f)), "")
+        advice = ": free some space and go on with resume" if error.errno == errno.ENOSPC else ""
+        raise CheckpointError(f"{folder} cannot be written: {error.strerror}{advice}{older}") from error
+    prune(root, folder)
+    return folder
+
+
+def prune(root: Path, newest: Path, keep: int = KEEP) -> None:
+    """Deletes all but the newest checkpoints, and what killed writes left.
+
+    Args:
+        root: The folder of the checkpoints.
+        newest: The one that was written last.
+        keep: How many stay, with it.
+    """
+    older = [folder for folder in checkpoints(root) if folder <= newest]
+    kept = set(older[:keep])
+    for path in (*checkpoints(root), *root.glob(".checkpoint-*.partial*")):
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class WeightAverage:
@@ -19,22 +19,20 @@ class WeightAverage:
         self.model = model
         self.decay = decay
         self.steps = 0
-        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        own = model.state_dict()  # detached, of the same memory as the model's: what follows it sees the model learn
+        self.average = {name: value.detach().clone() for name, value in own.items()}
+        floating = [name for name, value in own.items() if value.is_floating_point()]
+        self._own, self._kept = [own[name] for name in floating], [self.average[name] for name in floating]
+        self._counts = [(self.average[name], own[name]) for name in own if name not in floating]
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes the model's present weights into the average."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        kept: list[Tensor] = []
-        new: list[Tensor] = []
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                kept.append(self.average[name])
-                new.append(value.detach())
-            else:
-                self.average[name].copy_(value)
-        torch._foreach_lerp_(kept, new, 1 - decay)  # type: ignore[reportPrivateUsage]
+        torch._foreach_lerp_(self._kept, self._own, 1 - decay)  # type: ignore[reportPrivateUsage]
+        for average, value in self._counts:
+            average.copy_(value)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -1,13 +1,13 @@
 """Evaluation: every output of a part once, in order; the same code after training, for a bundle and for pictures."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from common.data.batch import Batch, map_tensors
+from common.data.batch import Batch, first_tensor, map_tensors
 from common.data.loader import Loader
 from common.train.task import Record, Task
 
@@ -33,13 +33,20 @@ class Outputs:
         return task.decode(self.output)
 
 
-def batches_of(loader: Any, device: torch.device, epoch: int = 0) -> Iterable[Batch]:
-    """Yields any loader's batches as `Batch` on a device: ours by epoch, others as they come."""
+def batches_of(loader: Any, device: torch.device, epoch: int = 0, start: int = 0) -> Iterable[Batch]:
+    """Yields any loader's batches as `Batch` on a device, from batch ``start`` on: ours by epoch, others as they come.
+
+    Each carries its ``number`` in the epoch. Ours go to ``start`` at once; others are asked for all before it.
+    """
     if isinstance(loader, Loader):
-        yield from loader.batches(epoch)
-    else:
-        for raw in loader:
-            yield Batch.of(raw).to(device)
+        yield from loader.batches(epoch, start)
+        return
+    for number, raw in enumerate(loader):
+        if number >= start:
+            batch = Batch.of(raw)
+            if first_tensor(batch.x).device != device:
+                batch = batch.to(device, non_blocking=True)
+            yield replace(batch, number=number)
 
 
 @torch.no_grad()

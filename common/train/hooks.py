@@ -1,8 +1,13 @@
-"""Hooks: what is told of a training. Five moments, each a method that does nothing unless it is overridden."""
+"""Hooks: what is told of a training. Five moments, each a method that does nothing unless it is overridden.
+
+What a hook must know again after a resume it gives in ``state_dict`` and gets back in ``load_state_dict``.
+"""
 
 import json
+import os
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,6 +17,9 @@ from common.files import finite
 
 if TYPE_CHECKING:
     from common.train.trainer import Trainer
+
+DRAW_S = 0.25  # seconds between two drawings of the bar
+UNSHOWN = ("phase", "items_per_second", "lr", "wait_seconds")
 
 
 class Hook:
@@ -32,9 +40,19 @@ class Hook:
     def fit_end(self, trainer: "Trainer") -> None:
         """After the last epoch, or when the fit ends by an error."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps of this hook: tensors, and data that JSON can hold, by name."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave, when the fit of a checkpoint goes on; before ``fit_start``."""
+
 
 class ProgressBar(Hook):
     """Loss, metrics, items a second, time left: a live bar in a terminal and a notebook, one line an epoch in a pipe.
+
+    The last line of a fit says how long the loop waited for the loader's next batch. On a GPU that is time of the host:
+    the device may still have been busy with the batches before.
 
     Args:
         stream: Where to write; standard error when None, so that a pipe gets results only.
@@ -46,7 +64,7 @@ class ProgressBar(Hook):
         self.task: Any = None
         self.header = False
         self.epoch = self.epochs = self.steps = self.samples = 0
-        self.started = self.shown = 0.0
+        self.started = self.shown = self.trained = self.waited = 0.0
 
     def fit_start(self, trainer: "Trainer", epochs: int, steps: int) -> None:
         from rich.console import Console
@@ -55,6 +73,7 @@ class ProgressBar(Hook):
         stream = self.stream or sys.stderr
         self.console = Console(file=stream, width=None if stream.isatty() else 10_000, highlight=False)
         self.epochs, self.steps, self.header = epochs, steps, False
+        self.trained = self.waited = 0.0
         if self.console.is_terminal or self.console.is_jupyter:
             columns = (
                 TextColumn("{task.description}"),
@@ -63,7 +82,8 @@ class ProgressBar(Hook):
                 TextColumn("{task.fields[note]}"),
                 TimeRemainingColumn(),
             )
-            self.bar = Progress(*columns, console=self.console, transient=True)
+            # drawn from the loop, not by a thread of its own, which would take the interpreter ten times a second
+            self.bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
             self.bar.start()
 
     def epoch_start(self, trainer: "Trainer", epoch: int) -> None:
@@ -74,20 +94,24 @@ class ProgressBar(Hook):
             if self.task is None:
                 self.task = self.bar.add_task("", total=left, note="")
             self.bar.update(self.task, description=f"epoch {epoch + 1}/{self.epochs}", completed=epoch * self.steps)
+            self.bar.refresh()
 
     def step_end(self, trainer: "Trainer", step: int, loss: Tensor, samples: int) -> None:
         self.samples += samples
         if self.bar is None:
             return
         now = time.perf_counter()
-        if now - self.shown >= 0.2:  # the only time a step waits for the device, and only with a live bar
+        if now - self.shown >= DRAW_S:  # the only time a step waits for the device, and only with a live bar
             self.shown = now
             rate = self.samples / (now - self.started)
             done = self.epoch * self.steps + step + 1
             self.bar.update(self.task, completed=done, note=f"loss {float(loss):.4f}  {rate:,.0f} items/s")
+            self.bar.refresh()
 
     def epoch_end(self, trainer: "Trainer", record: dict[str, Any]) -> None:
-        names = [name for name in record if name not in ("phase", "items_per_second", "lr")]
+        self.waited += float(record.get("wait_seconds", 0.0))
+        self.trained += float(record.get("seconds", 0.0))
+        names = [name for name in record if name not in UNSHOWN]
         if not self.header:
             self.header = True
             self.console.print("  ".join(f"{name:>12}" for name in names))
@@ -98,6 +122,13 @@ class ProgressBar(Hook):
         if self.bar is not None:
             self.bar.stop()
         self.bar = self.task = None
+        if self.header:
+            share = self.waited / max(self.trained, 1e-9)
+            self.console.print(
+                f"the device waited {self.waited:.1f} s of {self.trained:.1f} s ({share:.0%}) for data".replace(
+                    "%", " %"
+                )
+            )
 
 
 class EventLog(Hook):
@@ -124,6 +155,20 @@ class EventLog(Hook):
 
     def fit_end(self, trainer: "Trainer") -> None:
         self.write("fit_end", phase=trainer.phase)
+
+    def state_dict(self) -> dict[str, Any]:
+        written = self.path.read_bytes() if self.path.is_file() else b""
+        return {"bytes": len(written), "crc": zlib.crc32(written)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes the log back to where the checkpoint was made: what came after it is done again."""
+        written = self.path.read_bytes() if self.path.is_file() else b""
+        kept = int(state["bytes"])
+        if kept and len(written) >= kept and zlib.crc32(written[:kept]) == state["crc"]:
+            os.truncate(self.path, kept)
+        elif written and not written.endswith(b"\n"):  # another log, which a kill cut in the middle of a line
+            os.truncate(self.path, written.rfind(b"\n") + 1)
+        self.write("resume")
 
 
 class TensorBoardLog(Hook):
@@ -178,3 +223,10 @@ class EarlyStop(Hook):
         if self.weights and self.waited:
             trainer.model.load_state_dict(self.weights)
         self.best, self.waited, self.weights = None, 0, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited, **{f"weights.{k}": v for k, v in self.weights.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.waited = state["best"], int(state["waited"])
+        self.weights = {k.removeprefix("weights."): v for k, v in state.items() if k.startswith("weights.")}

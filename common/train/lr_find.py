@@ -7,6 +7,7 @@ import torch
 
 from common.errors import in_range
 from common.train import optim
+from common.train.backend import forward_of
 from common.train.evaluate import batches_of
 from common.train.schedule import Ramp, group_rates
 
@@ -63,6 +64,7 @@ def find_lr(trainer: "Trainer", low: float, high: float, steps: int) -> Suggeste
     modes = [(module, module.training) for module in model.modules()]
     kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
     optimizer = optim.make_optimizer(model, group_rates(high, len(optim.layer_groups(model))), trainer.options)
+    forward = forward_of(model, trainer.device, trainer.options.precision)
     rates: list[float] = []
     losses: list[float] = []
     smooth = 0.0
@@ -74,8 +76,7 @@ def find_lr(trainer: "Trainer", low: float, high: float, steps: int) -> Suggeste
             for i, batch in enumerate(_endless(trainer, steps)):
                 share = i / (steps - 1)
                 optim.set_rates(optimizer, schedule.factor(share), None)
-                with trainer.accelerator.autocast():
-                    loss = trainer.task.loss(model(batch.x), batch)
+                loss = trainer.task.loss(forward(batch.x), batch)
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)

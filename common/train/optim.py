@@ -54,16 +54,17 @@ def make_optimizer(model: nn.Module, rates: list[float], options: TrainerOptions
     groups: list[dict[str, Any]] = []
     for parameters, rate in zip(layer_groups(model), rates, strict=True):
         free = [p for p in parameters if p.requires_grad]
+        decays = [p for p in free if p.dim() > 1 or options.weight_decay == 0]
         for chosen, decay in (
-            ([p for p in free if p.dim() > 1], options.weight_decay),
-            ([p for p in free if p.dim() <= 1], 0.0),
+            (decays, options.weight_decay),
+            ([p for p in free if p.dim() <= 1 and options.weight_decay], 0.0),
         ):
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
+    device = next(model.parameters()).device.type  # a fused optimizer is one launch, and reads no step count back
     if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
-    device = next(model.parameters()).device
-    return torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-5, fused=device.type in ("cpu", "cuda"))
+        return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True if device == "cuda" else None)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-5, fused=device in ("cpu", "cuda"))
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:

@@ -25,11 +25,14 @@ class TrainerOptions:
         ema_decay: Decay of the average of the weights that is evaluated and kept, in (0, 1), or None.
         early_stop: Epochs without a better validation loss that are allowed, or None.
         compile: Whether to compile the model.
+        cuda_graph: Whether to record forward and backward of a full batch once as a CUDA graph and replay it; for small
+            models, whose steps cost more to launch than to compute. The model must not read tensors on the host.
         freeze_norm: Whether batch norms keep the running statistics they came with (fine-tuning on few images).
         channels_last: Whether images lie in memory channels last, which is faster on most CPUs and GPUs.
         progress: Whether to show progress.
         out: A folder for ``events.jsonl`` and checkpoints, or None.
-        checkpoint: Whether to write a checkpoint after each epoch (needs ``out``).
+        checkpoint: Whether to write a checkpoint after each epoch, and when Ctrl-C stops a fit (needs ``out``).
+        checkpoint_every: Batches after which one is written within an epoch too, or None.
         tensorboard: Whether to write TensorBoard events there too.
     """
 
@@ -43,11 +46,13 @@ class TrainerOptions:
     ema_decay: float | None = None
     early_stop: int | None = None
     compile: bool = False
+    cuda_graph: bool = False
     freeze_norm: bool = False
     channels_last: bool = True
     progress: bool = True
     out: str | Path | None = None
     checkpoint: bool = False
+    checkpoint_every: int | None = 1000
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -62,5 +67,11 @@ class TrainerOptions:
             in_range("ema_decay", self.ema_decay, 0, 1, open_low=True, open_high=True)
         if self.early_stop is not None:
             in_range("early_stop", self.early_stop, 0, float("inf"))
+        if self.checkpoint_every is not None:
+            in_range("checkpoint_every", self.checkpoint_every, 1, float("inf"))
+        if self.cuda_graph and self.accumulate > 1:
+            raise ConfigError("cuda_graph records one batch a step: it needs accumulate=1")
+        if self.cuda_graph and (self.device in ("cpu", "mps") or self.precision == "fp16"):
+            raise ConfigError("cuda_graph needs a CUDA GPU, and precision 'no' or 'bf16'")
         if (self.checkpoint or self.tensorboard) and self.out is None:
             raise ConfigError("checkpoint and tensorboard need out, the folder to write to")

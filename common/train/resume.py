@@ -1,93 +1,172 @@
-"""What a checkpoint of a training holds, written from a Trainer and put back into one."""
+"""What a checkpoint of a training holds, written from a fit and put back into one."""
 
+import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.errors import CheckpointError
 from common.files import finite
 from common.train import checkpoint as ckpt
-from common.train.ema import WeightAverage
+from common.train.backend import Prepared
+from common.train.fingerprint import changes, data_fingerprint, known, option_fingerprint
 
 if TYPE_CHECKING:
     from common.train.trainer import Trainer
 
 
-STATE = ("phase", "phase_epoch", "epoch", "step", "history", "seed", "average_steps")
+@dataclasses.dataclass
+class Place:
+    """Where a fit is.
+
+    Attributes:
+        phase: Which fit of the training, from 0.
+        done: Epochs of the fit that are done.
+        cursor: Batches of the epoch that are done, counted over all processes together.
+        began: The number of steps when the epoch began.
+        samples: Samples of the epoch that this process has seen.
+        seconds: Spent on training in the epoch, before an interruption too.
+        waited: Seconds of them in which the loop waited for the loader.
+        loss: The sum of the samples' losses in the epoch, a scalar on the device; None before the first.
+    """
+
+    phase: int = 0
+    done: int = 0
+    cursor: int = 0
+    began: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    loss: Tensor | None = None
+
+    def next_epoch(self, step: int) -> None:
+        """Goes to the start of the next epoch."""
+        self.done, self.cursor, self.began = self.done + 1, 0, step
+        self.samples, self.seconds, self.waited, self.loss = 0, 0.0, 0.0, None
+
+
+PLACE = [field.name for field in dataclasses.fields(Place) if field.name != "loss"]
+STATE = ("place", "epoch", "step", "history", "seed", "stop", "average_steps", "scaler", "options", "data", "fit")
 
 
 class Resumption:
     """A checkpoint under way into a Trainer: which fit it was made in, and what that fit still needs of it.
 
     Args:
-        tensors: The checkpoint's groups of tensors.
+        folder: The checkpoint's folder.
+        tensors: Its groups of tensors.
         state: The rest of it.
+
+    Attributes:
+        place: Where it was made.
     """
 
-    def __init__(self, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
-        self.tensors = tensors
-        self.state = state
+    def __init__(self, folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+        self.folder, self.tensors, self.state = folder, tensors, state
+        self.place = Place(**{name: state["place"][name] for name in PLACE})
 
-    def start_epoch(self, phase: int, epochs: int) -> int:
-        """Returns the epoch at which fit number ``phase`` starts: its end where the checkpoint is past it."""
-        if phase > int(self.state["phase"]):
-            return 0
-        if phase < int(self.state["phase"]):
-            return epochs
-        return int(self.state["phase_epoch"])
+    def into(self, trainer: "Trainer", prepared: Prepared, steps: int, facts: dict[str, Any]) -> Place:
+        """Puts everything that a fit needs in place and returns where it goes on.
 
-    def finish_phase(self, phase: int, model: nn.Module) -> None:
-        """Ends a fit that the checkpoint already holds whole: its average of the weights becomes the weights."""
-        if phase == int(self.state["phase"]) and int(self.state["average_steps"]):
-            model.load_state_dict(self.tensors["average"])
-
-    def load_optimizer(self, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
-        """Puts the checkpoint's optimizer state and average of the weights in place."""
-        state: dict[int, dict[str, Tensor]] = {}
-        parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-        for name, value in self.tensors.get("optimizer", {}).items():
-            index, entry = name.split(".", 1)
-            like = parameters[int(index)]
-            if value.shape == like.shape:  # in the parameter's memory layout: fused optimizers walk both as one
-                value = torch.empty_like(like, dtype=value.dtype).copy_(value)
-            state.setdefault(int(index), {})[entry] = value
-        if state:
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        if average is not None and "average" in self.tensors:
+        Args:
+            trainer: The trainer; its weights and history are those of the checkpoint already.
+            prepared: The fit's model and optimizer.
+            steps: Batches of an epoch now.
+            facts: What the fit depends on now: its arguments (``fit``) and the data; see `fingerprint.py`.
+        """
+        place, was = self.place, known(self.state["fit"])
+        if was and trainer.rank == 0:  # saved by hand between two fits there is none
+            say_changes(self.folder, changes(was, facts["fit"]))
+        if known(self.state["options"]).get("optimizer") == trainer.options.optimizer:
+            prepared.load_optimizer_state(self.tensors.get("optimizer", {}))
+        if self.state["scaler"] and prepared.scaler.is_enabled():
+            prepared.scaler.load_state_dict(self.state["scaler"])
+        if trainer.average is not None and "average" in self.tensors:
             for name, value in self.tensors["average"].items():
-                average.average[name].copy_(value)
-            average.steps = int(self.state["average_steps"])
+                trainer.average.average[name].copy_(value)
+            trainer.average.steps = int(self.state["average_steps"])
+        load_hooks(trainer, self.tensors.get("hooks", {}), known(self.state.get("hooks")))
+        trainer.stop = bool(self.state["stop"])
+        before, now = known(self.state["data"]).get("batch_size"), facts["data"]["batch_size"]
+        if before and now and before != now:
+            place.cursor = place.cursor * before // now
+        place.cursor = min(place.cursor, steps)
+        if "progress" in self.tensors and trainer.rank == 0:  # sums over all processes; the others start with nothing
+            place.loss = self.tensors["progress"]["loss"].to(trainer.device)
+        else:
+            place.samples = 0
+        return place
 
 
-def write(trainer: "Trainer", folder: Path, phase: int, phase_epoch: int) -> None:
-    """Writes a checkpoint of a Trainer whole or not at all.
+def say_changes(folder: Path, found: list[str]) -> None:
+    """Warns, in one sentence, of what is not as it was when a checkpoint was made."""
+    if found:
+        warnings.warn(f"{folder} was made otherwise, and training goes on: {'; '.join(found)}", stacklevel=2)
+
+
+def hook_keys(trainer: "Trainer") -> dict[str, Any]:
+    """Returns the trainer's hooks by the name of their class, a number added to the second of a kind."""
+    found: dict[str, Any] = {}
+    for hook in trainer.hooks:
+        name = type(hook).__name__
+        while name in found:
+            name += "+"
+        found[name] = hook
+    return found
+
+
+def load_hooks(trainer: "Trainer", tensors: dict[str, Tensor], states: dict[str, Any]) -> None:
+    """Gives each hook back what it put into a checkpoint."""
+    for name, hook in hook_keys(trainer).items():
+        own = {key.split("/", 1)[1]: value for key, value in tensors.items() if key.split("/", 1)[0] == name}
+        if own or states.get(name):
+            hook.load_state_dict({**known(states.get(name)), **own})
+
+
+def contents(
+    trainer: "Trainer", place: Place, prepared: Prepared | None, facts: dict[str, Any]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Returns what a checkpoint of a trainer holds: groups of tensors, and the rest as JSON data.
 
     Args:
         trainer: The trainer.
-        folder: Where to.
-        phase: Which fit it is in, counted from 0.
-        phase_epoch: Epochs of that fit that are done.
+        place: Where its fit is; the sums in it over all processes.
+        prepared: The fit's model and optimizer, or None between two fits.
+        facts: What the training depends on: the data, and the fit's arguments (nothing between two fits).
     """
     tensors = {"model": trainer.model.state_dict()}
+    hooks: dict[str, dict[str, Any]] = {}
+    held: dict[str, Tensor] = {}
+    scaler: dict[str, Any] = {}
+    if prepared is not None:
+        tensors["optimizer"] = prepared.optimizer_state()
+        scaler = prepared.scaler.state_dict()
+        for name, hook in hook_keys(trainer).items():
+            own = hook.state_dict()
+            held |= {f"{name}/{key}": value for key, value in own.items() if isinstance(value, Tensor)}
+            hooks[name] = {key: finite(value) for key, value in own.items() if not isinstance(value, Tensor)}
+    if trainer.average is not None:
+        tensors["average"] = trainer.average.average
+    if place.loss is not None:
+        tensors["progress"] = {"loss": place.loss}
+    tensors["hooks"] = held
     state: dict[str, Any] = {
-        "phase": phase,
-        "phase_epoch": phase_epoch,
+        "place": {name: getattr(place, name) for name in PLACE},
         "epoch": trainer.epoch,
         "step": trainer.step,
         "history": finite(trainer.history),
         "seed": trainer.options.seed,
-        "average_steps": 0,
+        "stop": trainer.stop,
+        "average_steps": trainer.average.steps if trainer.average is not None else 0,
+        "scaler": scaler,
+        "hooks": hooks,
+        "options": option_fingerprint(trainer.options, trainer.device),
+        **facts,
     }
-    if trainer.optimizer is not None and phase_epoch:
-        own = trainer.optimizer.state_dict()["state"]
-        tensors["optimizer"] = {
-            f"{index}.{name}": torch.as_tensor(value) for index, values in own.items() for name, value in values.items()
-        }
-    if trainer.average is not None:
-        tensors["average"], state["average_steps"] = trainer.average.average, trainer.average.steps
-    ckpt.write_checkpoint(folder, tensors, state)
+    return {name: group for name, group in tensors.items() if group}, state
 
 
 def read(trainer: "Trainer", path: Path) -> tuple[Resumption, str]:
@@ -109,7 +188,13 @@ def read(trainer: "Trainer", path: Path) -> tuple[Resumption, str]:
     for name in sorted(set(wanted) | set(found)):
         if name not in found or name not in wanted or found[name].shape != wanted[name].shape:
             raise CheckpointError(f"{folder} belongs to another model: {name} is missing or has another shape")
-    trainer.model.load_state_dict(found)
+    resumption = Resumption(folder, tensors, state)
+    if trainer.rank == 0:
+        differing = changes(known(state["data"]), data_fingerprint(trainer.dls))
+        differing += changes(known(state["options"]), option_fingerprint(trainer.options, trainer.device))
+        say_changes(folder, differing)
+    with torch.no_grad():
+        trainer.model.load_state_dict(found)
     trainer.history = list(cast("list[dict[str, Any]]", state["history"]))
-    trainer.epoch, trainer.step = int(state["epoch"]), int(state["step"])
-    return Resumption(tensors, state), f"resumed from {folder}" + "".join(f"; passed over: {p}" for p in passed)
+    trainer.epoch, trainer.step, trainer.phase = int(state["epoch"]), int(state["step"]), 0
+    return resumption, f"resumed from {folder}" + "".join(f"; passed over: {p}" for p in passed)

@@ -1,7 +1,5 @@
-"""The Trainer: one loop for every domain, on Accelerate (CPU, CUDA, MPS; mixed precision; several processes)."""
+"""The Trainer: what is done with a model, for every domain. One fit of it is in `loop.py`."""
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -9,40 +7,25 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from common.counter import MODEL_STREAM, key
 from common.data.loader import DataLoaders, Loader
 from common.errors import ConfigError, in_range
+from common.memory import keep_freed_memory
 from common.train import checkpoint as ckpt
 from common.train import optim, resume
+from common.train.backend import forward_of, make_accelerator
 from common.train.ema import WeightAverage
 from common.train.evaluate import Outputs, batches_of, collect
-from common.train.global_norm import global_norms
+from common.train.fingerprint import data_fingerprint
 from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
+from common.train.loop import Fit
 from common.train.lr_find import SuggestedRates, find_lr
-from common.train.memory import keep_freed_memory
 from common.train.metrics import Metric, as_metrics
 from common.train.options import TrainerOptions
 from common.train.schedule import Constant, OneCycle, Schedule, group_rates
 from common.train.task import Record, Task
-
-
-def _accelerator(options: TrainerOptions) -> Accelerator:
-    """One Accelerator a Trainer; the process-wide state Accelerate keeps must not decide for the next one."""
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device='cuda', but torch sees no CUDA GPU: use device='auto' or 'cpu'")
-    if options.device == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device='mps', but torch sees no Apple GPU: use device='auto' or 'cpu'")
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    AcceleratorState._reset_state(reset_partial_state=not distributed)  # type: ignore[reportPrivateUsage]
-    cpu = options.device == "cpu"
-    if options.precision == "fp16" and (cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())):
-        raise ConfigError("precision='fp16' needs a GPU (its loss scaling has no CPU form): use 'bf16' or 'no'")
-    return Accelerator(cpu=cpu, mixed_precision=options.precision)
 
 
 class Trainer:
@@ -82,7 +65,7 @@ class Trainer:
         hooks: Sequence[Hook] = (),
     ) -> None:
         self.options = options or TrainerOptions()
-        self.accelerator = _accelerator(self.options)
+        self.accelerator = make_accelerator(self.options)
         self.device = self.accelerator.device
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -100,7 +83,7 @@ class Trainer:
         self.average: WeightAverage | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self._resumption: resume.Resumption | None = None
-        self._wrapped: nn.Module = self.model
+        self._running: Fit | None = None
 
     def _own_hooks(self) -> list[Hook]:
         options, found = self.options, list[Hook]()
@@ -182,125 +165,28 @@ class Trainer:
     def _fit(self, epochs: int, lr: float | slice | Sequence[float], schedule: Schedule) -> None:
         in_range("epochs", epochs, 0, float("inf"))
         phase, self.phase = self.phase, self.phase + 1
-        first = self._start_epoch(phase, epochs)
-        if first >= epochs:
-            if self._resumption is not None:
-                self._resumption.finish_phase(phase, self.model)
+        if self._resumption is not None and phase < self._resumption.place.phase:
+            return  # the checkpoint is past this fit
+        resumption, self._resumption = self._resumption, None
+        if not epochs:
             return
-        self._prepare(group_rates(lr, len(optim.layer_groups(self.model))))
-        steps = len(self.dls.train)
-        if self.options.out is not None:
-            Path(self.options.out).mkdir(parents=True, exist_ok=True)
-        self._tell("fit_start", epochs, steps)
-        devices = [self.device] if self.device.type == "cuda" else []
-        try:
-            with torch.random.fork_rng(devices=devices), global_norms(self.model, self.world):
-                for epoch in range(first, epochs):
-                    self._tell("epoch_start", epoch)
-                    record = self._one_epoch(schedule, epoch, epochs, steps)
-                    self.history.append(record)
-                    self._tell("epoch_end", record)
-                    self._checkpoint(phase, epoch + 1)
-                    if self.stop:
-                        break
-        finally:
-            self._release()
-            self._tell("fit_end")
-            self.stop = False
-
-    def _one_epoch(self, schedule: Schedule, epoch: int, epochs: int, steps: int) -> dict[str, Any]:
-        started = time.perf_counter()
-        loss, samples = self._train_epoch(schedule, epoch, epochs, steps)
-        trained = time.perf_counter() - started
-        record: dict[str, Any] = {"epoch": self.epoch, "train_loss": loss}
-        self.epoch += 1
-        if self.dls.has("valid"):
-            with self._averaged():
-                record |= self._validate(self.dls.valid)
-        optimizer = cast(torch.optim.Optimizer, self.optimizer)
-        record["lr"] = float(optimizer.param_groups[-1]["lr"])
-        record["items_per_second"] = round(samples * self.world / trained, 1)
-        record["seconds"] = round(time.perf_counter() - started, 3)
-        return record
-
-    def _train_epoch(self, schedule: Schedule, epoch: int, epochs: int, steps: int) -> tuple[float, int]:
-        """The loop: nothing in it waits for the device."""
-        optim.train_mode(self.model, self.options.freeze_norm)
-        model, task, accelerator = self._wrapped, self.task, self.accelerator
-        optimizer = cast(torch.optim.Optimizer, self.optimizer)
-        accumulate, clip = self.options.accumulate, self.options.clip_norm
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        listeners = [hook for hook in self.hooks if type(hook).step_end is not Hook.step_end]
-        total = torch.zeros((), device=self.device)
-        samples = 0
-        self._seed_step()  # a torch DataLoader draws its order from here
-        for i, batch in enumerate(batches_of(self.dls.train, self.device, self.epoch)):
-            share = (epoch * steps + i) / max(epochs * steps - 1, 1)
-            optim.set_rates(optimizer, schedule.factor(share), schedule.momentum(share))
-            self._seed_step()
-            last = (i + 1) % accumulate == 0 or i + 1 == steps
-            with nullcontext() if last or self.world == 1 else accelerator.no_sync(model):
-                with accelerator.autocast():
-                    loss = task.loss(model(batch.x), batch)
-                accelerator.backward(loss / accumulate if accumulate > 1 else loss)
-            if last:
-                if clip is not None:
-                    accelerator.clip_grad_norm_(parameters, clip)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                if self.average is not None:
-                    self.average.update()
-            count = len(batch)
-            samples += count
-            loss = loss.detach()
-            total += loss * count
-            self.step += 1
-            for hook in listeners:
-                hook.step_end(self, i, loss, count)
-        if not samples:
-            raise ConfigError("the training loader gave no batch: is the batch size above the number of items?")
-        sums = self._sum(torch.stack([total.double().cpu(), torch.tensor(float(samples), dtype=torch.float64)]))
-        mean = float(sums[0] / sums[1])
-        if not math.isfinite(mean):
-            raise ConfigError(f"the training loss is not a number in epoch {self.epoch}: lower lr, or check the inputs")
-        return mean, samples
-
-    def _seed_step(self) -> None:
-        """Dropout and the like are counted too: a function of seed, step and process."""
-        seed = key(self.options.seed, MODEL_STREAM, self.step, self.rank) >> 1
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-
-    def _prepare(self, rates: list[float]) -> None:
         if not any(p.requires_grad for p in self.model.parameters()):
             raise ConfigError("every layer group is frozen: call unfreeze() or freeze_to() before fit")
-        self.optimizer = cast(
-            torch.optim.Optimizer,
-            self.accelerator.prepare_optimizer(optim.make_optimizer(self.model, rates, self.options)),
-        )
-        if self.options.ema_decay is not None:
-            self.average = WeightAverage(self.model, self.options.ema_decay)
-        if self._resumption is not None:
-            self._resumption.load_optimizer(self.optimizer, self.average)
-            self._resumption = None
-        wrapped = cast(nn.Module, self.accelerator.prepare_model(self.model))
-        self._wrapped = cast(nn.Module, torch.compile(wrapped)) if self.options.compile else wrapped
+        if self.options.out is not None:
+            Path(self.options.out).mkdir(parents=True, exist_ok=True)
+        rates = group_rates(lr, len(optim.layer_groups(self.model)))
+        self._running = Fit(self, phase, epochs, rates, schedule, resumption)
+        try:
+            self._running.run()
+        finally:
+            self._running = None
 
-    def _release(self) -> None:
-        """After a fit the average becomes the weights, and the model is itself again (no wrapper, no hooks)."""
-        if self.average is not None and self.average.steps:
-            self.model.load_state_dict(self.average.average)
-        self.average = None
-        self.accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
-        self.accelerator.free_memory()
-        self._wrapped = self.model
-
-    def _tell(self, moment: str, *arguments: Any) -> None:
+    def tell(self, moment: str, *arguments: Any) -> None:
+        """Tells every hook of a moment."""
         for hook in self.hooks:
             cast("Callable[..., None]", getattr(hook, moment))(self, *arguments)
 
-    def _sum(self, sums: Tensor) -> Tensor:
+    def summed(self, sums: Tensor) -> Tensor:
         """Adds up over the processes."""
         if self.world == 1:
             return sums
@@ -309,7 +195,8 @@ class Trainer:
     # -------------------------------------------------------------- evaluation
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def averaged(self) -> Iterator[None]:
+        """Puts the average of the weights, where one is kept, into the model for the length of a block."""
         with self.average.applied() if self.average is not None and self.average.steps else nullcontext():
             yield
 
@@ -318,14 +205,23 @@ class Trainer:
         return self.average.average if self.average is not None else self.model.state_dict()
 
     @torch.no_grad()
-    def _validate(self, loader: Any) -> dict[str, float]:
+    def measure(self, loader: Any, between: Callable[[], None] | None = None) -> dict[str, float]:
+        """Returns the loss and the metrics over a loader; nothing is read from the device before its last batch.
+
+        Args:
+            loader: The loader.
+            between: Called after each batch.
+        """
         self.model.eval()
+        forward = forward_of(self.model, self.device, self.options.precision)
         sums: list[list[Tensor]] = []
         for batch in batches_of(loader, self.device, 0):
-            output = self.model(batch.x)
+            output = forward(batch.x)
             loss = self.task.losses(output, batch)
             total = torch.stack([loss.sum(dtype=torch.float64), loss.new_tensor(len(loss), dtype=torch.float64)])
             sums.append([total, *(metric.measure(output, batch) for metric in self.metrics)])
+            if between is not None:
+                between()
         own = [torch.stack(column).sum(dim=0).cpu() for column in zip(*sums, strict=True)]
         every = [part for part in self._gather(own) if part]  # a process may have had no sample of a small part
         if not every:
@@ -340,7 +236,7 @@ class Trainer:
 
     def validate(self, part: str = "valid") -> dict[str, float]:
         """Returns the loss and the metrics of one part (``valid``, ``test`` or ``train``) by name."""
-        return self._validate(self._loader(part))
+        return self.measure(self._loader(part))
 
     def _loader(self, part: str) -> Any:
         found = self.dls.part(part)
@@ -416,15 +312,26 @@ class Trainer:
 
         loader = self._train_loader()
         if metrics is None and self.history:
-            metrics = {k: v for k, v in self.history[-1].items() if isinstance(v, float) and k != "lr"}
+            metrics = {
+                k: v for k, v in self.history[-1].items() if isinstance(v, float) and k not in ("lr", "wait_seconds")
+            }
         return export(Path(path), self.model, self.task, loader.store.encoder, loader.pipeline, metrics or {})
 
     def save(self, path: str | Path) -> None:
-        """Writes a checkpoint of the training as it stands, to go on with `resume`."""
-        resume.write(self, Path(path), self.phase, 0)
+        """Writes a checkpoint of the training as it stands, to go on with `resume`; in a fit, from ``epoch_end``."""
+        if self._running is not None:
+            tensors, state = self._running.contents()
+        else:
+            facts = {"data": data_fingerprint(self.dls), "fit": {}}
+            tensors, state = resume.contents(self, resume.Place(phase=self.phase), None, facts)
+        if self.rank == 0:
+            ckpt.write_checkpoint(Path(path), tensors, state)
 
     def resume(self, path: str | Path) -> str:
         """Takes up a checkpoint: call the same fits again, those already done are passed over.
+
+        It goes on within an epoch, with any number of processes and of the loader's threads. Data and options that
+        are no longer as they were are named in a warning.
 
         Args:
             path: A checkpoint folder, or a folder of them (the newest sound one is used).
@@ -442,20 +349,6 @@ class Trainer:
     def resuming(self) -> bool:
         """Whether a checkpoint was taken up and the next fit still has to reach it."""
         return self._resumption is not None
-
-    def _checkpoint(self, phase: int, epoch: int) -> None:
-        if self.options.checkpoint and self.rank == 0:
-            root = Path(cast("str | Path", self.options.out)) / "checkpoints"
-            resume.write(self, root / f"checkpoint-{self.step:09d}", phase, epoch)
-            ckpt.prune(root)
-
-    def _start_epoch(self, phase: int, epochs: int) -> int:
-        if self._resumption is None:
-            return 0
-        first = self._resumption.start_epoch(phase, epochs)
-        if first == 0:
-            self._resumption = None  # a later fit than the checkpoint's: it starts afresh
-        return first
 
     def with_options(self, **changes: Any) -> "Trainer":
         """Returns a Trainer of the same model and data with other options."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from common.counter import AUGMENT_STREAM, MODEL_STREAM, ORDER_STREAM, key, permutation, uniform
+from common.counter import AUGMENT_STREAM, MODEL_STREAM, ORDER_STREAM, key, permutation, permuted, uniform
 
 WORD = 1 << 64
 GOLDEN = 0x9E3779B97F4A7C15
@@ -124,3 +124,48 @@ def test_every_permutation_of_four_is_equally_likely():
         tally[order] = tally.get(order, 0) + 1
     assert len(tally) == 24
     assert 1e-3 < stats.chisquare(list(tally.values())).pvalue < 1 - 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 4096, 4097, 5000, 65536, 65537, 100_003])
+def test_an_order_holds_every_position_once(count):
+    found = permutation(count, 3, 4)
+    assert torch.equal(found.sort().values, torch.arange(count))
+
+
+@pytest.mark.parametrize("count", [10, 4096, 4097, 50_000])
+def test_any_place_of_an_order_is_known_without_the_others(count):
+    whole = permutation(count, 1, 2)
+    places = torch.tensor([count - 1, 0, count // 2, 3])
+    assert torch.equal(permuted(places, count, 1, 2), whole[places])
+
+
+def test_a_place_far_into_a_huge_order_costs_what_the_first_costs():
+    """A million million items: laying the order out would take terabytes."""
+    count = 10**12
+    places = torch.tensor([0, 1, count // 2, count - 1])
+    found = permuted(places, count, 0, 0)
+    assert len(set(found.tolist())) == 4
+    assert ((found >= 0) & (found < count)).all()
+
+
+@pytest.mark.parametrize("count", [4097, 6000, 9000])
+def test_every_position_is_as_likely_at_any_place(count):
+    """Chi squared of where an item lands, over 3,000 orders in 40 bins, and of how far two neighbours part."""
+    orders = np.stack([permuted(torch.tensor([0, 1, count - 1]), count, seed, 5).numpy() for seed in range(3000)])
+    for landed in (orders[:, 0], orders[:, 2], (orders[:, 1] - orders[:, 0]) % count):
+        counts = np.bincount(landed * 40 // count, minlength=40)
+        statistic = ((counts - 75) ** 2 / 75).sum()
+        assert statistic < 39 + 5 * (2 * 39) ** 0.5
+
+
+def test_neighbours_in_an_order_are_unrelated():
+    order = permutation(50_000, 0, 0).numpy().astype(float)
+    for lag in (1, 2, 64):
+        assert abs(np.corrcoef(order[:-lag], order[lag:])[0, 1]) < 0.02
+    assert abs(np.corrcoef(order, np.arange(50_000))[0, 1]) < 0.02
+
+
+def test_another_seed_or_epoch_gives_another_order():
+    first = permutation(5000, 0, 0)
+    for other in (permutation(5000, 1, 0), permutation(5000, 0, 1)):
+        assert (first == other).float().mean() < 0.01

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -132,8 +133,6 @@ def test_every_recipe_keeps_the_contract():
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(here, tmp_path, arguments, says):
-    import re
-
     extra = ["--quick", "--out", "out"] if arguments[:2] == ["run", "classification"] and len(arguments) > 2 else []
     said = sentence(here(*arguments, *extra))
     assert re.search(says, said) or says in said, said
@@ -319,28 +318,91 @@ def test_a_flush_that_fails_is_one_sentence_with_the_remedy(here, tmp_path, monk
     assert left(tmp_path) == []
 
 
-def test_ctrl_c_ends_with_code_130_and_no_traceback(cookbook, tmp_path, root):
+def stopped_by(number, cookbook, tmp_path, root, *options):
+    """Sends a signal to a run after its first epoch and returns the exit code and the last line it said."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     process = subprocess.Popen(
-        [*cookbook, "run", "classification", "--epochs", "200", "--quick", "--out", "out"],
+        [*cookbook, "run", "classification", "--epochs", "200", "--out", "out", *options],
         cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         events = tmp_path / "out" / "events.jsonl"
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (events.exists() and '"epoch"' in events.read_text()):
+        begun = (
+            '"event": "resume"' if "--resume" in options else '"event": "start"'
+        )  # the log of the run before goes on
+        while time.monotonic() < deadline and not (
+            events.exists() and '"epoch"' in events.read_text().rpartition(begun)[2] and begun in events.read_text()
+        ):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=30)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-    assert process.returncode == 130
     assert "Traceback" not in out + err
-    assert err.strip().splitlines()[-1] == "cookbook: stopped"
     whole_or_absent(tmp_path / "out")
+    return process.returncode, err.strip().splitlines()[-1]
+
+
+def test_ctrl_c_ends_with_code_130_and_no_traceback(cookbook, tmp_path, root):
+    code, said = stopped_by(signal.SIGINT, cookbook, tmp_path, root, "--quick")
+    assert code == 130
+    assert re.fullmatch(r"cookbook: stopped in epoch \d+ of 200; no checkpoint is kept", said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_how_to_go_on_and_does(cookbook, tmp_path, root, number, code):
+    (tmp_path / "my data").mkdir()
+    got, said = stopped_by(number, cookbook, tmp_path, root, "--seed", "3")
+    assert got == code
+    going_on = re.fullmatch(r"cookbook: stopped in epoch (\d+) of 200; go on with: cookbook (.*)", said)
+    epoch, command = going_on.groups()
+    assert command == "run classification --epochs 200 --out out --seed 3 --resume"
+    got, again = stopped_by(number, cookbook, tmp_path, root, "--seed", "3", "--resume")
+    assert got == code
+    later = re.fullmatch(r"cookbook: stopped in epoch (\d+) of 200; go on with: cookbook (.*)", again)
+    assert int(later[1]) >= int(epoch)
+    assert later[2] == command
+    events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
+    epochs = [event["epoch"] for event in events if event["event"] == "epoch"]
+    assert epochs == list(range(len(epochs)))
+    assert [event["event"] for event in events].count("start") == 1
+
+
+def test_the_command_to_go_on_is_quoted_for_a_shell(here, monkeypatch):
+    from pathlib import Path
+
+    from common.train import Interrupted
+    from recipes import cli
+
+    def interrupted(_):
+        raise Interrupted(signal.SIGTERM, 3, 40, Path("out"))
+
+    monkeypatch.setitem(cli.VERBS, "run", interrupted)
+    given = ("run", "classification", "--data", "my photos")
+    line = "cookbook: stopped in epoch 3 of 40; go on with: cookbook run classification --data 'my photos' --resume\n"
+    assert here(*given) == (143, "", line)
+    assert here(*given, "--resume") == (143, "", line)
+
+
+def test_a_warning_is_one_line(here, monkeypatch):
+    import warnings
+
+    from recipes import cli
+
+    def warned(_):
+        warnings.simplefilter("default")
+        warnings.warn("the batch size is another one", stacklevel=1)
+
+    monkeypatch.setitem(cli.VERBS, "list", warned)
+    shown = warnings.showwarning
+    assert here("list") == (0, "", "cookbook: note: the batch size is another one\n")
+    assert warnings.showwarning is shown
 
 
 @pytest.mark.slow
@@ -348,9 +410,10 @@ def test_progress_in_a_pipe_is_plain_lines_on_standard_error(fresh, tmp_path):
     done = fresh("run", "classification", "--epochs", 2, "--quick", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].split()[:2] == ["epoch", "train_loss"]
-    assert [line.split()[0] for line in lines[1:]] == ["0", "1"]
+    assert [line.split()[0] for line in lines[1:3]] == ["0", "1"]
+    assert re.fullmatch(r"the device waited \d+\.\d s of \d+\.\d s \(\d+ %\) for data", lines[3])
     assert "".join(lines).isprintable()
     assert "\x1b" not in done.stdout
 

@@ -234,7 +234,7 @@ def test_a_table_runs_with_one_label_or_several(tmp_path, photos, here, form):
 def test_pretrained_tuning_resumes_where_it_was_cut(tmp_path, photos, here, monkeypatch):
     """The recipe's --resume gives the weights of a run that was not cut, in both of its ways of training."""
     from applications.classification import learner
-    from common.train.trainer import Trainer
+    from common.train.loop import Fit
 
     real = learner.create_model
     monkeypatch.setattr(
@@ -257,16 +257,16 @@ def test_pretrained_tuning_resumes_where_it_was_cut(tmp_path, photos, here, monk
     code, _, err = here(*command, "--out", "whole")
     assert code == 0, err
 
-    checkpoint = Trainer._checkpoint
+    checkpoint = Fit._checkpoint
 
-    def cut(trainer, phase, epoch):
-        checkpoint(trainer, phase, epoch)
-        if epoch == 2:
+    def cut(fit):
+        checkpoint(fit)
+        if fit.place.done == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_checkpoint", cut)
+    monkeypatch.setattr(Fit, "_checkpoint", cut)
     assert here(*command, "--out", "cut")[0] == 130
-    monkeypatch.setattr(Trainer, "_checkpoint", checkpoint)
+    monkeypatch.setattr(Fit, "_checkpoint", checkpoint)
     code, out, err = here(*command, "--out", "cut", "--resume")
     assert code == 0, err
     assert "resumed from" in out

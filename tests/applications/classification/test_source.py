@@ -313,7 +313,7 @@ def test_simple_rules_are_measured_by_hand():
     source = read_source(None)
     rows = np.flatnonzero(source.parts == "train")
     split = Split(rows, rows[:0], np.flatnonzero(source.parts == "test"))
-    found = baseline(source, split, "test")
+    found = baseline(images_of(source), labels_of(source), split, "test")
     labels = np.array(labels_of(source))
     names, counts = np.unique(labels[split.train], return_counts=True)
     assert found["most_frequent_class"] == (labels[split.test] == names[counts.argmax()]).mean()

@@ -237,9 +237,14 @@ def test_random_crops_keep_to_their_area_and_shape(size):
     area, shape = width * height, width * size[1] / (height * size[0])
     fits = (width < 1) & (height < 1)
     assert fits.float().mean() > 0.5
-    assert ((area[fits] >= 0.2 - 1e-9) & (area[fits] <= 0.5 + 1e-9)).all()
-    assert ((shape[fits] >= 0.75 - 1e-9) & (shape[fits] <= 4 / 3 + 1e-9)).all()
+    pixel = 1 / (min(size) * 0.3)  # of the smallest side: a crop has whole pixels
+    assert ((area[fits] >= 0.2 * (1 - pixel)) & (area[fits] <= 0.5 * (1 + pixel))).all()
+    assert ((shape[fits] >= 0.75 * (1 - pixel)) & (shape[fits] <= 4 / 3 * (1 + pixel))).all()
     assert area.max() / area.min() > 2
+    sides = torch.stack([width * size[1], height * size[0]])
+    edges = torch.stack([(matrix[:, 0, 2] - width + 1) * size[1] / 2, (matrix[:, 1, 2] - height + 1) * size[0] / 2])
+    for numbers in (sides, edges):
+        torch.testing.assert_close(numbers, numbers.round(), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize(

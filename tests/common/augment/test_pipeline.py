@@ -55,7 +55,7 @@ def test_flips_equal_torchs(pipeline, noise, unit, option, dims, size, tolerance
     batch = noise(64, *size)
     pipe = pipeline(Augment(**option))
     found, image = pipe(batch, Counter(), True).x, unit(batch.x)
-    matrix = pipe.draw(batch, Counter(), True, size).matrix
+    matrix = pipe.draw(batch.ids, size, Counter(), True).matrix
     flips = torch.stack([matrix[:, 0, 0] < 0, matrix[:, 1, 1] < 0], dim=1)
     for i in range(64):
         axes = [axis for axis, on in ((2, flips[i, 0]), (1, flips[i, 1])) if on]
@@ -87,7 +87,7 @@ def test_flips_follow_masks_points_and_boxes(pipeline, noise):
     )
     pipe = pipeline(Augment(flip=True), blocks=(ImageBlock(), MaskBlock(), PointBlock(), BBoxBlock(("a",))))
     mask, points, boxes = pipe(Batch(x=batch.x, y=y, ids=batch.ids), Counter(), True).y
-    flipped = pipe.draw(batch, Counter(), True, (20, 30)).matrix[:, 0, 0] < 0
+    flipped = pipe.draw(batch.ids, (20, 30), Counter(), True).matrix[:, 0, 0] < 0
     for i in range(16):
         assert torch.equal(mask[i], y[0][i].flip(1) if flipped[i] else y[0][i])
         torch.testing.assert_close(points[i], torch.tensor([[27.0, 4.0], [1.0, 1.5]]) if flipped[i] else y[1][i])

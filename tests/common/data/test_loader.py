@@ -1,5 +1,14 @@
 """The loader: the same samples for any worker count, batch size and number of processes."""
 
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -247,3 +256,54 @@ def test_vocab_is_that_of_the_first_target():
 def test_vocab_of_an_input_serves_where_no_target_has_one():
     block = DataBlock((CategoryBlock, RegressionBlock), get_x=lambda i: "ab"[i % 2], get_y=float)
     assert block.dataloaders(range(20)).vocab == ["a", "b"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_the_batches_of_an_epoch_are_its_order_cut(size, monkeypatch):
+    monkeypatch.setattr("common.data.loader.LAID_OUT", 100)
+    block = DataBlock(
+        (RegressionBlock, CategoryBlock), get_x=float, get_y=lambda i: str(i % 2), splitter=IndexSplitter([0, 1, 2])
+    )
+    train = block.dataloaders(list(range(503)), bs=size).train.with_options(drop_last=False)
+    numbers, rows = zip(*train.parts(5), strict=True)
+    assert list(numbers) == list(range(len(train)))
+    assert torch.equal(torch.cat(rows), train.order(5))
+    later = list(train.parts(5, 3))
+    assert [number for number, _ in later] == list(numbers[3:])
+    assert all(torch.equal(a, b) for (_, a), b in zip(later, rows[3:], strict=True))
+    assert torch.equal(train.order(5, 10, 40), train.order(5)[10:40])
+
+
+def test_memory_stays_flat_over_epochs():
+    """What Python and numpy hold after each epoch, traced."""
+    block = DataBlock((RegressionBlock, CategoryBlock), get_x=float, get_y=lambda i: str(i % 3))
+    train = block.dataloaders(list(range(20_000)), bs=256).train
+    list(train.batches(0))
+    tracemalloc.start()
+    held = []
+    for epoch in range(1, 6):
+        for _ in train.batches(epoch):
+            pass
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert max(held) - min(held) < 50_000
+
+
+@pytest.mark.slow
+def test_a_million_items_build_in_two_seconds_and_300_mb():
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_items.py"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "items.json"
+        subprocess.run(
+            [sys.executable, str(script), "--epochs", "6", "--out", str(out)],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])},
+        )
+        found = json.loads(out.read_text())
+    for name in ("numbers", "photo paths", "frame"):
+        assert found[name]["seconds"] < 2
+        assert found[name]["peak_mb"] < 300
+    memory = [epoch["resident_mb"] for epoch in found["epochs"]]
+    assert memory[-1] - memory[1] < 5

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from common.augment import Augment, Mixup
 from common.data import (
@@ -14,6 +15,7 @@ from common.data import (
     ImageBlock,
     IndexSplitter,
     MultiCategoryBlock,
+    RandomResizedCrop,
     RegressionBlock,
     Resize,
     get_image_files,
@@ -170,6 +172,36 @@ def test_the_plan_names_every_step(root):
     ):
         assert word in text, word
     assert plan.bytes_kept == 12 * 16 * 16 * 3
+    assert plan.bytes_working > 4 * 4 * 3 * 4  # at least the batches under way
+
+
+def test_the_plan_says_where_items_are_kept_and_what_does_not_fit(root, tmp_path):
+    block = on_side({})
+    assert "memory" in str(block.plan(root))
+    assert str(tmp_path) in str(block.plan(root, cache_dir=tmp_path))
+    assert "50% of them" in str(block.plan(root, cache_bytes=6 * 16 * 16 * 3))
+    assert "pinned" in str(block.plan(root, device="cuda"))
+    assert "the caller" in str(block.plan(root, num_workers=0))
+
+
+def test_the_working_memory_that_the_plan_states_is_not_exceeded(tmp_path):
+    """The most that tensors and arrays take at once during an epoch of photos, beside what is kept."""
+    rng = np.random.default_rng(0)
+    for i in range(96):
+        pixels = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i:02d}.jpg")
+    block = DataBlock(
+        (ImageBlock, CategoryBlock),
+        get_image_files,
+        get_y=lambda path: str(int(path.stem) % 3),
+        splitter=IndexSplitter([0]),
+        item_tfms=RandomResizedCrop(96),
+    )
+    plan = block.plan(tmp_path, bs=8)
+    dls = block.dataloaders(tmp_path, bs=8)
+    for epoch in range(3):
+        for _ in dls.train.batches(epoch):
+            assert dls.train.buffers.bytes <= plan.bytes_working
 
 
 @pytest.mark.parametrize("bs", [3, 4, 8, 64])

@@ -127,11 +127,11 @@ def bad_file(kind, folder, jpeg):
 BAD = {
     "truncated": "truncated",
     "text": "not an image",
-    "empty": "not an image",
+    "empty": "the file is empty",
     "missing": "does not exist",
-    "directory": "cannot be read as an image",
+    "directory": "cannot be read: Is a directory",
     "bomb": "decompression bomb",
-    "large": "100020001 pixels|10001 x 10001 pixels is above the limit of 100,000,000",
+    "large": "10001 x 10001 pixels, the limit is 100,000,000",
     "cut": "truncated|damaged|cannot be read",
 }
 

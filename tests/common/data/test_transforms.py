@@ -126,7 +126,12 @@ def test_random_resized_crop_keeps_the_whole_photo_and_leaves_a_crop_to_the_batc
     transform = RandomResizedCrop((30, 40), min_scale=0.25, ratio=(0.5, 2), max_scale=0.9)
     view = transform.view(100, 150)
     assert view.box == (0, 0, 150, 100)
-    assert view.size == (60, 80)  # twice the output: a quarter of the area is not enlarged
+    assert view.size == (57, 85)  # four times the output's pixels: a quarter of the area is not enlarged
+    assert transform.view(60, 90).size == (60, 90)  # so little above that a resample would not pay
+    assert transform.view(240, 320).size == (60, 80)  # a quarter, as a JPEG is decoded
+    assert transform.view(20, 30).size == (20, 30)  # never enlarged
+    assert transform.ragged
+    assert not Resize(8).ragged
     crop = transform.batch_crop()
     assert (crop.size, crop.scale, crop.ratio) == ((30, 40), (0.25, 0.9), (0.5, 2))
     assert Resize(8).batch_crop() is None

@@ -81,7 +81,7 @@ def test_an_input_that_cannot_be_read_is_named(predictor, files, tmp_path):
     text, empty = tmp_path / "text.png", tmp_path / "empty.png"
     text.write_text("not a picture")
     empty.write_bytes(b"")
-    for bad, why in ((text, "not an image"), (empty, "not an image"), (tmp_path / "no.png", "exist")):
+    for bad, why in ((text, "not an image"), (empty, "the file is empty"), (tmp_path / "no.png", "exist")):
         with pytest.raises(ItemError, match=rf"{bad.name}.*({why})"):
             predictor.predict_many([files[0], bad, files[1]])
         with pytest.raises(ItemError, match=bad.name):

@@ -3,16 +3,20 @@
 import inspect
 import io
 import json
+import re
+import time
 from importlib import import_module
 
 import pytest
 import torch
 
+from common.data import DataLoaders
 from common.errors import ConfigError
 from common.train import Trainer
 from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
 
 MOMENTS = ("fit_start", "epoch_start", "step_end", "epoch_end", "fit_end")
+STATE = ("state_dict", "load_state_dict")
 EXAMPLES = {
     ProgressBar: lambda folder: ProgressBar(io.StringIO()),
     EventLog: lambda folder: EventLog(folder / "events.jsonl"),
@@ -59,8 +63,8 @@ def warnings_of_tensorboard(recwarn):
 
 def test_there_are_at_most_seven_moments_and_they_are_these():
     own = [name for name, value in vars(Hook).items() if inspect.isfunction(value) and not name.startswith("_")]
-    assert tuple(own) == MOMENTS
-    assert len(own) <= 7
+    assert tuple(own) == MOMENTS + STATE
+    assert len(MOMENTS) <= 7
 
 
 def test_every_hook_of_the_project_has_an_example_here():
@@ -206,14 +210,32 @@ def shown(mlp, blobs, loaders, classes_task, quiet):
 def test_in_a_pipe_there_is_one_line_an_epoch_and_no_control_character(shown):
     text, trainer = progress(shown, [lambda t: t.fit(3, 1e-2)])
     lines = text.splitlines()
-    assert len(lines) == 1 + 3
+    assert len(lines) == 1 + 3 + 1
     assert lines[0].split() == ["epoch", "train_loss", "valid_loss", "accuracy", "seconds"]
-    for line, record in zip(lines[1:], trainer.history, strict=True):
+    for line, record in zip(lines[1:-1], trainer.history, strict=True):
         cells = line.split()
         assert int(cells[0]) == record["epoch"]
         assert float(cells[1]) == pytest.approx(record["train_loss"], abs=1e-4)
         assert float(cells[3]) == pytest.approx(record["accuracy"], abs=1e-4)
     assert text.replace("\n", "").isprintable()
+
+
+def test_the_last_line_says_how_long_the_loop_waited_for_data(mlp, blobs, classes_task, quiet):
+    class Slow(torch.utils.data.TensorDataset):
+        def __getitem__(self, index):
+            time.sleep(0.002)
+            return super().__getitem__(index)
+
+    slow = torch.utils.data.DataLoader(Slow(*blobs(64)), batch_size=16)
+    stream = io.StringIO()
+    trainer = Trainer(mlp(), DataLoaders(slow), classes_task, quiet(), hooks=[ProgressBar(stream)])
+    trainer.fit(2, 1e-2)
+    waited = [record["wait_seconds"] for record in trainer.history]
+    assert all(0.128 <= seconds <= record["seconds"] for seconds, record in zip(waited, trainer.history, strict=True))
+    last = stream.getvalue().splitlines()[-1]
+    found = re.fullmatch(r"the device waited (\d+\.\d) s of (\d+\.\d) s \((\d+) %\) for data", last)
+    assert float(found[1]) == pytest.approx(sum(waited), abs=0.051)
+    assert 50 < int(found[3]) <= 100
 
 
 def test_many_metrics_still_take_one_line_an_epoch(shown):
@@ -226,7 +248,7 @@ def test_many_metrics_still_take_one_line_an_epoch(shown):
 
     metrics = [named(f"a_rather_long_name_{i}") for i in range(14)]
     text, _ = progress(lambda bar: shown(bar, metrics), [lambda t: t.fit(2, 1e-2)])
-    assert len(text.splitlines()) == 1 + 2
+    assert len(text.splitlines()) == 1 + 2 + 1
 
 
 def test_in_a_terminal_the_bar_shows_loss_rate_and_time_left(shown, monkeypatch):

@@ -1,0 +1,132 @@
+"""Items that cannot be used: stop at the first, leave them out, or leave them out and remember them."""
+
+import json
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError, ItemError, one_of
+
+POLICIES = ("raise", "skip", "quarantine")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that cannot be used.
+
+    Attributes:
+        item: The item as a person knows it.
+        stage: Where on the path it failed.
+        reason: Why.
+    """
+
+    item: str
+    stage: str
+    reason: str
+
+    @classmethod
+    def of(cls, error: ItemError) -> "Failure":
+        """Returns what an ItemError says."""
+        return cls(str(error.item), error.stage, error.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirtyPolicy:
+    """What happens to an item that cannot be used.
+
+    Attributes:
+        on_error: ``raise`` stops with the item's name; ``skip`` leaves it out, in every epoch, and lists it;
+            ``quarantine`` lists it in a file too, and while the item is unchanged it is not tried again.
+        quarantine: That file, one JSON object a line.
+    """
+
+    on_error: str = "raise"
+    quarantine: str | Path = "quarantine.jsonl"
+
+    def __post_init__(self) -> None:
+        one_of("on_error", self.on_error, POLICIES)
+        if Path(self.quarantine).is_dir():
+            raise ConfigError(f"quarantine={self.quarantine} is a folder: name a file")
+
+    @property
+    def raises(self) -> bool:
+        """Whether the first such item ends the work."""
+        return self.on_error == "raise"
+
+    def remembered(self) -> dict[str, tuple[Failure, str]]:
+        """Returns the items in quarantine by name, each with what its file looked like then."""
+        path = Path(self.quarantine)
+        if self.on_error != "quarantine" or not path.exists():
+            return {}
+        found: dict[str, tuple[Failure, str]] = {}
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                found[str(entry["item"])] = (
+                    Failure(str(entry["item"]), str(entry["stage"]), str(entry["reason"])),
+                    str(entry["state"]),
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                raise ConfigError(f"{path}, line {number}: not an entry of a quarantine ({error})") from error
+        return found
+
+    def remember(self, failure: Failure) -> None:
+        """Appends an item to the quarantine."""
+        if self.on_error != "quarantine":
+            return
+        path = Path(self.quarantine)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({**asdict(failure), "state": state(failure.item)}, ensure_ascii=False) + "\n")
+
+
+def state(item: str) -> str:
+    """Returns what tells whether an item's file has changed: its size and times; nothing for what is no file."""
+    try:
+        found = Path(item).stat()
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+class DirtyLog:
+    """The items that were left out, each with its stage and reason.
+
+    Args:
+        policy: What to do with one.
+        failures: Those that were found already.
+    """
+
+    def __init__(self, policy: DirtyPolicy, failures: Iterable[Failure] = ()) -> None:
+        self.policy = policy
+        self._early = list(failures)
+        self._found: dict[int, Failure] = {}
+        self._lock = threading.Lock()
+
+    def add(self, row: int, error: ItemError) -> None:
+        """Takes in an item that failed.
+
+        Raises:
+            ItemError: the same, where the policy is to stop.
+        """
+        if self.policy.raises:
+            raise error
+        with self._lock:
+            if row not in self._found:
+                self._found[row] = Failure.of(error)
+                self.policy.remember(self._found[row])
+
+    def recall(self, row: int, failure: Failure) -> None:
+        """Takes in an item that is in quarantine, without writing it down again."""
+        self._found[row] = failure
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Every item left out, in the order of the items."""
+        return self._early + [self._found[row] for row in sorted(self._found)]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Returns one row an item, for a report."""
+        return [asdict(failure) for failure in self.failures]

@@ -1,0 +1,125 @@
+"""The making of one batch by threads, and its way to an accelerator."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import cast
+
+import torch
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from common.augment.pipeline import BatchPipeline, Counted, Drawn
+from common.data.batch import Batch
+from common.data.blocks import Counter
+from common.data.spatial import ImageBlock
+from common.data.store import Encoded, SampleStore
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def alone() -> None:
+    """Makes the calling thread compute by itself: a pool of threads that each open a team of their own is no faster."""
+    torch.get_num_threads()  # torch sets a new thread's number when it is first asked
+    _libraries().limit(limits=1, user_api="openmp")
+
+
+CHUNK = 32  # items that one thread takes at a time
+
+
+class Work:
+    """A batch under way: its rows in chunks, which threads load and (photos on a CPU) render.
+
+    Args:
+        store: Where the items are kept.
+        pipeline: The batch transforms.
+        rows: The positions (B,).
+        counter: The seed and the epoch.
+        train: Whether the batch transforms draw random changes.
+        kept: (height, width) of the images as kept, where they are rendered; None: the rows are only loaded.
+        image: float32 (B, H, W, C) to render into.
+    """
+
+    def __init__(
+        self,
+        store: SampleStore,
+        pipeline: BatchPipeline,
+        rows: Tensor,
+        counter: Counter,
+        train: bool,
+        kept: tuple[int, int] | None,
+        image: Tensor | None,
+    ) -> None:
+        self.store, self.pipeline, self.rows, self.counter, self.train = store, pipeline, rows, counter, train
+        self.kept, self.image = kept, image
+        self.counted: Counted | None = None
+        self.jobs: list[Future[tuple[dict[int, Encoded], Drawn | None]]] = []
+        self._done: list[tuple[dict[int, Encoded], Drawn | None]] = []
+
+    def begin(self, pool: ThreadPoolExecutor | None) -> None:
+        """Starts the chunks in a pool, or does them here."""
+        if self.kept is not None:
+            size = self.pipeline.out_size(self.kept)
+            self.counted = self.pipeline.count(self.rows, self.counter, self.train, size)
+        for first in range(0, len(self.rows), CHUNK):
+            if pool is None:
+                self._done.append(self._chunk(first))
+            else:
+                self.jobs.append(pool.submit(self._chunk, first))
+
+    def _chunk(self, first: int) -> tuple[dict[int, Encoded], Drawn | None]:
+        store = self.store
+        rows = self.rows[first : first + CHUNK].tolist()
+        spare = store.load(rows)
+        if self.kept is None:
+            return spare, None
+        images = store.images(rows, spare, self.kept)
+        sizes = torch.tensor([image.shape[:2] for image in images])
+        counted = cast(Counted, self.counted).part(slice(first, first + CHUNK))
+        drawn = self.pipeline.settle(counted, sizes if store.ragged_image else self.kept)
+        block = cast(ImageBlock, store.encoder.image_block)
+        self.pipeline.render(images, drawn, self.kept, cast(Tensor, self.image)[first : first + CHUNK], block)
+        return spare, drawn
+
+    def _results(self) -> list[tuple[dict[int, Encoded], Drawn | None]]:
+        if self.jobs:
+            self._done, self.jobs = [job.result() for job in self.jobs], []
+        return self._done
+
+    def spare(self) -> dict[int, Encoded]:
+        """Waits for the work and returns the values that are not kept, by row.
+
+        Raises:
+            ItemError: the first error of a chunk.
+        """
+        return {row: values for spare, _ in self._results() for row, values in spare.items()}
+
+    def drawn(self) -> Drawn:
+        """Waits for the work and returns the parameters that the images were rendered with."""
+        return Drawn.joined([cast(Drawn, drawn) for _, drawn in self._results()])
+
+
+def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yields batches on an accelerator, each copied while the one before it is in use.
+
+    The copy is from pinned memory on a stream of its own; the stream that computes waits for it, the host does not.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
+        return
+    side = torch.cuda.Stream(device)
+    ready: Batch | None = None
+    for batch in batches:
+        with torch.cuda.stream(side):
+            moved = batch.pinned().to(device, non_blocking=True)
+        if ready is not None:
+            yield ready
+        torch.cuda.current_stream(device).wait_stream(side)
+        moved.record(torch.cuda.current_stream(device))
+        ready = moved
+    if ready is not None:
+        yield ready

@@ -1,0 +1,191 @@
+"""Accelerate under the Trainer: device, precision and processes, resolved once a fit so that a step asks nothing."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+
+from common.data.batch import map_tensors
+from common.errors import ConfigError
+from common.train.options import TrainerOptions
+
+Optimizer = torch.optim.Optimizer
+LOST = ("closed by peer", "reset by peer", "Broken pipe", "timed out", "Timed out", "another process of this run")
+
+
+def make_accelerator(options: TrainerOptions) -> Accelerator:
+    """One Accelerator a Trainer; the process-wide state Accelerate keeps must not decide for the next one.
+
+    Raises:
+        ConfigError: for a device or precision that this machine does not have.
+    """
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device='cuda', but torch sees no CUDA GPU: use device='auto' or 'cpu'")
+    if options.device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device='mps', but torch sees no Apple GPU: use device='auto' or 'cpu'")
+    distributed = dist.is_available() and dist.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not distributed)  # type: ignore[reportPrivateUsage]
+    cpu = options.device == "cpu"
+    if options.precision == "fp16" and (cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())):
+        raise ConfigError("precision='fp16' needs a GPU (its loss scaling has no CPU form): use 'bf16' or 'no'")
+    made = Accelerator(cpu=cpu, mixed_precision=options.precision)
+    if cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise ConfigError("accelerate shards on GPUs only: leave --use_fsdp out on the CPU")
+    if options.cuda_graph and (made.device.type != "cuda" or made.num_processes > 1):
+        raise ConfigError(f"cuda_graph needs one process on a CUDA GPU, got {made.num_processes} on {made.device.type}")
+    return made
+
+
+def forward_of(model: nn.Module, device: torch.device, precision: str) -> Callable[[Any], Any]:
+    """Returns what calls a model in a precision; its outputs, and so the losses, are float32 again.
+
+    Args:
+        model: The model, wrapped or not.
+        device: Where it is.
+        precision: ``no``, ``bf16`` or ``fp16``; not Accelerate's, which is that of the last Trainer made.
+    """
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    if dtype is None:
+        return model
+    autocast = torch.autocast(device.type, dtype=dtype)
+
+    def forward(x: Any) -> Any:
+        with autocast:
+            output = model(x)
+        return map_tensors(output, lambda t: t.float() if t.dtype == dtype else t)
+
+    return forward
+
+
+def seeds_of(device: torch.device) -> list[Callable[[int], Any]]:
+    """Returns what takes a seed: the generators of the host and of the device."""
+    found: list[Callable[[int], Any]] = [torch.default_generator.manual_seed]
+    if device.type == "cuda":
+        index: Any = device.index
+        index = torch.cuda.current_device() if index is None else index
+        found.append(torch.cuda.default_generators[index].manual_seed)
+    elif device.type == "mps":
+        found.append(torch.mps.manual_seed)
+    return found
+
+
+def peer_lost(error: BaseException) -> bool:
+    """Whether an error of a collective says that another process is gone."""
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
+
+
+class Prepared:
+    """A model and its optimizer as one fit uses them: compiled, wrapped for several processes, with loss scaling.
+
+    Args:
+        accelerator: Of the trainer.
+        model: The trainer's model.
+        make_optimizer: Makes the optimizer of a model.
+        compiled: Whether to compile the model.
+
+    Attributes:
+        inner: The module whose parts learn: the model itself.
+        model: What is called.
+        optimizer: torch's own optimizer, over the inner module's parameters.
+        scaler: Loss scaling; passes everything through where the precision needs none.
+        sharded: Whether what learns is divided over the processes.
+    """
+
+    sharded = False
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        make_optimizer: Callable[[nn.Module], Optimizer],
+        compiled: bool = False,
+    ) -> None:
+        self.accelerator = accelerator
+        self.inner: nn.Module = model
+        self.model: nn.Module = model
+        self.several = accelerator.num_processes > 1
+        self.optimizer = self._wrap(make_optimizer)
+        self.scaler: Any = accelerator.scaler or torch.amp.GradScaler(accelerator.device.type, enabled=False)
+        self.parameters = [p for p in self.inner.parameters() if p.requires_grad]
+        if compiled:
+            self.model = cast(nn.Module, torch.compile(self.model))
+
+    def _wrap(self, make_optimizer: Callable[[nn.Module], Optimizer]) -> Optimizer:
+        if self.several:
+            self.model = cast(nn.Module, self.accelerator.prepare_model(self.model))
+        return make_optimizer(self.inner)
+
+    def unsynced(self) -> AbstractContextManager[Any]:
+        """Returns the context of a backward pass whose gradients are not yet added up over the processes."""
+        return self.accelerator.no_sync(self.model) if self.several else nullcontext()
+
+    def clip(self, norm: float) -> None:
+        """Bounds the norm of all gradients together."""
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.parameters, norm)
+
+    def gather(self) -> None:
+        """Brings the trainer's model up to date with what learns; here they are one."""
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Returns the optimizer's tensors by parameter and entry, such as ``head.weight.exp_avg``."""
+        names = {id(p): name for name, p in self.inner.named_parameters()}
+        return {
+            f"{names[id(p)]}.{entry}": torch.as_tensor(value)
+            for p, values in self.optimizer.state.items()
+            for entry, value in values.items()
+            if value is not None
+        }
+
+    def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
+        """Puts the optimizer's tensors back; those of parameters that no longer learn are left out."""
+        names = {id(p): name for name, p in self.inner.named_parameters()}
+        parameters: list[Tensor] = [p for group in self.optimizer.param_groups for p in group["params"]]
+        index = {names[id(p)]: (i, p) for i, p in enumerate(parameters)}
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            name, entry = key.rsplit(".", 1)
+            if name in index:
+                place, like = index[name]
+                if value.shape == like.shape:  # in the parameter's memory layout: fused optimizers walk both as one
+                    value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+                state.setdefault(place, {})[entry] = value
+        if state:
+            self.optimizer.load_state_dict(
+                {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+            )
+
+    def release(self) -> None:
+        """Makes the model itself again: no wrapper, no hooks."""
+        if self.several:
+            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False, keep_torch_compile=False)
+            self.accelerator.free_memory()
+        self.model = self.inner
+
+
+def prepare(
+    accelerator: Accelerator,
+    model: nn.Module,
+    make_optimizer: Callable[[nn.Module], Optimizer],
+    compiled: bool = False,
+) -> Prepared:
+    """Returns a model and its optimizer as a fit uses them, sharded where ``accelerate launch --use_fsdp`` says so.
+
+    Args:
+        accelerator: Of the trainer.
+        model: The trainer's model.
+        make_optimizer: Makes the optimizer of a model.
+        compiled: Whether to compile the model.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        from common.train.sharded import Sharded
+
+        return Sharded(accelerator, model, make_optimizer, compiled)
+    return Prepared(accelerator, model, make_optimizer, compiled)

@@ -1,0 +1,111 @@
+"""What a training depends on, as plain data, so that a resumed one can say what is no longer the same."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from common.data.items import take
+from common.data.loader import DataLoaders, Loader
+from common.data.splits import PARTS
+from common.errors import ConfigError
+from common.spec import to_spec
+from common.train.options import TrainerOptions
+
+NAMED = 100_000  # items whose names are read; more would cost seconds
+_NO_EFFECT = (
+    *("seed", "device", "progress", "out", "checkpoint", "checkpoint_every", "tensorboard", "early_stop"),
+    *("compile", "cuda_graph"),  # the same training, done in another way; another seed is refused elsewhere
+)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _names(loader: Loader) -> str:
+    """The names of items that are files, with the folder they are in: a data set may be moved."""
+    rows = loader.rows
+    if not 0 < len(rows) <= NAMED or not isinstance(take(loader.store.items, int(rows[0])), (str, Path)):
+        return ""
+    return _digest([Path(str(item)).parts[-2:] for item in loader.items])
+
+
+def _specs(loader: Loader) -> str:
+    """Blocks and transforms of items and batches; empty where one of them is code."""
+    try:
+        return _digest([loader.store.encoder.spec(), [to_spec(t) for t in loader.pipeline.transforms]])
+    except ConfigError:
+        return ""
+
+
+def data_fingerprint(dls: DataLoaders) -> dict[str, Any]:
+    """Returns what is known of the data: numbers of items and batch sizes as they are, the rest as digests.
+
+    Args:
+        dls: The loaders, ours or others.
+    """
+    found: dict[str, Any] = {}
+    for name in (part for part in PARTS if dls.has(part)):
+        loader = dls.part(name)
+        if isinstance(loader, Loader):
+            found[f"{name} items"] = len(loader.rows)
+            found[f"order of {name}"] = hashlib.sha256(loader.rows.contiguous().numpy().tobytes()).hexdigest()[:16]
+            found[f"names in {name}"] = _names(loader)
+        else:
+            data: Any = getattr(loader, "dataset", None)
+            found[f"{name} items"] = len(data) if hasattr(data, "__len__") else None
+    train = dls.train
+    found["batch_size"] = train.options.batch_size if isinstance(train, Loader) else getattr(train, "batch_size", None)
+    if isinstance(train, Loader):
+        found["blocks and transforms"] = _specs(train)
+    return found
+
+
+def option_fingerprint(options: TrainerOptions, device: torch.device) -> dict[str, Any]:
+    """Returns the options that decide the numbers, and the kind of device.
+
+    Args:
+        options: How to train.
+        device: Where.
+    """
+    chosen = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NO_EFFECT}
+    return {**chosen, "device": device.type}
+
+
+def fit_fingerprint(epochs: int, rates: list[float], schedule: Any) -> dict[str, Any]:
+    """Returns the arguments of a fit.
+
+    Args:
+        epochs: How many.
+        rates: The peak rate of each layer group.
+        schedule: Of the rates.
+    """
+    settings = {name: to_spec(value) for name, value in dataclasses.asdict(schedule).items()}
+    return {"epochs": epochs, "lr": list(rates), "schedule": {"kind": type(schedule).__name__, **settings}}
+
+
+def changes(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Returns what differs, a few words each.
+
+    Examples:
+        >>> changes({"batch_size": 8, "order of train": "0123456789abcdef"}, {"batch_size": 16, "order of train": ""})
+        ['batch_size was 8 and is 16', 'order of train is another one']
+    """
+    found: list[str] = []
+    for name in sorted(set(was) | set(now)):
+        before, after = was.get(name), now.get(name)
+        if before == after:
+            continue
+        digests = any(isinstance(v, str) and len(v) == 16 for v in (before, after))
+        shown = [json.dumps(value) if isinstance(value, (dict, list)) else str(value) for value in (before, after)]
+        found.append(f"{name} is another one" if digests else f"{name} was {shown[0]} and is {shown[1]}")
+    return found
+
+
+def known(value: Any) -> dict[str, Any]:
+    """Returns a fingerprint that was read from a checkpoint, or an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,0 +1,90 @@
+"""Forward and backward of a full batch as one CUDA graph: recorded once, launched as a whole in every later step."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.data.batch import Batch, map_tensors
+from common.train.task import Task
+
+FIELDS = [field.name for field in fields(Batch) if field.name != "number"]
+WARM = 3  # steps made in the ordinary way before the recording: libraries choose their kernels in them
+
+
+class GraphedStep:
+    """Computes loss and gradients of batches of one shape by a CUDA graph; the optimizer's step is not part of it.
+
+    The step stays outside since a schedule changes rates and momentum, which fused optimizers take as plain numbers: a
+    graph would keep those of its recording. Batches of another shape (the last of an epoch) go the ordinary way.
+
+    Args:
+        forward: Calls the model.
+        task: For the loss.
+        parameters: Those that learn; their gradients lie in the graph's memory after a replay.
+    """
+
+    def __init__(self, forward: Callable[[Any], Any], task: Task, parameters: list[nn.Parameter]) -> None:
+        self.forward, self.task, self.parameters = forward, task, parameters
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.batch: Batch | None = None
+        self.shapes: list[Any] = []
+        self.warmed = 0
+        self.loss: Tensor | None = None
+        self.gradients: list[Tensor | None] = []
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether a batch has the shape that is, or now comes to be, recorded."""
+        shapes = [(t.shape, t.dtype) for t in _tensors(batch)]
+        if shapes != self.shapes and self.graph is None:
+            self.shapes, self.warmed = shapes, 0
+        return shapes == self.shapes
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Leaves the gradients of a batch in the parameters and returns its loss, detached."""
+        if self.warmed < WARM:
+            self.warmed += 1
+            return self._aside(batch)
+        if self.graph is None:
+            self._record(batch)
+        assert self.graph is not None
+        assert self.loss is not None
+        for kept, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
+            kept.copy_(new, non_blocking=True)
+        self.graph.replay()
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        return self.loss.clone()
+
+    def _compute(self, batch: Batch) -> Tensor:
+        loss = self.task.loss(self.forward(batch.x), batch)
+        loss.backward()
+        return loss.detach()
+
+    def _aside(self, batch: Batch) -> Tensor:
+        """A step in the ordinary way on a stream of its own, as a recording needs before it."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            loss = self._compute(batch)
+        torch.cuda.current_stream().wait_stream(stream)
+        return loss
+
+    def _record(self, batch: Batch) -> None:
+        self.batch = replace(batch, **{name: map_tensors(getattr(batch, name), torch.clone) for name in FIELDS})
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = self._compute(self.batch)
+        self.gradients = [parameter.grad for parameter in self.parameters]
+
+
+def _tensors(batch: Batch | None) -> list[Tensor]:
+    """Every tensor of a batch, in one order."""
+    found: list[Tensor] = []
+    for name in FIELDS:
+        map_tensors(getattr(batch, name, None), lambda tensor: found.append(tensor) or tensor)
+    return found

@@ -1,0 +1,71 @@
+"""FSDP through Accelerate: gradients, optimizer and the weights that learn are divided over the processes."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+from common.errors import ConfigError
+from common.train.backend import Optimizer, Prepared
+
+WHOLE = StateDictOptions(full_state_dict=True)
+
+
+class Sharded(Prepared):
+    """A sharded copy of the model learns; the trainer's own, whole in each process, is what is validated and kept.
+
+    So training needs a process's share of gradients and optimizer, and one whole set of weights beside it. The weights
+    come together at the end of each epoch and for each checkpoint.
+
+    Raises:
+        ConfigError: for version 1 of FSDP, which keeps no tensor a parameter.
+    """
+
+    sharded = True
+
+    def _wrap(self, make_optimizer: Callable[[nn.Module], Optimizer]) -> Optimizer:
+        if not self.accelerator.is_fsdp2:
+            raise ConfigError("sharded training needs FSDP 2: accelerate launch --use_fsdp --fsdp_version 2")
+        self.whole = self.inner
+        self.inner = copy.deepcopy(self.whole)
+        prepared: Any = self.accelerator.prepare(self.inner, make_optimizer(self.inner))
+        self.model = prepared[0]
+        return cast(Optimizer, prepared[1].optimizer)
+
+    def clip(self, norm: float) -> None:
+        """Bounds the norm of all gradients together, over all processes."""
+        self.accelerator.clip_grad_norm_(self.inner.parameters(), norm)
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Copies the weights that learn to the trainer's model, in every process."""
+        self.whole.load_state_dict(get_model_state_dict(self.inner, options=WHOLE))
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Returns the optimizer's whole tensors; every process must ask."""
+        found = get_optimizer_state_dict(self.inner, self.optimizer, options=WHOLE)
+        state = cast("dict[str, dict[str, Any]]", found["state"])
+        return {f"{name}.{e}": torch.as_tensor(v) for name, values in state.items() for e, v in values.items()}
+
+    def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
+        """Gives each process its share of the optimizer's tensors."""
+        found = get_optimizer_state_dict(self.inner, self.optimizer, options=WHOLE)
+        state = cast("dict[str, dict[str, Any]]", found["state"])
+        for key, value in tensors.items():
+            name, entry = key.rsplit(".", 1)
+            if name in state:
+                state[name][entry] = value
+        set_optimizer_state_dict(self.inner, self.optimizer, found, options=WHOLE)
+
+    def release(self) -> None:
+        """Leaves the trainer's model alone."""
+        self.accelerator.free_memory()
+        self.model = self.inner = self.whole
