@@ -12,6 +12,18 @@ def chunk(size: tuple[int, int]) -> int:
     return max(1, CHUNK_PIXELS // (size[0] * size[1]))
 
 
+def pair(first: float, second: float, like: Tensor) -> Tensor:
+    """Returns two numbers as a tensor (2,) of another's type, made on its device: nothing is copied there."""
+    return torch.stack([like.new_full((), first), like.new_full((), second)])
+
+
+def _sides(size: tuple[int, int] | Tensor, like: Tensor) -> Tensor:
+    """(height, width) of each sample, (B, 2) in the type of ``like`` (B, …)."""
+    if isinstance(size, Tensor):
+        return size.to(like.dtype)
+    return pair(*size, like).expand(len(like), 2)
+
+
 def compose(first: Tensor, second: Tensor) -> Tensor:
     """Returns ``first @ second`` of (B, 3, 3) float64, written out so that it does not depend on the batch size."""
     columns = [
@@ -81,7 +93,7 @@ def within(places: Tensor, kept: Tensor, padded: tuple[int, int], padding: str) 
     Returns:
         The positions, and with ``zeros`` how much of each output pixel lies in the image, (B, H, W).
     """
-    sides = kept[:, [1, 0]].to(torch.float32)[:, None, None, :]
+    sides = kept.flip(-1).to(torch.float32)[:, None, None, :]
     pixel = (places + 1) * (sides / 2) - 0.5
     weight = None
     if padding == "reflection":
@@ -90,7 +102,7 @@ def within(places: Tensor, kept: Tensor, padded: tuple[int, int], padding: str) 
     elif padding == "zeros":
         weight = (pixel + 1).minimum(sides - pixel).clamp(0, 1).prod(dim=-1)
     pixel = pixel.clamp(min=0).minimum(sides - 1)
-    size = pixel.new_tensor([padded[1], padded[0]])
+    size = pair(padded[1], padded[0], pixel)
     return (pixel + 0.5) * (2 / size) - 1, weight
 
 
@@ -147,7 +159,7 @@ def shrunk(matrix: Tensor, size: tuple[int, int] | Tensor, factor: int) -> Tenso
         size: (height, width) of the source in pixels, or (B, 2) of each.
         factor: The sides of the squares that were averaged.
     """
-    sides = torch.as_tensor(size, device=matrix.device).expand(len(matrix), 2).to(matrix.dtype)
+    sides = _sides(size, matrix)
     share = sides / (torch.ceil(sides / factor) * factor)
     out = matrix.clone()
     for axis, along in ((0, share[:, 1]), (1, share[:, 0])):
@@ -157,10 +169,10 @@ def shrunk(matrix: Tensor, size: tuple[int, int] | Tensor, factor: int) -> Tenso
 
 def move_points(points: Tensor, matrix: Tensor, source: tuple[int, int] | Tensor, size: tuple[int, int]) -> Tensor:
     """Maps points (B, N, 2) as (x, y) in pixels of the source (one size, or (B, 2) of each) to pixels of the output."""
-    sides = torch.as_tensor(source, device=points.device).expand(len(points), 2).to(torch.float64)[:, None, [1, 0]]
-    there = points.to(torch.float64) / sides * 2 - 1
+    there = points.to(torch.float64)
+    there = there / _sides(source, there).flip(-1)[:, None] * 2 - 1
     back = apply(inverse(matrix), there)
-    return ((back + 1) / 2 * back.new_tensor([size[1], size[0]])).to(points.dtype)
+    return ((back + 1) / 2 * pair(size[1], size[0], back)).to(points.dtype)
 
 
 def move_boxes(boxes: Tensor, matrix: Tensor, source: tuple[int, int] | Tensor, size: tuple[int, int]) -> Tensor:
@@ -168,6 +180,6 @@ def move_boxes(boxes: Tensor, matrix: Tensor, source: tuple[int, int] | Tensor, 
     x0, y0, x1, y1 = boxes.unbind(-1)
     corners = torch.stack([x0, y0, x1, y0, x1, y1, x0, y1], dim=-1).reshape(len(boxes), -1, 2)
     moved = move_points(corners, matrix, source, size).reshape(*boxes.shape[:2], 4, 2)
-    limit = boxes.new_tensor([size[1], size[0]])
+    limit = pair(size[1], size[0], boxes)
     low, high = moved.amin(dim=2), moved.amax(dim=2)
     return torch.cat([low.clamp(min=0).minimum(limit), high.clamp(min=0).minimum(limit)], dim=-1)

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from common.augment.geometry import pair
 from common.counter import AUGMENT_STREAM, key, uniform
 from common.data.blocks import Counter, Target
 from common.data.transforms import RandomCrop
@@ -159,7 +160,7 @@ class Translate(Geometric):
     numbers: ClassVar[int] = 2
 
     def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
-        pixels = numbers.new_tensor([size[1], size[0]])
+        pixels = pair(size[1], size[0], numbers)
         most = torch.round(self.share * pixels)
         move = (torch.floor(numbers * (2 * most + 1)) - most) * 2 / pixels
         one = torch.ones_like(move[:, 0])
@@ -240,13 +241,13 @@ class Crop(Geometric):
         shape = (sizes[:, 1].to(torch.float64) / sizes[:, 0].to(torch.float64)) * (
             self.crop.size[0] / self.crop.size[1]
         )
-        middle = sizes.new_tensor(0.5, dtype=torch.float64).expand(len(sizes), 2)
+        middle = torch.full_like(sizes, 0.5, dtype=torch.float64)
         return _whole((1 / shape).clamp(max=1), shape.clamp(max=1), middle, sizes)
 
 
 def _whole(width: Tensor, height: Tensor, place: Tensor, sizes: Tensor) -> Tensor:
     """The part of ``width`` x ``height`` (shares of each side) at ``place`` (0 to 1 of the room), in whole pixels."""
-    sides = sizes.to(torch.float64)[:, [1, 0]]
+    sides = sizes.to(torch.float64).flip(-1)
     cut = torch.stack([width, height], dim=1).mul(sides).round().clamp(min=1).minimum(sides)
     low = torch.floor((sides - cut) * place + 0.5)
     scale, centre = cut / sides, (2 * low + cut) / sides - 1

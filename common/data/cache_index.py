@@ -18,7 +18,7 @@ from common.errors import ConfigError
 from common.files import dump_json, write_text
 
 if TYPE_CHECKING:
-    from common.data.store import FieldColumns
+    from common.data.fields import FieldColumns
 
 SCHEMA = 1
 LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "soundfile", "applications-cookbook")

@@ -1,8 +1,9 @@
 """Items that cannot be used: stop at the first, leave them out, or leave them out and remember them."""
 
+import hashlib
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class DirtyPolicy:
         return self.on_error == "raise"
 
     def remembered(self) -> dict[str, tuple[Failure, str]]:
-        """Returns the items in quarantine by name, each with what its file looked like then."""
+        """Returns the items in quarantine by name, each with what it looked like then."""
         path = Path(self.quarantine)
         if self.on_error != "quarantine" or not path.exists():
             return {}
@@ -72,23 +73,33 @@ class DirtyPolicy:
                 raise ConfigError(f"{path}, line {number}: not an entry of a quarantine ({error})") from error
         return found
 
-    def remember(self, failure: Failure) -> None:
-        """Appends an item to the quarantine."""
+    def remember(self, failure: Failure, looks: str) -> None:
+        """Appends an item to the quarantine, with what it looks like; see `state`."""
         if self.on_error != "quarantine":
             return
         path = Path(self.quarantine)
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps({**asdict(failure), "state": state(failure.item)}, ensure_ascii=False) + "\n")
+            stream.write(json.dumps({**asdict(failure), "state": looks}, ensure_ascii=False) + "\n")
 
 
-def state(item: str) -> str:
-    """Returns what tells whether an item's file has changed: its size and times; nothing for what is no file."""
-    try:
-        found = Path(item).stat()
-    except (OSError, ValueError):
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+def state(raws: Sequence[Any]) -> str:
+    """Returns what tells whether an item has changed: size and times of what is a file, a digest of what is none.
+
+    Args:
+        raws: One raw value a field.
+    """
+    found: list[str] = []
+    for raw in raws:
+        try:
+            looks = Path(raw).stat() if isinstance(raw, (str, Path)) else None
+        except (OSError, ValueError):
+            looks = None
+        if looks is None:
+            found.append(hashlib.blake2b(repr(raw).encode("utf-8", "replace"), digest_size=8).hexdigest())
+        else:
+            found.append(f"{looks.st_size} {looks.st_mtime_ns} {looks.st_ctime_ns}")
+    return ", ".join(found)
 
 
 class DirtyLog:
@@ -104,9 +115,13 @@ class DirtyLog:
         self._early = list(failures)
         self._found: dict[int, Failure] = {}
         self._lock = threading.Lock()
+        self.known = policy.remembered()
+        for failure in self._early:
+            if failure.item not in self.known:
+                policy.remember(failure, "")
 
-    def add(self, row: int, error: ItemError) -> None:
-        """Takes in an item that failed.
+    def add(self, row: int, error: ItemError, looks: Callable[[], str]) -> None:
+        """Takes in an item that failed; ``looks`` tells its `state`.
 
         Raises:
             ItemError: the same, where the policy is to stop.
@@ -116,7 +131,7 @@ class DirtyLog:
         with self._lock:
             if row not in self._found:
                 self._found[row] = Failure.of(error)
-                self.policy.remember(self._found[row])
+                self.policy.remember(self._found[row], looks() if self.policy.on_error == "quarantine" else "")
 
     def recall(self, row: int, failure: Failure) -> None:
         """Takes in an item that is in quarantine, without writing it down again."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from common.data.fields import entries, value_bytes
 from common.data.loader import AHEAD, Loader, LoaderOptions
-from common.data.store import SampleStore, entries, value_bytes
+from common.data.store import SampleStore
 from common.data.work import CHUNK
 
 if TYPE_CHECKING:

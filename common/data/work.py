@@ -12,8 +12,9 @@ from torch import Tensor
 from common.augment.pipeline import BatchPipeline, Counted, Drawn
 from common.data.batch import Batch
 from common.data.blocks import Counter
+from common.data.fields import Encoded
 from common.data.spatial import ImageBlock
-from common.data.store import Encoded, SampleStore
+from common.data.store import SampleStore
 
 
 @cache

@@ -62,7 +62,7 @@ class Accuracy(Metric):
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         target = hard_target(cast(Tensor, batch.y))
         right = (output.argmax(dim=1) == target).sum(dtype=torch.float64)
-        return torch.stack([right, right.new_tensor(len(target))])
+        return torch.stack([right, right.new_full((), len(target))])
 
     def compute(self, sums: Tensor) -> float:
         return _ratio(sums)
@@ -100,7 +100,7 @@ class TopKAccuracy(Metric):
         target = hard_target(cast(Tensor, batch.y))
         best = output.topk(min(self.k, output.shape[1]), dim=1).indices
         right = (best == target[:, None]).any(dim=1).sum(dtype=torch.float64)
-        return torch.stack([right, right.new_tensor(len(target))])
+        return torch.stack([right, right.new_full((), len(target))])
 
     def compute(self, sums: Tensor) -> float:
         return _ratio(sums)
@@ -123,7 +123,7 @@ class AccuracyMulti(Metric):
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         chosen = (output.sigmoid() if self.sigmoid else output) > self.thresh
         right = (chosen == (cast(Tensor, batch.y) > 0.5)).sum(dtype=torch.float64)
-        return torch.stack([right, right.new_tensor(chosen.numel())])
+        return torch.stack([right, right.new_full((), chosen.numel())])
 
     def compute(self, sums: Tensor) -> float:
         return _ratio(sums)
@@ -143,7 +143,7 @@ class _F1(Metric):
         if self.average == "samples":
             total = chosen.sum(1) + actual.sum(1)
             f1 = torch.where(total > 0, 2 * (chosen * actual).sum(1) / total.clamp(min=1), torch.zeros_like(total))
-            return torch.stack([f1.sum(), f1.new_tensor(len(f1))])
+            return torch.stack([f1.sum(), f1.new_full((), len(f1))])
         return torch.cat([(chosen * actual).sum(0), chosen.sum(0), actual.sum(0)])
 
     def compute(self, sums: Tensor) -> float:
@@ -214,7 +214,7 @@ class RootMeanSquaredError(Metric):
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         target = cast(Tensor, batch.y)
         error = (output.reshape(target.shape).to(torch.float64) - target).square().sum()
-        return torch.stack([error, error.new_tensor(target.numel())])
+        return torch.stack([error, error.new_full((), target.numel())])
 
     def compute(self, sums: Tensor) -> float:
         return _ratio(sums) ** 0.5
@@ -234,7 +234,7 @@ class Averaged(Metric):
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         value = torch.as_tensor(self.function(output, batch.y), dtype=torch.float64, device=output.device)
-        return torch.stack([value * len(batch), value.new_tensor(len(batch))])
+        return torch.stack([value * len(batch), value.new_full((), len(batch))])
 
     def compute(self, sums: Tensor) -> float:
         return _ratio(sums)

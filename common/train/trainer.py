@@ -218,7 +218,7 @@ class Trainer:
         for batch in batches_of(loader, self.device, 0):
             output = forward(batch.x)
             loss = self.task.losses(output, batch)
-            total = torch.stack([loss.sum(dtype=torch.float64), loss.new_tensor(len(loss), dtype=torch.float64)])
+            total = torch.stack([loss.sum(dtype=torch.float64), loss.new_full((), len(loss), dtype=torch.float64)])
             sums.append([total, *(metric.measure(output, batch) for metric in self.metrics)])
             if between is not None:
                 between()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.augment import Augment, Normalize, aug_transforms, geometry
 from common.augment import operations as ops
@@ -239,3 +240,46 @@ def test_targets_that_do_not_move_pass_unchanged(pipeline, noise):
     )
     assert torch.equal(found.y, y)
     assert torch.equal(found.ids, batch.ids)
+
+
+class Copies(TorchDispatchMode):
+    """Notes every tensor made from numbers of the host, which an accelerator would have to be sent, and every read."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ in ("lift_fresh", "_local_scalar_dense", "nonzero", "is_nonzero", "equal"):
+            self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("sized", [False, True])
+def test_a_batch_is_transformed_without_a_word_between_host_and_device(pipeline, noise, sized):
+    blocks = (ImageBlock(), MaskBlock(), PointBlock(), BBoxBlock(("a",)))
+    tfms = (RandomResizedCrop(24, min_scale=0.4),) if sized else ()
+    augment = Augment(**STRONG, brightness=0.3, contrast=0.2, size=20, padding="zeros")
+    pipe = pipeline(augment, blocks=blocks, item_tfms=tfms)
+    boxes = {
+        "boxes": torch.rand(4, 3, 4),
+        "labels": torch.zeros(4, 3, dtype=torch.int64),
+        "valid": torch.ones(4, 3) > 0,
+    }
+    y = (torch.zeros(4, 40, 60, dtype=torch.uint8), torch.rand(4, 2, 2), boxes)
+    kept = torch.tensor([[40, 60], [30, 50], [40, 20], [25, 60]], dtype=torch.int32) if sized else None
+    batch = Batch(x=noise(4, 40, 60).x, y=y, ids=torch.arange(4), kept=kept)
+    pipe(batch, Counter(), True)  # mean and deviation are sent once
+    for train in (True, False):
+        with Copies() as copies:
+            pipe(batch, Counter(0, 1), train)
+        assert copies.names == []
+
+
+def test_the_watch_for_copies_sees_one():
+    with Copies() as copies:
+        torch.tensor([1.0, 2.0])
+        torch.zeros(2).new_tensor([1.0])
+        float(torch.ones(()))
+    assert copies.names.count("lift_fresh") >= 1
+    assert copies.names[-1] == "_local_scalar_dense"

@@ -196,6 +196,36 @@ def test_quarantine_is_not_tried_again_until_the_file_has_changed(dirty, denied,
     assert seen(dls, 0) == sorted([*GOOD, "text"])
 
 
+def test_quarantine_knows_the_rows_of_a_table_by_the_files_they_name(dirty, tmp_path):
+    frame = pd.DataFrame({"image": [str(f) for f in get_image_files(dirty)]})
+    frame["label"] = [Path(f).parent.name for f in frame["image"]]
+    frame.loc[len(frame)] = [str(dirty / "cat" / "good1.jpg"), None]
+    block = DataBlock(
+        (ImageBlock, CategoryBlock),
+        get_x=ColReader("image"),
+        get_y=ColReader("label"),
+        splitter=RandomSplitter(0.3),
+        item_tfms=Resize(8),
+    )
+    options = {"on_error": "quarantine", "quarantine": tmp_path / "bad.jsonl", "num_workers": 0, "bs": 4}
+
+    def left_out():
+        dls = block.dataloaders(frame, **options)
+        for loader in dls:
+            list(loader.with_options(drop_last=False).batches(0))
+        return sorted(failure.item for failure in dls.train.store.dirty.failures)
+
+    first = left_out()
+    lines = (tmp_path / "bad.jsonl").read_text().splitlines()
+    assert len(first) == len(lines)
+    assert any("text.jpg" in item for item in first)
+    assert first[-1].startswith("row")
+    assert left_out() == first
+    assert (tmp_path / "bad.jsonl").read_text().splitlines() == lines
+    (dirty / "cat" / "text.jpg").write_bytes((dirty / "cat" / "good1.jpg").read_bytes())
+    assert left_out() == [item for item in first if "text.jpg" not in item]
+
+
 def test_a_damaged_quarantine_is_named_with_its_line(tmp_path):
     (tmp_path / "q.jsonl").write_text('{"item": "a", "stage": "s", "reason": "r", "state": ""}\nrubbish\n')
     with pytest.raises(ConfigError, match=r"q\.jsonl, line 2"):
