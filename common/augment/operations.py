@@ -7,6 +7,7 @@ give a factor and an offset a sample on pixels in [0, 1].
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -38,6 +39,12 @@ GEOMETRIC = _support(
 TONE = _support(image="transforms", signal="unsupported")
 
 
+@cache
+def _stream(name: str) -> int:
+    """The stream of numbers of an operation, by its name."""
+    return AUGMENT_STREAM + (key(*name.encode()) & 0xFFFF_FFFF)
+
+
 @dataclass(frozen=True)
 class Operation:
     """One random operation.
@@ -58,8 +65,7 @@ class Operation:
 
     def draw(self, ids: Tensor, counter: Counter) -> tuple[Tensor, Tensor]:
         """Returns the operation's uniform numbers (B, numbers) and who is changed (B,) bool: a function of the ids."""
-        stream = AUGMENT_STREAM + (key(*self.stream.encode()) & 0xFFFF_FFFF)
-        drawn = uniform(counter.seed, counter.epoch, ids, stream, self.numbers + 1)
+        drawn = uniform(counter.seed, counter.epoch, ids, _stream(self.stream), self.numbers + 1)
         return drawn[:, 1:], drawn[:, 0] < self.p
 
 

@@ -23,6 +23,12 @@ def smooth(height, width, seed=0):
     return soft.round().astype(np.uint8)
 
 
+def made(image, matrix, look):
+    slot = np.empty((*look.size, image.shape[2]), np.uint8)
+    moved(image, matrix, look, slot)
+    return slot
+
+
 def reference(image, matrix, size, padding="reflection"):
     """The same resample by torch, uint8 levels."""
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
@@ -47,7 +53,7 @@ def test_an_image_is_moved_as_torch_moves_it(pipeline, name, padding):
     drawn = pipe.draw(torch.arange(12), LARGE, Counter(), True)
     look = Look(LARGE, (0.0,) * 3, (1.0,) * 3, padding)
     for matrix in drawn.matrix:
-        found, wanted = moved(image, matrix.numpy(), look).astype(float), reference(image, matrix, LARGE, padding)
+        found, wanted = made(image, matrix.numpy(), look).astype(float), reference(image, matrix, LARGE, padding)
         off = np.abs(found - wanted)
         assert np.quantile(off, 0.98) <= LEVELS, name  # at the edge of what lies outside, 1/32 pixel is a lot
         assert off.mean() < 1
@@ -61,7 +67,7 @@ def test_a_crop_is_resized_as_torch_does_it(pipeline, source):
     drawn = pipe.draw(torch.arange(16), kept, Counter(), True)
     look = Look(LARGE, (0.0,) * 3, (1.0,) * 3, "reflection")
     for matrix in drawn.matrix:
-        found = moved(image, matrix.numpy(), look).astype(float)
+        found = made(image, matrix.numpy(), look).astype(float)
         assert np.abs(found - reference(image, matrix, LARGE))[1:-1, 1:-1].max() <= LEVELS
 
 
@@ -70,11 +76,11 @@ def test_a_crop_of_the_outputs_size_is_the_pixels_themselves():
     matrix = np.diag([80 / 130, 96 / 120, 1.0])
     matrix[0, 2], matrix[1, 2] = (2 * 20 + 80) / 130 - 1, (2 * 10 + 96) / 120 - 1
     look = Look(LARGE, (0.0,) * 3, (1.0,) * 3, "reflection")
-    assert np.array_equal(moved(image, matrix, look), image[10:106, 20:100])
+    assert np.array_equal(made(image, matrix, look), image[10:106, 20:100])
     matrix[0, 0] *= -1
-    assert np.array_equal(moved(image, matrix, look), image[10:106, 20:100][:, ::-1])
+    assert np.array_equal(made(image, matrix, look), image[10:106, 20:100][:, ::-1])
     matrix[1, 1] *= -1
-    assert np.array_equal(moved(image, matrix, look), image[10:106, 20:100][::-1, ::-1])
+    assert np.array_equal(made(image, matrix, look), image[10:106, 20:100][::-1, ::-1])
 
 
 @pytest.mark.parametrize("factor", [2, 3, 5])
@@ -85,7 +91,7 @@ def test_a_strong_shrink_is_averaged_first(factor):
     angle = np.deg2rad(0.5)
     turn = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     for matrix in (np.eye(3), turn):
-        found = moved(image, matrix, look)
+        found = made(image, matrix, look)
         assert found.std() < image.std() / (factor * 0.8)  # noise is averaged away instead of being picked from
 
 
