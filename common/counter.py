@@ -133,13 +133,3 @@ def _mix_words(value: _Words) -> _Words:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(_FIRST)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(_SECOND)
     return value ^ (value >> np.uint64(31))
-
-
-def permutation(count: int, seed: int, epoch: int) -> Tensor:
-    """Returns a random order of ``count`` positions, int64 shape (count,), a function of seed and epoch only.
-
-    Examples:
-        >>> sorted(permutation(5, 0, 1).tolist())
-        [0, 1, 2, 3, 4]
-    """
-    return permuted(torch.arange(count), count, seed, epoch) if count else torch.arange(0)

@@ -50,36 +50,25 @@ class Batch:
     def __len__(self) -> int:
         return first_tensor(self.x).shape[0]
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Returns the batch with ``function`` applied to every tensor."""
+        fields = (self.x, self.y, self.ids, self.sizes, self.kept)
+        x, y, ids, sizes, kept = (map_tensors(value, function) for value in fields)
+        return replace(self, x=x, y=y, ids=ids, sizes=sizes, kept=kept)
+
     def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
         """Returns the batch with every tensor on ``device``."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor if tensor.device == device else tensor.to(device, non_blocking=non_blocking)
-
-        return replace(
-            self,
-            x=map_tensors(self.x, move),
-            y=map_tensors(self.y, move),
-            ids=map_tensors(self.ids, move),
-            sizes=map_tensors(self.sizes, move),
-            kept=map_tensors(self.kept, move),
-        )
-
-    def tensors(self) -> list[Tensor]:
-        """Returns every tensor of the batch."""
-        found: list[Tensor] = []
-        for value in (self.x, self.y, self.ids, self.sizes, self.kept):
-            map_tensors(value, lambda tensor: (found.append(tensor), tensor)[1])
-        return found
+        return self.map(lambda t: t if t.device == device else t.to(device, non_blocking=non_blocking))
 
     def pinned(self) -> "Batch":
         """Returns the batch in page-locked memory, from which an accelerator copies without the host waiting."""
+        return self.map(lambda t: t.pin_memory() if t.device.type == "cpu" else t)
 
-        def pin(tensor: Tensor) -> Tensor:
-            return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
-
-        x, y, ids, sizes, kept = (map_tensors(v, pin) for v in (self.x, self.y, self.ids, self.sizes, self.kept))
-        return replace(self, x=x, y=y, ids=ids, sizes=sizes, kept=kept)
+    def tensors(self) -> list[Tensor]:
+        """Returns every tensor of the batch, always in one order."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: (found.append(tensor), tensor)[1])
+        return found
 
     def record(self, stream: Any) -> None:
         """Tells the allocator that a stream uses these tensors, which were made on another."""

@@ -8,7 +8,11 @@ from torch import Tensor
 
 _ALONE = [object()]
 _FREE = sys.getrefcount(_ALONE[0])
-"""What the count of references says of an array that nothing but its list holds; a tensor made from it is one more."""
+
+
+def unshared(arrays: list[np.ndarray], place: int) -> bool:
+    """Whether nothing but its list holds an array: a view, or a tensor made from it, would count as one more."""
+    return sys.getrefcount(arrays[place]) == _FREE
 
 
 class BufferPool:
@@ -35,7 +39,7 @@ class BufferPool:
     def take(self, shape: tuple[int, ...]) -> Tensor:
         """Returns a float32 tensor of a shape, its values undefined."""
         size = int(np.prod(shape, dtype=np.int64))
-        free = [place for place in range(len(self.arrays)) if sys.getrefcount(self.arrays[place]) == _FREE]
+        free = [place for place in range(len(self.arrays)) if unshared(self.arrays, place)]
         fitting = [place for place in free if self.arrays[place].size >= size]
         array = self.arrays[fitting[0]] if fitting else np.empty(size, np.float32)
         for place in reversed(free if not fitting else free[self.spare :]):

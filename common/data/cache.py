@@ -3,7 +3,6 @@
 import fcntl
 import math
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.buffers import unshared
 from common.errors import ItemError
 
 SLAB_BYTES = 64 << 20
@@ -125,15 +125,16 @@ class Slabs:
 
     def give(self, slabs: list[np.ndarray]) -> None:
         """Takes back those that nobody looks into any more."""
-        while slabs and len(self.free) < self.most:
-            slab = slabs.pop()
-            if len(slab) == SLAB_BYTES and sys.getrefcount(slab) == UNSHARED:
-                self.free.append(slab)
+        for place in range(len(slabs)):
+            if len(slabs[place]) == SLAB_BYTES and unshared(slabs, place) and len(self.free) < self.most:
+                self.free.append(slabs[place])
 
 
-_ALONE = object()
-UNSHARED = sys.getrefcount(_ALONE)
 SPARE = Slabs(most=32)
+
+
+def _aligned(size: int) -> int:
+    return -(-max(size, 1) // _ALIGN) * _ALIGN
 
 
 class MemoryArena:
@@ -151,7 +152,7 @@ class MemoryArena:
     def take(self, size: int) -> tuple[int, int]:
         """Returns (slab, start) of ``size`` fresh bytes."""
         with self._lock:
-            whole = -(-max(size, 1) // _ALIGN) * _ALIGN
+            whole = _aligned(size)
             if whole > self._room:
                 self.slabs.append(SPARE.take() if whole <= SLAB_BYTES else np.empty(whole, np.uint8))
                 self._room = len(self.slabs[-1])
@@ -177,7 +178,7 @@ class FileArena:
 
     def take(self, size: int) -> tuple[int, int]:
         """Returns (0, start) of ``size`` fresh bytes."""
-        whole = -(-max(size, 1) // _ALIGN) * _ALIGN
+        whole = _aligned(size)
         with self._lock:
             if self._start + whole > self._end:
                 handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -257,10 +258,6 @@ class RaggedColumn:
         starts = start + np.concatenate([[0], np.cumsum(sizes)[:-1]])
         shapes = np.array([tuple(value.shape) for value in values], np.int64)
         table[np.asarray(rows)] = np.column_stack([np.full(len(rows), slab), starts, shapes])
-
-    def shape(self, row: int) -> tuple[int, ...]:
-        """Returns the shape of one row's value."""
-        return tuple(int(n) for n in cast(np.ndarray, self.table)[row, 2:])
 
     def array(self, row: int) -> np.ndarray:
         """Returns the value of one row as an array, without copying it."""

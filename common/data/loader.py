@@ -114,7 +114,7 @@ class Loader:
         if not self.options.shuffle:
             return self.rows[start:stop]
         places = torch.arange(start, max(start, stop))
-        return self.rows[permuted(places, len(self.rows), self.options.seed, epoch)] if len(places) else places
+        return self.rows[permuted(places, len(self.rows), self.options.seed, epoch)]
 
     def parts(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Yields number and positions of each batch of an epoch that this process takes a share of."""

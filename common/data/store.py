@@ -300,7 +300,7 @@ class SampleStore:
             if image is not None and field.block is self.encoder.image_block:
                 values.append(image)
                 continue
-            if any(row in spare for row in listed) and not field.block.eager:
+            if spare and not field.block.eager:
                 pieces = [spare[row][i] if row in spare else field.piece(row) for row in listed]
                 value, sizes = field.join(cast("list[Value]", pieces))
             else:

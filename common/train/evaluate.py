@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.data.batch import Batch, first_tensor, map_tensors
+from common.data.batch import Batch, map_tensors
 from common.data.loader import Loader
 from common.train.task import Record, Task
 
@@ -43,10 +43,7 @@ def batches_of(loader: Any, device: torch.device, epoch: int = 0, start: int = 0
         return
     for number, raw in enumerate(loader):
         if number >= start:
-            batch = Batch.of(raw)
-            if first_tensor(batch.x).device != device:
-                batch = batch.to(device, non_blocking=True)
-            yield replace(batch, number=number)
+            yield replace(Batch.of(raw).to(device, non_blocking=True), number=number)
 
 
 @torch.no_grad()

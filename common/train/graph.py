@@ -1,16 +1,14 @@
 """Forward and backward of a full batch as one CUDA graph: recorded once, launched as a whole in every later step."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from common.data.batch import Batch, map_tensors
+from common.data.batch import Batch
 from common.train.task import Task
 
-FIELDS = [field.name for field in fields(Batch) if field.name != "number"]
 WARM = 3  # steps made in the ordinary way before the recording: libraries choose their kernels in them
 
 
@@ -37,7 +35,7 @@ class GraphedStep:
 
     def takes(self, batch: Batch) -> bool:
         """Whether a batch has the shape that is, or now comes to be, recorded."""
-        shapes = [(t.shape, t.dtype) for t in _tensors(batch)]
+        shapes = [(t.shape, t.dtype) for t in batch.tensors()]
         if shapes != self.shapes and self.graph is None:
             self.shapes, self.warmed = shapes, 0
         return shapes == self.shapes
@@ -50,8 +48,9 @@ class GraphedStep:
         if self.graph is None:
             self._record(batch)
         assert self.graph is not None
+        assert self.batch is not None
         assert self.loss is not None
-        for kept, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
+        for kept, new in zip(self.batch.tensors(), batch.tensors(), strict=True):
             kept.copy_(new, non_blocking=True)
         self.graph.replay()
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
@@ -73,18 +72,10 @@ class GraphedStep:
         return loss
 
     def _record(self, batch: Batch) -> None:
-        self.batch = replace(batch, **{name: map_tensors(getattr(batch, name), torch.clone) for name in FIELDS})
+        self.batch = batch.map(torch.clone)
         for parameter in self.parameters:
             parameter.grad = None
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.loss = self._compute(self.batch)
         self.gradients = [parameter.grad for parameter in self.parameters]
-
-
-def _tensors(batch: Batch | None) -> list[Tensor]:
-    """Every tensor of a batch, in one order."""
-    found: list[Tensor] = []
-    for name in FIELDS:
-        map_tensors(getattr(batch, name, None), lambda tensor: found.append(tensor) or tensor)
-    return found

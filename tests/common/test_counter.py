@@ -5,10 +5,15 @@ import pytest
 import torch
 from scipy import stats
 
-from common.counter import AUGMENT_STREAM, MODEL_STREAM, ORDER_STREAM, key, permutation, permuted, uniform
+from common.counter import AUGMENT_STREAM, MODEL_STREAM, ORDER_STREAM, key, permuted, uniform
 
 WORD = 1 << 64
 GOLDEN = 0x9E3779B97F4A7C15
+
+
+def permutation(count, seed, epoch):
+    """A whole order, laid out."""
+    return permuted(torch.arange(count), count, seed, epoch)
 
 
 def split_mix(value):

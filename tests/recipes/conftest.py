@@ -1,6 +1,5 @@
 """Runs of the command line, in this process and in fresh ones."""
 
-import gc
 import os
 import subprocess
 import sys
@@ -14,8 +13,6 @@ from PIL import Image
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
-gc.collect()
-gc.freeze()  # each fit ends with a collection, which need not walk all of torch's modules
 ROOT = Path(__file__).resolve().parents[2]
 
 

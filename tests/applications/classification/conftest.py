@@ -1,6 +1,5 @@
 """Small photos in the forms people have, for the tests of image classification."""
 
-import gc
 from pathlib import Path
 
 import matplotlib
@@ -11,8 +10,6 @@ from PIL import Image
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
-gc.collect()
-gc.freeze()  # each fit ends with a collection, which need not walk all of torch's modules
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared"
 COLOURS = {"blue": (40, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}

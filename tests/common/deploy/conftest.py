@@ -1,6 +1,5 @@
 """One small bundle, and what is needed to tamper with a copy of it."""
 
-import gc
 import hashlib
 import json
 import shutil
@@ -19,8 +18,6 @@ from common.train import TrainerOptions
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
-gc.collect()
-gc.freeze()  # each fit ends with a collection, which need not walk all of torch's modules
 
 
 @pytest.fixture(scope="session")
