@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from common.augment import Augment, Mixup, Normalize, aug_transforms
+    from common.augment import Augment, CutMix, Mixup, Normalize, aug_transforms
     from common.data import DataBlock, DataLoaders
     from common.deploy import Bundle, Predictor, load_learner
     from common.train import Trainer, TrainerOptions
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Augment": "common.augment",
     "Bundle": "common.deploy",
+    "CutMix": "common.augment",
     "DataBlock": "common.data",
     "DataLoaders": "common.data",
     "Mixup": "common.augment",
@@ -26,6 +27,7 @@ _HOME = {
 __all__ = [
     "Augment",
     "Bundle",
+    "CutMix",
     "DataBlock",
     "DataLoaders",
     "Mixup",

@@ -9,14 +9,14 @@ import pytest
 from common.train import Metric
 
 SURFACE = {
-    "common": """Augment Bundle DataBlock DataLoaders Mixup Normalize Predictor Trainer TrainerOptions aug_transforms
+    "common": """Augment Bundle CutMix DataBlock DataLoaders Mixup Normalize Predictor Trainer TrainerOptions aug_transforms
         load_learner""",
     "common.data": """BBoxBlock Batch Block CategoryBlock ColReader ColSplitter ColumnsBlock Counter DataBlock DataLoaders
         FileSplitter FuncSplitter GrandparentSplitter GroupSplitter HoldOutFolder ImageBlock IndexSplitter KFoldSplitter
         Loader ManifestSplitter MaskBlock MultiCategoryBlock PointBlock RandomResizedCrop RandomSplitter RegexLabeller
-        RegressionBlock Resize ResizeMethod SignalBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock
+        RegressionBlock Resize ResizeMethod SignalBlock SpectrogramBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock
         TimeSplitter get_files get_image_files imagenet_stats parent_label using_attr""",
-    "common.augment": "Augment BatchPipeline Mixup Normalize aug_transforms",
+    "common.augment": "Augment BatchPipeline CutMix Drawn Mixup Normalize SpecAugment aug_transforms",
     "common.train": """Accuracy AccuracyMulti Constant EarlyStop ErrorRate EventLog F1Score F1ScoreMulti Hook
         Interrupted Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy
         Trainer TrainerOptions accuracy accuracy_multi error_rate rmse top_k_accuracy""",

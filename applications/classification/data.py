@@ -14,8 +14,8 @@ import pandas as pd
 
 from common.data.blocks import CategoryBlock, MultiCategoryBlock
 from common.data.datablock import DataBlock
+from common.data.dataloaders import DataLoaders
 from common.data.items import ColReader, Items, RegexLabeller, get_image_files, parent_label, using_attr
-from common.data.loader import DataLoaders
 from common.data.spatial import ImageBlock, open_image
 from common.data.splits import (
     ColSplitter,

@@ -6,7 +6,8 @@ from typing import Any, cast
 from applications.classification.model import create_model
 from applications.classification.task import ClassificationTask
 from common.data.blocks import CategoryBlock, MultiCategoryBlock
-from common.data.loader import DataLoaders, Loader
+from common.data.dataloaders import DataLoaders
+from common.data.loader import Loader
 from common.data.spatial import ImageBlock
 from common.errors import ConfigError
 from common.train.options import TrainerOptions

@@ -1,19 +1,87 @@
-"""Mixup: each sample blended with another, its target too (Zhang et al. 2018, arXiv:1710.09412)."""
+"""Mixup and CutMix: each sample blended with its mate, or with a piece of it, and its targets too.
 
-from dataclasses import replace
-from typing import cast
+The mate of a sample is the one before it in the epoch's order (the loader brings it along), as it is augmented itself;
+so a mixed sample, too, is a function of the seed, the epoch and the sample.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.augment.operations import Mix
+from common.augment.operations import Operation, Support, support
+from common.augment.pixels import inside
+from common.augment.textures import rectangle
 from common.data.batch import Batch
-from common.data.blocks import Block, CategoryBlock, Counter
-from common.errors import ConfigError
+from common.data.blocks import Block, CategoryBlock
+from common.data.spatial import MaskBlock
+
+TRIES = 16
+MIXES = support(
+    image="transforms",
+    mask="transforms",
+    boxes="transforms",
+    category="transforms",
+    number="transforms",
+    points="unsupported",
+    signal="unsupported",
+    spectrogram="unsupported",
+    text="unsupported",
+    columns="unsupported",
+)
 
 
-def beta(numbers: Tensor, alpha: float, tries: int) -> Tensor:
+@dataclass(frozen=True)
+class Mix(Operation):
+    """An operation that takes something of another sample."""
+
+    alpha: float = 0.4
+    support: ClassVar[dict[str, Support]] = MIXES
+
+    @property
+    def numbers(self) -> int:
+        return 2 * TRIES + 2
+
+
+@dataclass(frozen=True)
+class Blend(Mix):
+    """Blends each sample with its mate (Zhang et al. 2018, arXiv:1710.09412)."""
+
+    name: ClassVar[str] = "mixup"
+    label: ClassVar[str] = "mixup"
+
+
+@dataclass(frozen=True)
+class Paste(Mix):
+    """Covers a rectangle of each sample with the same piece of its mate (Yun et al. 2019, arXiv:1905.04899)."""
+
+    alpha: float = 1.0
+    p: float = 0.5
+    name: ClassVar[str] = "cutmix"
+    label: ClassVar[str] = "CutMix"
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How each sample of a batch is mixed.
+
+    Attributes:
+        mates: int64 (B,): the position of each one's mate in the batch.
+        share: float32 (B,): the share of its own where the whole picture is blended; 1 where it is not.
+        box: int32 (B, 4): (top, left, bottom, right) of the mate's piece in pixels, or None; empty where there is none.
+        weight: float32 (B,): the share of its own in all.
+    """
+
+    mates: Tensor
+    share: Tensor
+    box: Tensor | None
+    weight: Tensor
+
+
+def beta(numbers: Tensor, alpha: float, tries: int = TRIES) -> Tensor:
     """Returns Beta(alpha, alpha) numbers, float64 (B,), from uniform ones (B, 2 * tries).
 
     Above one half by Ulrich's polar method; up to there by Jöhnk's, where the first accepted of ``tries`` pairs counts
@@ -23,7 +91,7 @@ def beta(numbers: Tensor, alpha: float, tries: int) -> Tensor:
         radius = torch.sqrt(1 - numbers[:, 0] ** (2 / (2 * alpha - 1)))
         return 0.5 + 0.5 * radius * torch.cos(2 * torch.pi * numbers[:, tries])
     u = numbers[:, :tries] ** (1 / alpha)
-    v = numbers[:, tries:] ** (1 / alpha)
+    v = numbers[:, tries : 2 * tries] ** (1 / alpha)
     total = u + v
     accepted = (total <= 1) & (total > 0)
     first = torch.argmax(accepted.to(torch.int64), dim=1, keepdim=True)
@@ -31,23 +99,136 @@ def beta(numbers: Tensor, alpha: float, tries: int) -> Tensor:
     return torch.where(accepted.any(dim=1), share, torch.full_like(share, 0.5))
 
 
-def mix(batch: Batch, operation: Mix, blocks: tuple[Block, ...], counter: Counter) -> Batch:
-    """Returns the batch with sample i blended with sample i - 1; category targets become float (B, classes).
+Numbers = Callable[[Operation, Tensor], tuple[Tensor, Tensor]]
+"""Gives an operation's uniform numbers (B, k) for samples (B,), and which of them it changes."""
 
-    Raises:
-        ConfigError: unless the batch has one float input and one category or number target.
+
+def draw(batch: Batch, mixes: list[Mix], numbers_of: Numbers, size: tuple[int, int] | None) -> Mixing:
+    """Draws how each sample is mixed; where several operations would, the first does.
+
+    Args:
+        batch: With ``ids``, and ``mates`` unless each one's mate is the one before it in the batch.
+        mixes: The operations.
+        numbers_of: What each draws.
+        size: (height, width) of the images in pixels, or None where there is none.
     """
-    if not isinstance(batch.x, Tensor) or not batch.x.is_floating_point() or batch.ids is None or len(blocks) != 1:
-        raise ConfigError("mixup blends one float input with one category or number target")
-    numbers, chosen = operation.draw(batch.ids, counter)
-    share = beta(numbers, operation.alpha, operation.tries)
-    share = torch.where(chosen, torch.maximum(share, 1 - share), torch.ones_like(share)).to(torch.float32)
+    all_ids = cast(Tensor, batch.ids)
+    mates = batch.mates
+    if mates is None:
+        mates = torch.arange(len(all_ids), device=all_ids.device).roll(1)
+    ids = all_ids[: len(mates)]
+    share = torch.ones(len(ids), dtype=torch.float64, device=ids.device)
+    free = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    box, covered = None, torch.zeros_like(share)
+    for mix in mixes:
+        numbers, chosen = numbers_of(mix, ids)
+        chosen, free = chosen & free, free & ~chosen
+        own = beta(numbers, mix.alpha)
+        if isinstance(mix, Blend):
+            share = torch.where(chosen, torch.maximum(own, 1 - own), share)
+        elif size is not None:
+            side = torch.sqrt(1 - own)
+            box = rectangle(side * size[0], side * size[1], numbers[:, 2 * TRIES :], size)
+            box = box * chosen[:, None].to(torch.int32)
+            covered = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).to(torch.float64) / (size[0] * size[1])
+    share = share.to(torch.float32)
+    return Mixing(mates, share, box, share * (1 - covered).to(torch.float32))
 
-    def blend(value: Tensor) -> Tensor:
-        weight = share.reshape(-1, *[1] * (value.dim() - 1))
-        return value * weight + value.roll(1, 0) * (1 - weight)
 
-    block, target = blocks[0], cast(Tensor, batch.y)
-    if isinstance(block, CategoryBlock) and not target.is_floating_point():
-        target = F.one_hot(target, len(block.vocab)).to(torch.float32)
-    return replace(batch, x=blend(batch.x), y=blend(target))
+def mixed(
+    batch: Batch, mixing: Mixing, blocks: tuple[Block, ...], *, blends: bool = True, min_visibility: float = 0.0
+) -> Batch:
+    """Returns the batch with each sample mixed with its mate, and no samples that are only mates.
+
+    Categories become float (B, classes); masks, where pictures are blended, float (B, classes, H, W).
+
+    Args:
+        batch: With one float input, images (B, C, H, W) or numbers (B, …).
+        mixing: How.
+        blocks: The blocks of the targets.
+        blends: Whether whole pictures are blended (of any sample).
+        min_visibility: The least share of a box that must be left, else it goes with its label.
+    """
+    targets = batch.y if isinstance(batch.y, tuple) else (batch.y,)
+    made = tuple(
+        _target(block, value, mixing, blends, min_visibility)
+        for block, value in zip(blocks, cast("tuple[Any, ...]", targets), strict=True)
+    )
+    count = len(mixing.mates)
+    sizes, ids = (None if t is None else t[:count] for t in (batch.sizes, batch.ids))
+    y = made if isinstance(batch.y, tuple) else made[0]
+    return replace(batch, x=_input(batch.x, mixing), y=y, ids=ids, sizes=sizes, mates=None)
+
+
+def _input(x: Tensor, mixing: Mixing) -> Tensor:
+    """Returns inputs mixed; images on a CPU where they lie, so that no new memory is touched.
+
+    They are done from the last to the first, since a mate comes before its sample or after all of them, and is read
+    while it is as it was; what comes later within them is set aside.
+    """
+    count, box = len(mixing.mates), mixing.box
+    if x.device.type != "cpu" or x.dim() != 4:
+        return _pasted(_blended(x, mixing), x, mixing)
+    boxes, mates = None if box is None else box.tolist(), mixing.mates.tolist()
+    aside = {mate: x[mate].clone() for i, mate in enumerate(mates) if i < mate < count}
+    for i, share in reversed(list(enumerate(mixing.share.tolist()))):
+        other = aside[mates[i]] if i < mates[i] < count else x[mates[i]]
+        if share < 1:
+            torch.lerp(other, x[i], share, out=x[i])
+        if boxes is not None:
+            top, left, bottom, right = boxes[i]
+            x[i, :, top:bottom, left:right] = other[:, top:bottom, left:right]
+    return x[:count]
+
+
+def _blended(value: Tensor, mixing: Mixing) -> Tensor:
+    share = mixing.share.reshape(-1, *[1] * (value.dim() - 1))
+    return value[: len(share)] * share + value[mixing.mates] * (1 - share)
+
+
+def _pasted(value: Tensor, source: Tensor, mixing: Mixing) -> Tensor:
+    """Takes the piece of the mate, from values whose last two axes are rows and columns."""
+    if mixing.box is None:
+        return value
+    there = inside(mixing.box, (value.shape[-2], value.shape[-1]))
+    return torch.where(there if value.dim() == 3 else there[:, None], source[mixing.mates], value)
+
+
+def _target(block: Block, value: Any, mixing: Mixing, blends: bool, min_visibility: float) -> Any:
+    if isinstance(block, MaskBlock):
+        if not blends:
+            return _pasted(value[: len(mixing.mates)], value, mixing)
+        classes = torch.arange(len(block.codes), device=value.device)[:, None, None]
+        soft = (value[:, None] == classes).to(torch.float32)
+        return _pasted(_blended(soft, mixing), soft, mixing)
+    if block.target == "boxes":
+        return _boxes(value, mixing, min_visibility)
+    if isinstance(block, CategoryBlock) and not value.is_floating_point():
+        value = F.one_hot(value, len(block.vocab)).to(torch.float32)
+    return _blended(value, replace(mixing, share=mixing.weight))
+
+
+def _boxes(value: dict[str, Tensor], mixing: Mixing, min_visibility: float) -> dict[str, Tensor]:
+    """The boxes of both: of a pasted piece those that are seen in it, and of the rest those that it does not hide."""
+    count = len(mixing.mates)
+    own, other = {k: v[:count] for k, v in value.items()}, {k: v[mixing.mates] for k, v in value.items()}
+    theirs = (mixing.share < 1)[:, None]
+    if mixing.box is not None:
+        top, left, bottom, right = mixing.box.to(torch.float32).unbind(1)
+        piece = torch.stack([left, top, right, bottom], dim=1)
+        hidden, _ = _overlap(own["boxes"], piece)
+        seen, cut = _overlap(other["boxes"], piece)
+        pasted = ((bottom > top) & (right > left))[:, None]
+        own["valid"] = own["valid"] & ~(pasted & (1 - hidden < max(min_visibility, 1e-6)))
+        other["boxes"] = torch.where(pasted[..., None], cut, other["boxes"])
+        theirs = theirs | (pasted & (seen >= max(min_visibility, 1e-6)))
+    other["valid"] = other["valid"] & theirs
+    return {k: torch.cat([own[k], other[k]], dim=1) for k in value}
+
+
+def _overlap(boxes: Tensor, piece: Tensor) -> tuple[Tensor, Tensor]:
+    """The share of boxes (B, N, 4) within one piece (B, 4) of each sample, and that part of them."""
+    low = torch.maximum(boxes[..., :2], piece[:, None, :2])
+    high = torch.maximum(torch.minimum(boxes[..., 2:], piece[:, None, 2:]), low)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).clamp(min=1e-12)
+    return (high - low).prod(dim=-1) / area, torch.cat([low, high], dim=-1)

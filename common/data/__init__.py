@@ -4,9 +4,10 @@ from common.data.batch import Batch
 from common.data.blocks import Block, CategoryBlock, Counter, MultiCategoryBlock, RegressionBlock
 from common.data.columns import ColumnsBlock
 from common.data.datablock import DataBlock
+from common.data.dataloaders import DataLoaders
 from common.data.items import ColReader, RegexLabeller, get_files, get_image_files, parent_label, using_attr
-from common.data.loader import DataLoaders, Loader
-from common.data.sequences import SignalBlock, TextBlock
+from common.data.loader import Loader
+from common.data.sequences import SignalBlock, SpectrogramBlock, TextBlock
 from common.data.spatial import BBoxBlock, ImageBlock, MaskBlock, PointBlock, imagenet_stats
 from common.data.split_files import FileSplitter, ManifestSplitter
 from common.data.splits import (
@@ -56,6 +57,7 @@ __all__ = [
     "Resize",
     "ResizeMethod",
     "SignalBlock",
+    "SpectrogramBlock",
     "Split",
     "StratifiedGroupSplitter",
     "StratifiedSplitter",

@@ -37,6 +37,8 @@ class Batch:
         ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
         sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
         kept: int32 (B, 2): each image's own height and width in pixels, where they differ and x is padded; or None.
+        mates: int64 (M,): where in the batch each of the first M samples finds the one it is mixed with, or None; the
+            samples from M on are only there to be mixed with.
         number: The batch's place in its epoch, from 0: what a saved cursor counts.
     """
 
@@ -45,6 +47,7 @@ class Batch:
     ids: Tensor | None = None
     sizes: Tensor | None = None
     kept: Tensor | None = None
+    mates: Tensor | None = None
     number: int = 0
 
     def __len__(self) -> int:
@@ -52,9 +55,9 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Returns the batch with ``function`` applied to every tensor."""
-        fields = (self.x, self.y, self.ids, self.sizes, self.kept)
-        x, y, ids, sizes, kept = (map_tensors(value, function) for value in fields)
-        return replace(self, x=x, y=y, ids=ids, sizes=sizes, kept=kept)
+        fields = (self.x, self.y, self.ids, self.sizes, self.kept, self.mates)
+        x, y, ids, sizes, kept, mates = (map_tensors(value, function) for value in fields)
+        return replace(self, x=x, y=y, ids=ids, sizes=sizes, kept=kept, mates=mates)
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
         """Returns the batch with every tensor on ``device``."""

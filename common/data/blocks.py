@@ -15,7 +15,7 @@ from common.errors import ConfigError, DataError, nearest
 from common.registry import register
 from common.spec import to_spec
 
-Target = Literal["image", "mask", "boxes", "points", "signal", "text", "columns", "category", "number"]
+Target = Literal["image", "mask", "boxes", "points", "signal", "spectrogram", "text", "columns", "category", "number"]
 """What a field is to the augmentation: every operation says of each whether it transforms it, leaves it or refuses."""
 
 

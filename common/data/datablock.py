@@ -11,9 +11,10 @@ import torch
 from common.augment.pipeline import BatchPipeline
 from common.augment.transforms import BatchTransform
 from common.data.blocks import Block
+from common.data.dataloaders import DataLoaders
 from common.data.dirty import DirtyPolicy, Failure
 from common.data.items import Getter, Items, item_name, read_field, subset
-from common.data.loader import DataLoaders, Loader, LoaderOptions
+from common.data.loader import Loader, LoaderOptions
 from common.data.plan import Plan, plan
 from common.data.report import DataReport, inspect
 from common.data.sample import SampleEncoder

@@ -1,10 +1,11 @@
-"""The loader of one part of a split, and `DataLoaders`, which keeps the parts together."""
+"""The loader of one part of a split."""
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from common.counter import permuted
 from common.data.batch import Batch
 from common.data.blocks import Counter
 from common.data.buffers import BufferPool
+from common.data.placement import Placement
 from common.data.spatial import ImageBlock
-from common.data.splits import PARTS
 from common.data.store import SampleStore
 from common.data.work import Work, alone, on_device
 from common.errors import ConfigError, DataError
@@ -57,6 +58,20 @@ class LoaderOptions:
             raise ConfigError(f"batch_size={self.batch_size} must be a multiple of the {self.world} processes")
 
 
+class Share(NamedTuple):
+    """What one process makes of one batch of an epoch.
+
+    Attributes:
+        number: The batch's place in the epoch.
+        rows: int64 (R,): the positions; first its own, then those that some of them are mixed with.
+        mates: int64 (B,): for each of its own the place in ``rows`` of the one it is mixed with; None without mixing.
+    """
+
+    number: int
+    rows: Tensor
+    mates: Tensor | None
+
+
 class Loader:
     """Batches of one part of the data, on the device, in an order that is a function of the seed and the epoch.
 
@@ -86,6 +101,7 @@ class Loader:
         self.device = torch.device(device)
         self.epoch = 0
         self.buffers = BufferPool()
+        self.placement = Placement()
 
     def __len__(self) -> int:
         """The number of batches of an epoch."""
@@ -116,61 +132,145 @@ class Loader:
         places = torch.arange(start, max(start, stop))
         return self.rows[permuted(places, len(self.rows), self.options.seed, epoch)]
 
-    def parts(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """Yields number and positions of each batch of an epoch that this process takes a share of."""
-        size, world = self.options.batch_size, self.options.world
+    def parts(self, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Share]:
+        """Yields each batch of an epoch from number ``start`` to ``stop`` that this process takes a share of."""
+        size, rank, world = self.options.batch_size, self.options.rank, self.options.world
         ahead = max(1, LAID_OUT // size)
-        for first in range(start, len(self), ahead):
-            last = min(first + ahead, len(self))
+        stop = len(self) if stop is None else min(stop, len(self))
+        for first in range(start, stop, ahead):
+            last = min(first + ahead, stop)
             laid_out = self.order(epoch, first * size, last * size)
-            for number, chunk in enumerate(laid_out.split(size), first):
-                part = chunk[self.options.rank :: world]
-                if len(part):
-                    yield number, part
+            before = torch.cat([self._before(epoch, first * size), laid_out[:-1]]) if self._mixes else laid_out
+            for number, (own, mates) in enumerate(zip(laid_out.split(size), before.split(size), strict=True), first):
+                if len(own) > rank:
+                    yield self._share(number, own[rank::world], mates[rank::world], world)
 
-    def raw_batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    @property
+    def _mixes(self) -> bool:
+        """Whether samples are mixed with others, which must come along."""
+        return self.options.train and self.options.mixing and bool(self.pipeline.mixes)
+
+    def _before(self, epoch: int, place: int) -> Tensor:
+        """The position before a place of an epoch's order, (1,); before the first one comes the last."""
+        place = (place or len(self.rows)) - 1
+        return self.order(epoch, place, place + 1)
+
+    def _share(self, number: int, own: Tensor, before: Tensor, world: int) -> Share:
+        """A batch's own positions, and those that they are mixed with as far as they are not among them."""
+        count = len(own)
+        if not self._mixes:
+            return Share(number, own, None)
+        if world == 1:
+            return Share(number, torch.cat([own, before[:1]]), (torch.arange(count) - 1) % (count + 1))
+        return Share(number, torch.cat([own, before]), torch.arange(count, 2 * count))
+
+    def raw_batches(self, epoch: int = 0, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Yields the batches of an epoch as they are kept (images uint8), before the batch transforms."""
         counter = Counter(self.options.seed, epoch)
-        for number, rows, work in self._ahead(epoch, start, None):
-            spare = work.spare()
-            if not bool(self.store.bad[rows].all()):
-                yield replace(self.store.batch(rows, spare, counter), number=number)
-            else:
-                self._left_out(number)
+        for share, work in self._ahead(epoch, start, stop, None, self.store.workers):
+            batch = self._made(share, work, counter, None)
+            if batch is not None:
+                yield batch
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch as the model takes them, from batch ``start`` on.
 
         A batch whose every item is left out is not there, and its number is missing.
         """
-        counter = Counter(self.options.seed, epoch)
-        if self.device.type == "cpu":
-            yield from self._on_cpu(epoch, start, counter)
-            return
-        self._settle()
-        for batch in on_device(self.raw_batches(epoch, start), self.device):
-            yield self.pipeline(batch, counter, self.options.train, self.options.mixing)
-
-    def _on_cpu(self, epoch: int, start: int, counter: Counter) -> Iterator[Batch]:
-        """Photos are decoded, cropped, warped and normalised in one go by threads, each where it lies in the cache."""
-        pipeline, options = self.pipeline, self.options
+        if self.device.type == "cuda":
+            self._settle()
         kept = self._kept()
-        if kept is None or not pipeline.per_image(self.device, kept):
-            for batch in self.raw_batches(epoch, start):
+        places = self._places(kept)
+        if places != self.placement.places:
+            self.placement = Placement(places)
+        while start < len(self):
+            measured = self.options.train and self.store.ready(self.rows)
+            place, count = self.placement.turn() if measured else (places[0], None)
+            stop = len(self) if count is None else min(start + count, len(self))
+            began = time.perf_counter()
+            yield from self._placed(place, epoch, start, stop, kept)
+            if measured and count is not None:
+                self.placement.note(place, (time.perf_counter() - began) / (stop - start))
+            start = stop
+
+    def _places(self, kept: tuple[int, int] | None) -> tuple[str, ...]:
+        """Where batches of these images could be augmented, the likeliest first."""
+        photos = kept is not None and self.pipeline.per_image(torch.device("cpu"), kept)
+        if self.device.type == "cpu":
+            return ("threads", "caller") if photos and self.store.workers else ("caller",)
+        on_host = self.store.device.type == "cpu"
+        return ("device", "threads") if photos and self.store.workers and on_host else ("device",)
+
+    @property
+    def augments(self) -> str | None:
+        """Where augmentation runs and what was measured of other places; None where nothing is or none is chosen."""
+        random = self.pipeline.changes or self.pipeline.crops
+        return str(self.placement) if random and self.placement.chosen is not None else None
+
+    def _placed(self, place: str, epoch: int, start: int, stop: int, kept: tuple[int, int] | None) -> Iterator[Batch]:
+        """Photos that are augmented on the CPU are decoded, warped and normalised in one go, each where it lies."""
+        pipeline, options, cpu = self.pipeline, self.options, torch.device("cpu")
+        counter = Counter(options.seed, epoch)
+        if place == "device" or kept is None or not pipeline.per_image(cpu, kept):
+            for batch in on_device(self.raw_batches(epoch, start, stop), self.device):
                 yield pipeline(batch, counter, options.train, options.mixing)
             return
         keep_freed_memory()
-        for number, rows, work in self._ahead(epoch, start, kept):
-            spare, drawn, image = work.spare(), work.drawn(), cast(Tensor, work.image)
-            good = ~self.store.bad[rows]
-            if not bool(good.all()):
-                image, drawn = image[good], drawn.only(good)
-            if not len(image):
-                self._left_out(number)
-                continue
-            batch = self.store.batch(rows, spare, counter, image)
-            batch = pipeline.place(batch, image.permute(0, 3, 1, 2), drawn, kept, options.train)
-            yield pipeline.mixed(replace(batch, number=number), counter, options.train, options.mixing)
+        yield from on_device(self._rendered(epoch, start, stop, kept, place), self.device)
+
+    def _rendered(self, epoch: int, start: int, stop: int | None, kept: tuple[int, int], place: str) -> Iterator[Batch]:
+        counter = Counter(self.options.seed, epoch)
+        decodes = not self.store.ready(self.rows)
+        workers = self.store.workers if place == "threads" or decodes else 0
+        for share, work in self._ahead(epoch, start, stop, kept, workers):
+            batch = self._made(share, work, counter, kept)
+            if batch is not None:
+                yield batch
+
+    def _made(self, share: Share, work: Work, counter: Counter, kept: tuple[int, int] | None) -> Batch | None:
+        """Waits for a batch's work; None if every item is left out. Photos that it rendered are finished."""
+        spare, rows, mates = work.spare(), share.rows, share.mates
+        good = ~self.store.bad[rows]
+        count = len(rows) if mates is None else len(mates)
+        if not bool(good[:count].any()):
+            self._left_out(share.number)
+            return None
+        if mates is not None:
+            place = torch.cumsum(good, 0) - 1
+            mates = torch.where(good[mates], place[mates], place[:count])[good[:count]]
+        if kept is None:
+            return replace(self.store.batch(rows, spare, counter), number=share.number, mates=mates)
+        drawn, image = work.drawn(), cast(Tensor, work.image)
+        if not bool(good.all()):
+            image, drawn = image[good], drawn.rows(good)
+        batch = replace(self.store.batch(rows, spare, counter, image), number=share.number, mates=mates)
+        batch = self.pipeline.place(batch, image.permute(0, 3, 1, 2), drawn, kept)
+        return self.pipeline.finished(batch, counter, self.options.train, self.options.mixing)
+
+    def replay(self, sample_id: int, epoch: int) -> Batch:
+        """Returns one sample as the model gets it in an epoch: a batch of one.
+
+        Args:
+            sample_id: Its id (see ``Batch.ids``).
+            epoch: The epoch, from 0.
+
+        Raises:
+            DataError: if this part has no such sample, or the sample was left out.
+        """
+        found = torch.nonzero(self.order(epoch) == sample_id)
+        if not len(found):
+            raise DataError(f"this part has no sample {sample_id}")
+        place = int(found[0, 0])
+        share = self._share(0, self.order(epoch, place, place + 1), self._before(epoch, place), 1)
+        counter, kept = Counter(self.options.seed, epoch), self._kept()
+        if kept is not None and not self.pipeline.per_image(self.device, kept):
+            kept = None
+        batch = self._made(share, self._work(share.rows, counter, kept, None), counter, kept)
+        if batch is None:
+            raise DataError(f"sample {sample_id} was left out")
+        if kept is None:
+            batch = self.pipeline(batch.to(self.device), counter, self.options.train, self.options.mixing)
+        return batch
 
     def _left_out(self, number: int) -> None:
         """A batch of which nothing is left: one process passes it over; several must all make the same steps.
@@ -191,14 +291,18 @@ class Loader:
             self.store.probe()
         return self.store.image_size
 
-    def _ahead(self, epoch: int, start: int, kept: tuple[int, int] | None) -> Iterator[tuple[int, Tensor, Work]]:
+    def _ahead(
+        self, epoch: int, start: int, stop: int | None, kept: tuple[int, int] | None, workers: int
+    ) -> Iterator[tuple[Share, Work]]:
         """Yields each batch with the work of making it, done; the next ones are under way in threads meanwhile."""
-        workers = self.store.workers if kept is not None or not self.store.ready(self.rows) else 0
+        if kept is None and self.store.ready(self.rows):
+            workers = 0
         pool = ThreadPoolExecutor(workers, "loader", initializer=alone) if workers else None
-        waiting: deque[tuple[int, Tensor, Work]] = deque()
+        counter = Counter(self.options.seed, epoch)
+        waiting: deque[tuple[Share, Work]] = deque()
         try:
-            for number, rows in self.parts(epoch, start):
-                waiting.append((number, rows, self._work(rows, Counter(self.options.seed, epoch), kept, pool)))
+            for share in self.parts(epoch, start, stop):
+                waiting.append((share, self._work(share.rows, counter, kept, pool)))
                 if len(waiting) > (AHEAD if pool else 0):
                     yield waiting.popleft()
             while waiting:
@@ -271,112 +375,3 @@ class Loader:
         from common.show.pictures import show_batch
 
         return show_batch(self, max_n=max_n, nrows=nrows, unique=unique, epoch=epoch, path=path)
-
-
-class DataLoaders:
-    """Keeps the loaders of the parts: ``train``, ``valid`` and, where there is one, ``test``.
-
-    Any torch DataLoader is taken as it is; ours add ``show_batch``, blocks and a seed.
-
-    Args:
-        loaders: The loaders of train, valid and test, in this order; one at least.
-
-    Examples:
-        >>> from torch.utils.data import DataLoader, TensorDataset
-        >>> data = DataLoader(TensorDataset(torch.zeros(4, 2), torch.zeros(4)), batch_size=2)
-        >>> len(DataLoaders(data, data).valid)
-        2
-    """
-
-    def __init__(self, *loaders: Any) -> None:
-        if not loaders:
-            raise ConfigError("DataLoaders needs at least a training loader")
-        self.loaders = list(loaders)
-
-    def _part(self, index: int, name: str) -> Any:
-        if len(self.loaders) <= index or self.loaders[index] is None:
-            raise ConfigError(f"these DataLoaders have no {name} part")
-        return self.loaders[index]
-
-    def part(self, name: str) -> Any:
-        """Returns the loader of a part: ``train``, ``valid`` or ``test``.
-
-        Raises:
-            ConfigError: if there is no such part.
-        """
-        if name not in PARTS:
-            raise ConfigError(f"part must be train, valid or test, got {name!r}")
-        return self._part(PARTS.index(name), name)
-
-    @property
-    def train(self) -> Any:
-        """The loader to learn from."""
-        return self._part(0, "train")
-
-    @property
-    def valid(self) -> Any:
-        """The loader to choose by."""
-        return self._part(1, "valid")
-
-    @property
-    def test(self) -> Any:
-        """The loader that is only evaluated, once, at the end."""
-        return self._part(2, "test")
-
-    def has(self, part: str) -> bool:
-        """Whether there is a ``train``, ``valid`` or ``test`` loader."""
-        index = PARTS.index(part)
-        return len(self.loaders) > index and self.loaders[index] is not None
-
-    def __getitem__(self, index: int) -> Any:
-        return self.loaders[index]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.loaders)
-
-    @property
-    def blocks(self) -> tuple[Any, ...]:
-        """The fitted blocks.
-
-        Raises:
-            ConfigError: if the training loader is not one of ours.
-        """
-        if not isinstance(self.train, Loader):
-            raise ConfigError("blocks are known only to loaders that a DataBlock made")
-        return self.train.store.encoder.blocks
-
-    @property
-    def vocab(self) -> list[str]:
-        """The categories of the first target that has some, in order."""
-        blocks = self.blocks  # says so if these loaders know none
-        inputs = int(self.train.store.encoder.n_inp)
-        for block in (*blocks[inputs:], *blocks[:inputs]):
-            if getattr(block, "vocab", None):
-                return list(cast("tuple[str, ...]", block.vocab))
-        raise ConfigError("no block of these DataLoaders has a vocab")
-
-    @property
-    def c(self) -> int:
-        """The number of categories."""
-        return len(self.vocab)
-
-    def to(self, device: torch.device | str) -> "DataLoaders":
-        """Sets the device that our loaders deliver to, and returns self."""
-        for loader in self.loaders:
-            if isinstance(loader, Loader):
-                loader.device = torch.device(device)
-        return self
-
-    def share(self, rank: int, world: int) -> None:
-        """Tells our loaders which process this is; each takes its share of every batch."""
-        for loader in self.loaders:
-            if isinstance(loader, Loader):
-                loader.options = replace(loader.options, rank=rank, world=world)
-
-    def one_batch(self) -> Batch:
-        """Returns the first training batch."""
-        return Batch.of(next(iter(self.train))) if not isinstance(self.train, Loader) else self.train.one_batch()
-
-    def show_batch(self, max_n: int = 9, nrows: int | None = None, **options: Any) -> Any:
-        """Draws training samples as the model gets them; see `Loader.show_batch`."""
-        return self.train.show_batch(max_n, nrows, **options)

@@ -110,12 +110,14 @@ def _batch_steps(
     if device.startswith("cuda"):
         why = "while the batch before it is in use; once all is kept and fits, the whole set lies on the device"
         steps.append(("copy to the device", "pinned, a stream of its own", f"{why} ({_mib(total)})"))
-    moves = [*(op.name for op in pipeline.crops), *(op.name for op in pipeline.geometric)]
-    if moves:
-        steps.append((" + ".join(moves), where, how))
-    if pipeline.tones or pipeline.mean:
-        names = [*(op.name for op in pipeline.tones), "normalise"]
-        steps.append((" + ".join(names), where, "one pass over the pixels"))
+    moving = [op.name for op in (*pipeline.crops, *pipeline.changes) if op.support["mask"] == "transforms"]
+    if moving:
+        steps.append((" + ".join(moving), where, how))
+    others = [op.name for op in pipeline.changes if op.name not in moving]
+    if others or pipeline.mean:
+        steps.append((" + ".join([*others, "normalise"]), where, "one pass over the pixels"))
+    for op in pipeline.spectral:
+        steps.append((op.name, f"{device}, whole batch", "each spectrogram within its own length"))
     for op in pipeline.mixes:
-        steps.append((op.name, f"{device}, whole batch", "each sample with its neighbour"))
+        steps.append((op.name, f"{device}, whole batch", "each sample with the one before it in the epoch"))
     return steps

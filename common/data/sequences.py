@@ -123,3 +123,43 @@ class SignalBlock(Block):
 
     def draw(self, axes: Any, value: Value) -> None:
         axes.plot(self.decode(value), linewidth=0.5)
+
+
+@register("block", "spectrogram")
+@dataclass(frozen=True)
+class SpectrogramBlock(Block):
+    """A spectrogram in decibels, float32 (T, F); in a batch ``values`` (B, T, F) with ``valid`` (B, T) bool.
+
+    The raw value is an array (F, T), frequencies first, as signal libraries give it. All items have the same F.
+
+    Args:
+        bands: The number of frequencies F that every item must have; 0: any.
+
+    Examples:
+        >>> SpectrogramBlock().encode(np.zeros((4, 7))).shape
+        torch.Size([7, 4])
+    """
+
+    bands: int = 0
+    target: ClassVar[Target] = "spectrogram"
+    ragged: ClassVar[bool] = True
+    eager: ClassVar[bool] = False
+
+    def encode(self, raw: Any, view: View | None = None) -> Tensor:
+        values = np.asarray(raw, dtype=np.float32)
+        if values.ndim != 2 or 0 in values.shape:
+            raise DataError(f"a spectrogram must be an array (frequencies, times), got shape {values.shape}")
+        if self.bands and len(values) != self.bands:
+            raise DataError(f"bands must be {self.bands}, the spectrogram has {len(values)} frequencies")
+        if not np.isfinite(values).all():
+            raise DataError("the spectrogram has a value that is not finite (the logarithm of silence?)")
+        return torch.from_numpy(np.ascontiguousarray(values.T))
+
+    def decode(self, value: Value) -> np.ndarray:
+        """Returns float32 (F, T)."""
+        frames = value["values"][value["valid"]] if isinstance(value, dict) else value
+        return frames.detach().cpu().numpy().T
+
+    def draw(self, axes: Any, value: Value) -> None:
+        axes.imshow(self.decode(value), origin="lower", aspect="auto", cmap="magma")
+        axes.set_axis_off()

@@ -9,11 +9,11 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from common.augment.pipeline import BatchPipeline, Counted, Drawn
+from common.augment.drawn import Drawn
+from common.augment.pipeline import BatchPipeline
 from common.data.batch import Batch
 from common.data.blocks import Counter
 from common.data.fields import Encoded
-from common.data.spatial import ImageBlock
 from common.data.store import SampleStore
 
 
@@ -56,15 +56,14 @@ class Work:
     ) -> None:
         self.store, self.pipeline, self.rows, self.counter, self.train = store, pipeline, rows, counter, train
         self.kept, self.image = kept, image
-        self.counted: Counted | None = None
+        self.counted: Drawn | None = None
         self.jobs: list[Future[tuple[dict[int, Encoded], Drawn | None]]] = []
         self._done: list[tuple[dict[int, Encoded], Drawn | None]] = []
 
     def begin(self, pool: ThreadPoolExecutor | None) -> None:
         """Starts the chunks in a pool, or does them here."""
         if self.kept is not None:
-            size = self.pipeline.out_size(self.kept)
-            self.counted = self.pipeline.count(self.rows, self.counter, self.train, size)
+            self.counted = self.pipeline.counted(self.rows, self.counter, self.train, self.kept)
         for first in range(0, len(self.rows), CHUNK):
             if pool is None:
                 self._done.append(self._chunk(first))
@@ -79,10 +78,9 @@ class Work:
             return spare, None
         images = store.images(rows, spare, self.kept)
         sizes = torch.tensor([image.shape[:2] for image in images])
-        counted = cast(Counted, self.counted).part(slice(first, first + CHUNK))
-        drawn = self.pipeline.settle(counted, sizes if store.ragged_image else self.kept)
-        block = cast(ImageBlock, store.encoder.image_block)
-        self.pipeline.render(images, drawn, self.kept, cast(Tensor, self.image)[first : first + CHUNK], block)
+        counted = cast(Drawn, self.counted).rows(slice(first, first + CHUNK))
+        drawn = self.pipeline.settle(counted, sizes if store.ragged_image else self.kept, self.train)
+        self.pipeline.render(images, drawn, self.kept, cast(Tensor, self.image)[first : first + CHUNK])
         return spare, drawn
 
     def _results(self) -> list[tuple[dict[int, Encoded], Drawn | None]]:
@@ -110,7 +108,7 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
     """
     if device.type != "cuda":
         for batch in batches:
-            yield batch.to(device)
+            yield batch if device.type == "cpu" else batch.to(device)
         return
     side = torch.cuda.Stream(device)
     ready: Batch | None = None

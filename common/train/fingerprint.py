@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import torch
 
+from common.data.dataloaders import DataLoaders
 from common.data.items import take
-from common.data.loader import DataLoaders, Loader
+from common.data.loader import Loader
 from common.data.splits import PARTS
 from common.errors import ConfigError
 from common.spec import to_spec

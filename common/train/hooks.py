@@ -124,11 +124,9 @@ class ProgressBar(Hook):
         self.bar = self.task = None
         if self.header:
             share = self.waited / max(self.trained, 1e-9)
-            self.console.print(
-                f"the device waited {self.waited:.1f} s of {self.trained:.1f} s ({share:.0%}) for data".replace(
-                    "%", " %"
-                )
-            )
+            waited = f"the device waited {self.waited:.1f} s of {self.trained:.1f} s ({100 * share:.0f} %) for data"
+            where = getattr(trainer.dls.train, "augments", None)
+            self.console.print(waited if where is None else f"{waited}; {where}")
 
 
 class EventLog(Hook):

@@ -10,7 +10,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from common.data.loader import DataLoaders, Loader
+from common.data.dataloaders import DataLoaders
+from common.data.loader import Loader
 from common.errors import ConfigError, in_range
 from common.memory import keep_freed_memory
 from common.train import checkpoint as ckpt

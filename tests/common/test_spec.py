@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from common.augment import Augment, Mixup, Normalize
+from common.augment import Augment, CutMix, Mixup, Normalize, SpecAugment
 from common.data import (
     BBoxBlock,
     CategoryBlock,
@@ -20,6 +20,7 @@ from common.data import (
     RegressionBlock,
     Resize,
     SignalBlock,
+    SpectrogramBlock,
     TextBlock,
 )
 from common.errors import ConfigError
@@ -40,6 +41,7 @@ EXAMPLES = {
         PointBlock(),
         TextBlock("char", ("<pad>", "<unk>", "é"), 1, 7),
         SignalBlock(16000),
+        SpectrogramBlock(64),
     ],
     "item_transform": [
         Resize(128),
@@ -52,6 +54,8 @@ EXAMPLES = {
             flip=True, flip_vertical=True, rotate=10, zoom=1.2, zoom_least=0.9, warp=0.1, size=(8, 9), min_scale=0.5
         ),
         Mixup(0.3),
+        CutMix(0.7, 0.2),
+        SpecAugment(time_mask=0.3, shift=0.1, gain=3.0),
         Normalize((0.1,), (0.2,)),
     ],
 }

@@ -6,8 +6,8 @@ import torch
 from scipy import ndimage
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from common.augment import Augment, Normalize, aug_transforms, geometry
-from common.augment import operations as ops
+from common.augment import Augment, CutMix, Mixup, Normalize, aug_transforms, geometry
+from common.augment.colours import Brightness, Contrast
 from common.data import (
     BBoxBlock,
     CategoryBlock,
@@ -203,7 +203,7 @@ def test_tone_is_the_plain_formula(pipeline, noise, unit):
     pipe = pipeline(Augment(brightness=0.4, contrast=0.5, p_lighting=0.8), blocks=(ImageBlock(),))
     found = pipe(batch, Counter(2, 9), True).x
     image = unit(batch.x).double()
-    for op in (ops.Brightness(0.8, 0.4), ops.Contrast(0.8, 0.5)):
+    for op in (Brightness(0.8, 0.4), Contrast(0.8, 0.5)):
         numbers, chosen = op.draw(batch.ids, Counter(2, 9))
         for i in range(50):
             if chosen[i]:
@@ -255,12 +255,14 @@ class Copies(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("mixes", [(), (Mixup(), CutMix())])
 @pytest.mark.parametrize("sized", [False, True])
-def test_a_batch_is_transformed_without_a_word_between_host_and_device(pipeline, noise, sized):
+def test_a_batch_is_transformed_without_a_word_between_host_and_device(pipeline, noise, sized, mixes):
     blocks = (ImageBlock(), MaskBlock(), PointBlock(), BBoxBlock(("a",)))
     tfms = (RandomResizedCrop(24, min_scale=0.4),) if sized else ()
-    augment = Augment(**STRONG, brightness=0.3, contrast=0.2, size=20, padding="zeros")
-    pipe = pipeline(augment, blocks=blocks, item_tfms=tfms)
+    strong = {"elastic": 0.05, "blur": 1, "sharpen": 1, "noise": 0.1, "salt_pepper": 0.1, "erase": 0.3, "hue": 0.1}
+    augment = Augment(**STRONG, **strong, brightness=0.3, contrast=0.2, size=20, padding="zeros")
+    pipe = pipeline(augment, *mixes, blocks=blocks if not mixes else (blocks[0], *blocks[3:]), item_tfms=tfms)
     boxes = {
         "boxes": torch.rand(4, 3, 4),
         "labels": torch.zeros(4, 3, dtype=torch.int64),
@@ -268,8 +270,8 @@ def test_a_batch_is_transformed_without_a_word_between_host_and_device(pipeline,
     }
     y = (torch.zeros(4, 40, 60, dtype=torch.uint8), torch.rand(4, 2, 2), boxes)
     kept = torch.tensor([[40, 60], [30, 50], [40, 20], [25, 60]], dtype=torch.int32) if sized else None
-    batch = Batch(x=noise(4, 40, 60).x, y=y, ids=torch.arange(4), kept=kept)
-    pipe(batch, Counter(), True)  # mean and deviation are sent once
+    batch = Batch(x=noise(4, 40, 60).x, y=boxes if mixes else y, ids=torch.arange(4), kept=kept)
+    pipe(batch, Counter(0, 1), True)  # the keys of an epoch are sent once
     for train in (True, False):
         with Copies() as copies:
             pipe(batch, Counter(0, 1), train)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from common.augment import Augment, geometry
+from common.augment.drawn import Look
 from common.data import Counter, ImageBlock, RandomResizedCrop
 from common.data.batch import Batch
 from common.data.transforms import View
@@ -78,7 +79,8 @@ def test_replay_of_an_id_is_what_the_batch_used(pipeline, noise, item_tfms):
         height, width = (45, 90) if kept is None else kept[i].tolist()
         again = pipe.replay(sample, counter, (height, width))
         assert torch.equal(again.matrix[0], drawn.matrix[i])
-        assert torch.equal(again.factor[0], drawn.factor[i])
+        assert torch.equal(again.colour[0], drawn.colour[i])
         pixels = batch.x[i : i + 1, :height, :width].permute(0, 3, 1, 2).float()
-        image = geometry.resample(pixels, again.matrix, found.shape[2:]) / 255
-        torch.testing.assert_close(found[i], (image[0] * again.factor).clamp(0, 1).float(), atol=2e-4, rtol=0)
+        image = geometry.resample(pixels, again, Look(found.shape[2:], (), ())) / 255
+        factor = again.colour[0, 0, 0].float()
+        torch.testing.assert_close(found[i], (image[0] * factor).clamp(0, 1), atol=3e-4, rtol=0)

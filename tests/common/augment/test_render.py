@@ -6,8 +6,9 @@ import torch
 from scipy import ndimage
 
 from common.augment import Augment, geometry
-from common.augment.pipeline import Drawn
-from common.augment.render import Look, moved, render
+from common.augment.drawn import Drawn, Look
+from common.augment.pixels import develop
+from common.augment.render import moved, render
 from common.data import Counter, ImageBlock, MaskBlock, PointBlock, RandomResizedCrop
 from common.data.batch import Batch
 
@@ -25,14 +26,14 @@ def smooth(height, width, seed=0):
 
 def made(image, matrix, look):
     slot = np.empty((*look.size, image.shape[2]), np.uint8)
-    moved(image, matrix, look, slot)
-    return slot
+    return moved(image, matrix, None, look, slot).copy()
 
 
 def reference(image, matrix, size, padding="reflection"):
     """The same resample by torch, uint8 levels."""
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    return geometry.resample(pixels, matrix[None], size, padding)[0].permute(1, 2, 0).numpy()
+    look = Look(size, (), (), padding)
+    return geometry.resample(pixels, Drawn(matrix=matrix[None]), look)[0].permute(1, 2, 0).numpy()
 
 
 OPTIONS = {
@@ -95,27 +96,62 @@ def test_a_strong_shrink_is_averaged_first(factor):
         assert found.std() < image.std() / (factor * 0.8)  # noise is averaged away instead of being picked from
 
 
-def test_light_and_normalisation_are_the_plain_formula():
+def test_colour_and_normalisation_are_the_plain_formula():
     image = smooth(*LARGE)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
     out = np.empty((2, *LARGE, 3), np.float32)
-    factor, offset = np.array([1.4, 0.6]), np.array([-0.1, 0.3])
-    render([image, image], None, factor, offset, Look(LARGE, mean, std, "zeros"), out)
+    colour = torch.tensor(np.random.default_rng(1).uniform(-0.3, 0.8, (2, 3, 4)))
+    render([image, image], Drawn(colour=colour), Look(LARGE, mean, std), out)
     for i in range(2):
-        wanted = (np.clip(image / 255 * factor[i] + offset[i], 0, 1) - mean) / std
-        np.testing.assert_allclose(out[i], wanted, atol=2e-5)
-    render([image], None, None, None, Look(LARGE, mean, std, "zeros"), out[:1])
+        wanted = np.clip(image / 255 @ colour[i, :, :3].numpy().T + colour[i, :, 3].numpy(), 0, 1)
+        assert np.abs(out[i] * std + mean - wanted).max() * 255 <= 1  # colours are rounded to whole levels
+    render([image], Drawn(), Look(LARGE, mean, std), out[:1])
     np.testing.assert_allclose(out[0], (image / 255 - mean) / std, atol=2e-5)
 
 
 def test_grey_images_are_rendered_too():
     image = smooth(120, 100)[..., :1]
     out = np.empty((1, *LARGE, 1), np.float32)
-    drawn = Drawn(torch.tensor([[[0.9, 0.1, 0], [-0.1, 0.9, 0], [0, 0, 1.0]]], dtype=torch.float64))
-    look = Look(LARGE, (0.0,), (1.0,), "border")
-    render([image], drawn.matrix.numpy(), None, None, look, out)
+    drawn = Drawn(matrix=torch.tensor([[[0.9, 0.1, 0], [-0.1, 0.9, 0], [0, 0, 1.0]]], dtype=torch.float64))
+    render([image], drawn, Look(LARGE, (0.0,), (1.0,), "border"), out)
     wanted = reference(image, drawn.matrix[0], LARGE, "border") / 255
     assert np.abs(out[0] - wanted).max() * 255 <= LEVELS
+
+
+STRENGTHS = {
+    "elastic": {"elastic": 0.05},
+    "elastic and all moves": {"elastic": 0.05, **OPTIONS["all"]},
+    "blur": {"blur": 2.0},
+    "sharpen": {"sharpen": 2.0},
+    "blur and sharpen": {"blur": 2.0, "sharpen": 2.0},
+    "colours": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.5, "hue": 0.2, "grayscale": 0.3},
+    "noise": {"noise": 0.2},
+    "salt and pepper": {"salt_pepper": 0.2},
+    "erase": {"erase": 0.4},
+    "everything": {
+        "elastic": 0.03, "blur": 1.0, "sharpen": 1.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2,
+        "hue": 0.1, "grayscale": 0.2, "noise": 0.1, "salt_pepper": 0.1, "erase": 0.3, **OPTIONS["all"],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("name", list(STRENGTHS))
+def test_both_paths_give_the_same_picture(pipeline, name, mode):
+    """Within 2 levels on average of a level's hundredth part, and a few levels anywhere but at a hard edge."""
+    block = ImageBlock(mode)
+    channels = block.channels
+    images = np.stack([smooth(*LARGE, seed=i)[..., :channels] for i in range(8)])
+    pipe = pipeline(Augment(**{"p_affine": 1.0, "p_texture": 0.8, "p_erase": 0.8, **STRENGTHS[name]}), blocks=(block,))
+    drawn = pipe.draw(torch.arange(8), LARGE, Counter(1, 2), True)
+    look = pipe.look(LARGE, block)
+    out = np.empty((8, *LARGE, channels), np.float32)
+    render(list(images), drawn, look, out)
+    wanted = develop(torch.from_numpy(images), drawn, look).permute(0, 2, 3, 1).numpy()
+    off = np.abs(out - wanted) * 255 * np.array(look.std)
+    limit = LEVELS + (3 if "sharpen" in name or name == "everything" else 0)  # sharpening enlarges what rounding left
+    assert np.quantile(off, 0.99) <= limit
+    assert off.mean() < 0.8
 
 
 def test_masks_and_points_follow_photos_of_differing_sizes(pipeline):
@@ -151,9 +187,16 @@ def test_an_image_in_a_larger_tensor_is_resampled_as_if_alone(padding, mode):
     generator = torch.Generator().manual_seed(0)
     kept = torch.tensor([[20, 30], [31, 17]])
     matrix = torch.tensor([[[1.3, 0.2, 0.1], [-0.3, 1.2, -0.2], [0.05, 0, 1.0]]], dtype=torch.float64).expand(2, 3, 3)
-    padded = torch.rand(2, 3, 33, 40, generator=generator)
-    found = geometry.resample(padded, matrix, (24, 26), padding, kept=kept, mode=mode)
+    drawn, look = Drawn(matrix=matrix), Look((24, 26), (), (), padding)
+    padded = torch.randint(0, 256, (2, 3, 33, 40), generator=generator).float()
+
+    def made(pixels, rows, own):
+        if mode == "bilinear":
+            return geometry.resample(pixels, rows, look, kept=own)
+        return geometry.resample_mask(pixels[:, 0], rows, look, kept=own, fill=7)[:, None]
+
+    found = made(padded, drawn, kept)
     for i, (height, width) in enumerate(kept.tolist()):
-        alone = geometry.resample(padded[i : i + 1, :, :height, :width], matrix[:1], (24, 26), padding, mode=mode)
+        alone = made(padded[i : i + 1, :, :height, :width], drawn.rows(slice(0, 1)), None)
         off = (found[i] - alone[0]).abs()
-        assert (off > 1e-4).float().mean() < (0.002 if mode == "bilinear" else 0.02)  # nearest: ties
+        assert (off > 0.05).float().mean() < (0.002 if mode == "bilinear" else 0.02)  # nearest: ties

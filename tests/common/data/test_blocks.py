@@ -23,6 +23,7 @@ from common.data import (
     PointBlock,
     RegressionBlock,
     SignalBlock,
+    SpectrogramBlock,
     TextBlock,
 )
 from common.errors import ConfigError, CookbookError, DataError, ItemError
@@ -68,6 +69,11 @@ CASES = {
     ),
     "points": Case(PointBlock(), [[[1.0, 2.0], [3.5, 4.0]]] * 4, (B, 2, 2)),
     "text": Case(TextBlock(min_count=1), ["a rose is", "a", "red rose", "is it"], {"values": (B, 3), "valid": (B, 3)}),
+    "spectrogram": Case(
+        SpectrogramBlock(),
+        [np.arange(3.0 * n).reshape(3, n) for n in (5, 2, 4, 5)],
+        {"values": (B, 5, 3), "valid": (B, 5)},
+    ),
     "signal": Case(SignalBlock(), [SOUND, SOUND[:3], SOUND[:7], SOUND], {"values": (B, 11), "valid": (B, 11)}),
 }
 EVERY = pytest.mark.parametrize("name", CASES)

@@ -148,9 +148,6 @@ UNMIXABLE = {
     "two inputs": DataBlock(
         (RegressionBlock, RegressionBlock, RegressionBlock), get_x=[float] * 2, get_y=float, n_inp=2
     ),
-    "two targets": DataBlock(
-        (RegressionBlock, RegressionBlock, RegressionBlock), get_x=float, get_y=[float] * 2, n_inp=1
-    ),
     "no target": DataBlock(RegressionBlock, get_x=float),
     "a category as input": DataBlock((CategoryBlock, RegressionBlock), get_x=lambda i: "ab"[i % 2], get_y=float),
 }

@@ -265,12 +265,12 @@ def test_the_batches_of_an_epoch_are_its_order_cut(size, monkeypatch):
         (RegressionBlock, CategoryBlock), get_x=float, get_y=lambda i: str(i % 2), splitter=IndexSplitter([0, 1, 2])
     )
     train = block.dataloaders(list(range(503)), bs=size).train.with_options(drop_last=False)
-    numbers, rows = zip(*train.parts(5), strict=True)
+    numbers, rows, _ = zip(*train.parts(5), strict=True)
     assert list(numbers) == list(range(len(train)))
     assert torch.equal(torch.cat(rows), train.order(5))
     later = list(train.parts(5, 3))
-    assert [number for number, _ in later] == list(numbers[3:])
-    assert all(torch.equal(a, b) for (_, a), b in zip(later, rows[3:], strict=True))
+    assert [share.number for share in later] == list(numbers[3:])
+    assert all(torch.equal(a.rows, b) for a, b in zip(later, rows[3:], strict=True))
     assert torch.equal(train.order(5, 10, 40), train.order(5)[10:40])
 
 

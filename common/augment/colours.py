@@ -1,0 +1,130 @@
+"""The operations that change colours: each a 3x4 matrix a sample, so that a pipeline's are one."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from common.augment.operations import Colour, entries
+
+LUMA = (0.299, 0.587, 0.114)
+"""The share of red, green and blue in how light a pixel is (ITU-R BT.601), as in Pillow's and OpenCV's grey."""
+
+QUARTER_TURN = (
+    (0.16773971, 0.32930952, -0.49704924),
+    (-0.32811313, 0.03546699, 0.29264614),
+    (1.24954590, -1.04633920, -0.20320670),
+)
+"""What a quarter of a turn about the grey axis adds: YIQ's inverse times (0, 0, 0; 0, 0, -1; 0, 1, 0) times YIQ."""
+
+
+def chain(first: Tensor, then: Tensor) -> Tensor:
+    """Returns ``then`` after ``first``, (B, 3, 4) each, written out so that it does not depend on the batch size."""
+    columns = [
+        then[:, :, 0] * first[:, 0, j, None]
+        + then[:, :, 1] * first[:, 1, j, None]
+        + then[:, :, 2] * first[:, 2, j, None]
+        for j in range(4)
+    ]
+    columns[3] = columns[3] + then[:, :, 3]
+    return torch.stack(columns, dim=2)
+
+
+def _scaled(factor: Tensor, offset: Tensor) -> Tensor:
+    return entries((factor, 0, 0, offset), (0, factor, 0, offset), (0, 0, factor, offset))
+
+
+def _saturated(factor: Tensor) -> Tensor:
+    """Moves each pixel from its own grey: 0 is grey, 1 leaves it, more is more colourful."""
+    rest = 1 - factor
+    r, g, b = (rest * share for share in LUMA)
+    return entries((r + factor, g, b, 0), (r, g + factor, b, 0), (r, g, b + factor, 0))
+
+
+@dataclass(frozen=True)
+class Brightness(Colour):
+    """Multiplies the light by a factor in [1 - change, 1 + change]."""
+
+    change: float = 0.2
+    name: ClassVar[str] = "brightness"
+    label: ClassVar[str] = "brightness"
+
+    @property
+    def numbers(self) -> int:
+        return 1
+
+    def colour(self, numbers: Tensor) -> Tensor:
+        factor = 1 + (numbers[:, 0] * 2 - 1) * self.change
+        return _scaled(factor, torch.zeros_like(factor))
+
+
+@dataclass(frozen=True)
+class Contrast(Colour):
+    """Stretches pixels about the middle grey by a factor in [1 - change, 1 / (1 - change)], even in its logarithm."""
+
+    change: float = 0.2
+    name: ClassVar[str] = "contrast"
+    label: ClassVar[str] = "contrast"
+
+    @property
+    def numbers(self) -> int:
+        return 1
+
+    def colour(self, numbers: Tensor) -> Tensor:
+        factor = torch.exp((numbers[:, 0] * 2 - 1) * -math.log(1 - self.change))
+        return _scaled(factor, 0.5 * (1 - factor))
+
+
+@dataclass(frozen=True)
+class Saturation(Colour):
+    """Makes colours stronger or paler by a factor in [1 - change, 1 / (1 - change)], even in its logarithm."""
+
+    change: float = 0.2
+    name: ClassVar[str] = "saturation"
+    label: ClassVar[str] = "colour jitter: saturation"
+
+    @property
+    def numbers(self) -> int:
+        return 1
+
+    def colour(self, numbers: Tensor) -> Tensor:
+        return _saturated(torch.exp((numbers[:, 0] * 2 - 1) * -math.log(1 - self.change)))
+
+
+@dataclass(frozen=True)
+class Hue(Colour):
+    """Turns colours about the grey axis by up to ``turn`` of a full circle either way; light stays as it was.
+
+    A rotation of the chrominance plane of YIQ, which is linear (as SVG's hueRotate), not the hue of HSV.
+    """
+
+    turn: float = 0.05
+    name: ClassVar[str] = "hue"
+    label: ClassVar[str] = "colour jitter: hue"
+
+    @property
+    def numbers(self) -> int:
+        return 1
+
+    def colour(self, numbers: Tensor) -> Tensor:
+        angle = (numbers[:, 0] * 2 - 1) * (2 * math.pi * self.turn)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        rows = [
+            (*(luma + cos * (float(r == c) - luma) + sin * QUARTER_TURN[r][c] for c, luma in enumerate(LUMA)), 0)
+            for r in range(3)
+        ]
+        return entries(*rows)
+
+
+@dataclass(frozen=True)
+class Grayscale(Colour):
+    """Takes the colours away."""
+
+    p: float = 0.1
+    name: ClassVar[str] = "grayscale"
+    label: ClassVar[str] = "grayscale"
+
+    def colour(self, numbers: Tensor) -> Tensor:
+        return _saturated(numbers.new_zeros(len(numbers)))

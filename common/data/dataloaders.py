@@ -1,0 +1,121 @@
+"""`DataLoaders` keeps the loaders of the parts of a split together."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+
+from common.data.batch import Batch
+from common.data.loader import Loader
+from common.data.splits import PARTS
+from common.errors import ConfigError
+
+
+class DataLoaders:
+    """Keeps the loaders of the parts: ``train``, ``valid`` and, where there is one, ``test``.
+
+    Any torch DataLoader is taken as it is; ours add ``show_batch``, blocks and a seed.
+
+    Args:
+        loaders: The loaders of train, valid and test, in this order; one at least.
+
+    Examples:
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> data = DataLoader(TensorDataset(torch.zeros(4, 2), torch.zeros(4)), batch_size=2)
+        >>> len(DataLoaders(data, data).valid)
+        2
+    """
+
+    def __init__(self, *loaders: Any) -> None:
+        if not loaders:
+            raise ConfigError("DataLoaders needs at least a training loader")
+        self.loaders = list(loaders)
+
+    def _part(self, index: int, name: str) -> Any:
+        if len(self.loaders) <= index or self.loaders[index] is None:
+            raise ConfigError(f"these DataLoaders have no {name} part")
+        return self.loaders[index]
+
+    def part(self, name: str) -> Any:
+        """Returns the loader of a part: ``train``, ``valid`` or ``test``.
+
+        Raises:
+            ConfigError: if there is no such part.
+        """
+        if name not in PARTS:
+            raise ConfigError(f"part must be train, valid or test, got {name!r}")
+        return self._part(PARTS.index(name), name)
+
+    @property
+    def train(self) -> Any:
+        """The loader to learn from."""
+        return self._part(0, "train")
+
+    @property
+    def valid(self) -> Any:
+        """The loader to choose by."""
+        return self._part(1, "valid")
+
+    @property
+    def test(self) -> Any:
+        """The loader that is only evaluated, once, at the end."""
+        return self._part(2, "test")
+
+    def has(self, part: str) -> bool:
+        """Whether there is a ``train``, ``valid`` or ``test`` loader."""
+        index = PARTS.index(part)
+        return len(self.loaders) > index and self.loaders[index] is not None
+
+    def __getitem__(self, index: int) -> Any:
+        return self.loaders[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loaders)
+
+    @property
+    def blocks(self) -> tuple[Any, ...]:
+        """The fitted blocks.
+
+        Raises:
+            ConfigError: if the training loader is not one of ours.
+        """
+        if not isinstance(self.train, Loader):
+            raise ConfigError("blocks are known only to loaders that a DataBlock made")
+        return self.train.store.encoder.blocks
+
+    @property
+    def vocab(self) -> list[str]:
+        """The categories of the first target that has some, in order."""
+        blocks = self.blocks  # says so if these loaders know none
+        inputs = int(self.train.store.encoder.n_inp)
+        for block in (*blocks[inputs:], *blocks[:inputs]):
+            if getattr(block, "vocab", None):
+                return list(cast("tuple[str, ...]", block.vocab))
+        raise ConfigError("no block of these DataLoaders has a vocab")
+
+    @property
+    def c(self) -> int:
+        """The number of categories."""
+        return len(self.vocab)
+
+    def to(self, device: torch.device | str) -> "DataLoaders":
+        """Sets the device that our loaders deliver to, and returns self."""
+        for loader in self.loaders:
+            if isinstance(loader, Loader):
+                loader.device = torch.device(device)
+        return self
+
+    def share(self, rank: int, world: int) -> None:
+        """Tells our loaders which process this is; each takes its share of every batch."""
+        for loader in self.loaders:
+            if isinstance(loader, Loader):
+                loader.options = replace(loader.options, rank=rank, world=world)
+
+    def one_batch(self) -> Batch:
+        """Returns the first training batch."""
+        return Batch.of(next(iter(self.train))) if not isinstance(self.train, Loader) else self.train.one_batch()
+
+    def show_batch(self, max_n: int = 9, nrows: int | None = None, **options: Any) -> Any:
+        """Draws training samples as the model gets them; see `Loader.show_batch`."""
+        return self.train.show_batch(max_n, nrows, **options)
