@@ -60,7 +60,7 @@ NOTES = {
     "colour jitter": "ours: hue in YIQ, which is linear; the others: in HSV",
     "noise": "ours: a deviation of up to 0.05, drawn for each image; the others: always 0.05",
     "salt pepper": "ours: up to 2 %, drawn for each image; the others: always 2 %",
-    "blur": "deviation up to 1.5; ours: 11 taps (three deviations); the others: 5 taps",
+    "blur": "deviation up to 1.5; ours: three deviations wide, up to 11 taps; the others: 5 taps",
     "sharpen": "ours: a Gaussian of deviation 1 is taken away; the others: a 3x3 kernel",
     "elastic": "ours: a cubic B-spline of 7x7 knots; the others: smoothed noise, a number for each pixel",
     "erase": "up to a third of the area; fastai: one rectangle a batch",

@@ -242,6 +242,30 @@ def test_targets_that_do_not_move_pass_unchanged(pipeline, noise):
     assert torch.equal(found.ids, batch.ids)
 
 
+@pytest.mark.parametrize("elastic", [0.0, 0.03])
+@pytest.mark.parametrize("size", [96, 40])
+def test_a_photo_and_its_mask_are_looked_at_once_each(pipeline, monkeypatch, size, elastic):
+    """By OpenCV (a warp, a map or a resize) from 64 x 64 pixels on, below by grid_sample."""
+    import cv2
+
+    calls = []
+
+    def counting(name, real):
+        def counted(*args, **kwargs):
+            calls.append(name)
+            return real(*args, **kwargs)
+
+        return counted
+
+    for name in ("warpPerspective", "warpAffine", "remap", "resize"):
+        monkeypatch.setattr(cv2, name, counting(name, getattr(cv2, name)))
+    monkeypatch.setattr(geometry.F, "grid_sample", counting("grid_sample", torch.nn.functional.grid_sample))
+    augment = Augment(**{**STRONG, "zoom_least": 1.0}, symmetries=True, size=size, min_scale=0.5, elastic=elastic)
+    pipeline(augment, blocks=(ImageBlock(), *SPATIAL))(scene(6), Counter(), True)
+    assert len(calls) == (12 if size == 96 else 2)
+    assert set(calls) <= ({"warpPerspective", "remap", "resize"} if size == 96 else {"grid_sample"})
+
+
 class Copies(TorchDispatchMode):
     """Notes every tensor made from numbers of the host, which an accelerator would have to be sent, and every read."""
 

@@ -21,7 +21,21 @@ NAN = float("nan")
         ("contrast", [-0.1, 1]),
         ("p_affine", [-0.1, 1.1]),
         ("p_lighting", [-0.1, 1.1]),
+        ("p_texture", [-0.1, 1.1]),
+        ("p_erase", [-0.1, 1.1]),
         ("min_scale", [0, 1.1]),
+        ("max_scale", [0.5, 1.1]),
+        ("elastic", [-0.01, 1 / 16, NAN]),
+        ("elastic_cells", [0, 17]),
+        ("blur", [-0.1, 10.5]),
+        ("sharpen", [-0.1, 11]),
+        ("saturation", [-0.1, 1]),
+        ("hue", [-0.1, 0.6]),
+        ("grayscale", [-0.1, 1.1]),
+        ("noise", [-0.1, 1.1]),
+        ("salt_pepper", [-0.1, 1.1]),
+        ("erase", [-0.1, 1.1]),
+        ("min_visibility", [-0.1, 1]),
     ],
 )
 def test_an_option_of_augment_out_of_range_is_named(name, values):
@@ -62,6 +76,18 @@ def test_a_random_part_needs_a_size():
         Augment(min_scale=0.5)
 
 
+@pytest.mark.parametrize("ratio", [(0, 1), (2, 1), (-1, 1)])
+def test_a_ratio_that_is_none_is_refused(ratio):
+    with pytest.raises(ConfigError, match=r"ratio must be \(least, greatest\)"):
+        Augment(size=8, min_scale=0.5, ratio=ratio)
+
+
+def test_a_random_part_has_the_scale_and_ratio_asked():
+    crop = Augment(size=(8, 12), min_scale=0.2, max_scale=0.6, ratio=(0.5, 3.0)).crop()
+    assert (crop.size, crop.scale, crop.ratio) == ((8, 12), (0.2, 0.6), (0.5, 3.0))
+    assert Augment(size=8).crop().ratio == (1, 1)
+
+
 def test_the_books_defaults():
     (augment,) = aug_transforms()
     assert augment == Augment(flip=True, rotate=10, zoom=1.1, warp=0.2, brightness=0.2, contrast=0.2)
@@ -83,13 +109,20 @@ def test_a_large_mult_stops_at_the_greatest_strength():
 
 def test_every_option_reaches_the_operations():
     augment = Augment(
-        flip=True, flip_vertical=True, rotate=5, zoom=1.5, zoom_least=0.8, warp=0.3, translate=0.2, brightness=0.1,
-        contrast=0.4, p_affine=0.6, p_lighting=0.7,
+        flip=True, flip_vertical=True, symmetries=True, rotate=5, zoom=1.5, zoom_least=0.8, warp=0.3, translate=0.2,
+        elastic=0.02, elastic_cells=6, blur=1.5, sharpen=2, brightness=0.1, contrast=0.4, saturation=0.3, hue=0.15,
+        grayscale=0.25, noise=0.03, salt_pepper=0.04, erase=0.35, p_affine=0.6, p_lighting=0.7, p_texture=0.8, p_erase=0.9,
     )  # fmt: skip
     found = {op.name: op for op in augment.operations()}
     assert [found[name].p for name in ("flip_horizontal", "flip_vertical")] == [0.5, 0.5]
-    assert {found[name].p for name in ("rotate", "zoom", "warp", "translate")} == {0.6}
-    assert {found[name].p for name in ("brightness", "contrast")} == {0.7}
+    assert {found[name].p for name in ("rotate", "zoom", "warp", "translate", "elastic")} == {0.6}
+    assert {found[name].p for name in ("brightness", "contrast", "saturation", "hue")} == {0.7}
+    assert {found[name].p for name in ("blur", "sharpen", "noise", "salt_pepper")} == {0.8}
+    assert (found["symmetry"].p, found["erase"].p, found["grayscale"].p) == (1, 0.9, 0.25)
+    assert (found["elastic"].share, found["elastic"].cells) == (0.02, 6)
+    assert (found["blur"].sigma_px, found["sharpen"].amount, found["erase"].area) == (1.5, 2, 0.35)
+    assert (found["saturation"].change, found["hue"].turn) == (0.3, 0.15)
+    assert (found["noise"].std, found["salt_pepper"].share) == (0.03, 0.04)
     assert found["rotate"].degrees == 5
     assert (found["zoom"].least, found["zoom"].greatest) == (0.8, 1.5)
     assert (found["warp"].magnitude, found["translate"].share) == (0.3, 0.2)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from common.data import BBoxBlock, CategoryBlock, DataBlock, ImageBlock, IndexSplitter, MaskBlock, PointBlock, Resize
-from common.data.spatial import open_image
+from common.data.spatial import open_image, outline
 from common.data.transforms import View
 from common.errors import ConfigError, DataError, ItemError
 
@@ -230,6 +230,48 @@ def test_an_id_without_a_class_is_refused_but_the_ignored_one_is_not():
 def test_boxes_and_labels_must_be_as_many():
     with pytest.raises(DataError, match="2 boxes but 1 labels"):
         BBoxBlock(("cat",)).encode(([[0, 0, 1, 1], [0, 0, 2, 2]], ["cat"]))
+
+
+def test_an_outline_has_the_things_box_after_any_turn():
+    generator = np.random.default_rng(0)
+    mask = np.zeros((80, 90), bool)
+    rows, cols = np.mgrid[0:80, 0:90]
+    mask[((cols - 40) / 30) ** 2 + ((rows - 35) / 18) ** 2 < 1] = True
+    polygon = generator.uniform(0, 100, (40, 2))
+    corners = [(x + dx, y + dy) for y, x in np.argwhere(mask) for dx in (0, 1) for dy in (0, 1)]
+    for shape, points in ((mask, np.array(corners)), (polygon, polygon)):
+        around = outline(shape)
+        assert around.shape == (32, 2)
+        for angle in np.linspace(0, 3, 13):
+            turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            found, wanted = around @ turn, points @ turn
+            size = np.ptp(wanted, axis=0).max()
+            assert np.abs(found.min(axis=0) - wanted.min(axis=0)).max() < 0.005 * size
+            assert np.abs(found.max(axis=0) - wanted.max(axis=0)).max() < 0.005 * size
+
+
+def test_boxes_with_outlines_keep_them_in_the_view():
+    block = BBoxBlock(("cat",), outlined=True)
+    raw = ([[12, 4, 40, 10], [0, 0, 5, 5]], ["cat", "cat"], [[(12, 4), (40, 4), (40, 10)], [(0, 0), (5, 5), (0, 5)]])
+    found = block.encode(raw, View((10, 0, 30, 20), (40, 40)))
+    assert found["boxes"].tolist() == [[4.0, 8.0, 40.0, 20.0]]
+    assert found["outlines"].shape == (1, 32, 2)
+    assert found["outlines"].amax((0, 1)).tolist() == [60, 20]
+    assert block.encode(([], [], []))["outlines"].shape == (0, 32, 2)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (([[0, 0, 1, 1]], ["cat"]), "must have boxes, labels and polygons or masks, got 2 parts"),
+        (([[0, 0, 1, 1]], ["cat"], []), "1 boxes but 0 outlines"),
+        (([[0, 0, 1, 1]], ["cat"], [[]]), "polygon or mask of a box is empty"),
+        (([[0, 0, 1, 1]], ["cat"], [np.zeros((4, 4), bool)]), "polygon or mask of a box is empty"),
+    ],
+)
+def test_outlines_that_are_none_are_refused(raw, reason):
+    with pytest.raises(DataError, match=reason):
+        BBoxBlock(("cat",), outlined=True).encode(raw)
 
 
 def test_boxes_follow_the_view_and_are_cut_to_it():
