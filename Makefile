@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 EXTRAS := classification,dev
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench gpu clean
 
 demo: $(STAMP)
 	$(BIN)/cookbook demo
@@ -23,6 +23,12 @@ check: $(STAMP)
 bench: $(STAMP)
 	@echo "tests/benchmarks/README.md says which benchmark measures what, and how to install the peers aside."
 	@ls tests/benchmarks/*.py
+
+# On a machine with a CUDA GPU. With a Python that has it all already: make gpu STAMP= BIN=/usr/bin
+gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_augment_device.py
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_device.py
 
 # PIP_FIND_LINKS is emptied: a folder of wheels could offer a torch that does not fit the pinned torchvision.
 $(STAMP): pyproject.toml constraints.txt

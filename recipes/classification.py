@@ -29,6 +29,7 @@ class Options(CommonOptions):
     augment: bool = option(True, "random flips, crops, turns and light in training")
     flip: bool = option(True, "mirror images left and right in training; --no-flip for digits and letters")
     mixup: float = option(0.0, "shape of mixup's Beta distribution; 0: none")
+    cutmix: float = option(0.0, "share of the images with a piece of another pasted in; 0: none")
     label_smoothing: float | None = option(None, "share of the target spread over all classes (default 0.1, or 0.05)")
     valid_pct: float | None = option(None, "share of train that validates (default 0.2, at most 5000 images)")
     image_column: str = option("image", "a table's column of image paths")
@@ -47,6 +48,7 @@ class Options(CommonOptions):
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise ConfigError(f"lr must be above 0 and finite, got {self.lr}")
         in_range("mixup", self.mixup, 0, 8)
+        in_range("cutmix", self.cutmix, 0, 1)
         if self.label_smoothing is not None:
             in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
         if self.pretrained and self.arch == "small_resnet":
@@ -101,13 +103,15 @@ def item_transforms(options: Options, source: Any) -> list[Any]:
 
 def batch_transforms(options: Options, source: Any) -> list[Any]:
     """Mirrors and light for photos; small turns, shifts and zooms for digits and the like."""
-    from common import Augment, Mixup
+    from common import Augment, CutMix, Mixup
 
     found: list[Any] = []
     if options.augment and source.grey:
         found.append(Augment(flip=options.flip and source.mirrored, translate=0.04, p_affine=1.0, padding="zeros"))
     elif options.augment:
         found.append(Augment(flip=options.flip, rotate=10, brightness=0.2, contrast=0.2))
+    if options.cutmix:
+        found.append(CutMix(p=options.cutmix))
     if options.mixup:
         found.append(Mixup(options.mixup))
     return found

@@ -126,6 +126,14 @@ class CategoryBlock(Block):
     def decode(self, value: Value) -> Any:
         return self.vocab[int(cast(Tensor, value))]
 
+    def draw(self, axes: Any, value: Value) -> None:
+        shares = cast(Tensor, value)
+        if shares.dim() == 0:
+            super().draw(axes, value)
+        else:  # of a mixed sample, (classes,)
+            names = [f"{self.vocab[i]} {share:.0%}" for i, share in enumerate(shares.tolist()) if share > 0]
+            axes.set_title(" + ".join(names), fontsize=9, parse_math=False)
+
 
 @register("block", "multi_category")
 @dataclass(frozen=True)

@@ -153,7 +153,9 @@ class MaskBlock(Block):
         return torch.from_numpy(np.array(ids, copy=True))
 
     def decode(self, value: Value) -> np.ndarray:
-        return cast(Tensor, value).detach().cpu().numpy().astype(np.uint8)
+        """Returns uint8 (H, W); of a mixed sample's shares (classes, H, W) the largest."""
+        ids = cast(Tensor, value).detach().cpu()
+        return (ids.argmax(dim=0) if ids.dim() == 3 else ids).numpy().astype(np.uint8)
 
     def draw(self, axes: Any, value: Value) -> None:
         top = max(len(self.codes) - 1, 1)

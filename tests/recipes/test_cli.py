@@ -125,6 +125,7 @@ def test_every_recipe_keeps_the_contract():
         (["run", "classification", "--valid-pct", "1.5"], "valid_pct"),
         (["run", "classification", "--label-smoothing", "1"], "label_smoothing must lie in"),
         (["run", "classification", "--mixup", "-1"], "mixup|alpha"),
+        (["run", "classification", "--cutmix", "1.5"], "cutmix must lie in"),
         (["run", "classification", "--pretrained"], "pretrained"),
         (["run", "classification", "--resume"], "checkpoint"),
         (["run", "classification", "--data", "nowhere"], "nowhere does not exist"),

@@ -258,3 +258,16 @@ def test_what_cannot_be_mixed_is_refused(pipeline, transform, block, reason):
 def test_cutmix_needs_an_image(pipeline):
     with pytest.raises(ConfigError, match="cutmix needs an image"):
         pipeline(CutMix(), blocks=(RegressionBlock(), RegressionBlock()))
+
+
+def test_a_picture_of_mixed_samples_names_the_shares():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    block = CategoryBlock(("daisy", "rose", "tulip"))
+    block.draw(axes, torch.tensor([0.25, 0.0, 0.75]))
+    assert axes.get_title() == "daisy 25% + tulip 75%"
+    block.draw(axes, torch.tensor(1))
+    assert axes.get_title() == "rose"
+    shares = torch.tensor([[[0.6, 0.1]], [[0.4, 0.9]]])
+    assert MaskBlock(("a", "b")).decode(shares).tolist() == [[0, 1]]
