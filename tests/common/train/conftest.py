@@ -1,6 +1,10 @@
 """Small models, tasks and loaders with known answers, for the tests of the trainer."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import matplotlib
@@ -196,3 +200,72 @@ def timeless():
         return [{k: v for k, v in record.items() if k not in clock} for record in history]
 
     return strip
+
+
+TOY = """
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common.data import CategoryBlock, DataBlock, IndexSplitter, RegressionBlock
+from common.train.task import Task
+
+torch.set_num_threads(1)
+
+class Classes(Task):
+    domain = "regression"
+    def losses(self, output, batch):
+        return F.cross_entropy(output, batch.y, reduction="none")
+
+def loaders(count, held):
+    numbers = np.random.default_rng(0)
+    labels = np.arange(count + held) % 3
+    points = (np.eye(4)[labels] * 2 + numbers.normal(0, 0.5, (len(labels), 4))).astype(np.float32)
+    block = DataBlock(
+        blocks=(RegressionBlock, CategoryBlock), get_x=lambda i: points[i], get_y=lambda i: str(labels[i]),
+        splitter=IndexSplitter(range(count, count + held)),
+    )
+    return block.dataloaders(list(range(len(labels))), bs=16, num_workers=0)
+
+def finish(trainer):
+    if trainer.world > 1:
+        torch.distributed.destroy_process_group()
+"""
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+LAUNCH += ["--num_cpu_threads_per_process", "1"]
+LIMIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts a script, which may import ``toy``, in one process or two: its arguments are a folder and others."""
+    scripts = tmp_path_factory.mktemp("scripts")
+    (scripts / "toy.py").write_text(TOY)
+    root = Path(__file__).resolve().parents[3]
+
+    def run(source, folder, *given, world=2):
+        folder.mkdir(exist_ok=True)
+        (scripts / "train.py").write_text(source)
+        return subprocess.Popen(
+            [sys.executable, *(LAUNCH if world == 2 else []), str(scripts / "train.py"), str(folder), *given],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}{os.pathsep}{scripts}"}, cwd=folder,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ended():
+    """Waits for a process and returns its exit code and what it said."""
+
+    def wait(process):
+        try:
+            said, _ = process.communicate(timeout=LIMIT_S)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        return process.returncode, said
+
+    return wait

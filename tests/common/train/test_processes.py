@@ -5,57 +5,33 @@ MPI alone); ``--multi_gpu`` is its name for torch's launcher, and the script's `
 """
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parents[3]
-LIMIT_S = 120
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import numpy as np
 import torch
 from torch import nn
-from common.data import CategoryBlock, DataBlock, IndexSplitter, RegressionBlock
+from toy import Classes, finish, loaders
 from common.train import F1Score, Trainer, TrainerOptions, accuracy
 from common.train.checkpoint import save_tensors
-from common.train.metrics import Accuracy
-from common.train.task import Task
-import torch.nn.functional as F
-
-class Classes(Task):
-    domain = "regression"
-    def losses(self, output, batch):
-        return F.cross_entropy(output, batch.y, reduction="none")
 
 CASES = {
     "plain": {},
     "average, clip, accumulate": {"ema_decay": 0.8, "clip_norm": 0.3, "accumulate": 2},
     "stopped": {"early_stop": 0},
 }
-torch.set_num_threads(1)
 out, held = Path(sys.argv[1]), int(sys.argv[2])
-numbers = np.random.default_rng(0)
-labels = np.arange(64 + held) % 3
-points = (np.eye(4)[labels] * 2 + numbers.normal(0, 0.5, (len(labels), 4))).astype(np.float32)
-block = DataBlock(
-    blocks=(RegressionBlock, CategoryBlock), get_x=lambda i: points[i], get_y=lambda i: str(labels[i]),
-    splitter=IndexSplitter(range(64, 64 + held)),
-)
 report = {}
 for name, options in CASES.items():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
-    dls = block.dataloaders(list(range(len(labels))), bs=16, num_workers=0)
     folder = out / name.split(",")[0]
     chosen = TrainerOptions(device="cpu", progress=False, optimizer="sgd", out=folder, checkpoint=True, **options)
-    trainer = Trainer(model, dls, Classes(), chosen, metrics=[accuracy, F1Score("macro")])
+    trainer = Trainer(model, loaders(64, held), Classes(), chosen, metrics=[accuracy, F1Score("macro")])
     trainer.fit_one_cycle(3 if name != "stopped" else 6, 0.05 if name != "stopped" else 30.0)
     if trainer.rank == 0:
         history = [{k: r[k] for k in ("train_loss", "valid_loss", "accuracy", "f1")} for r in trainer.history]
@@ -63,33 +39,21 @@ for name, options in CASES.items():
         save_tensors(trainer.model.state_dict(), folder / "weights.safetensors")
 if trainer.rank == 0:
     (out / "report.json").write_text(json.dumps(report))
-if trainer.world > 1:
-    torch.distributed.destroy_process_group()
+finish(trainer)
 """
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(start, ended, tmp_path_factory):
     """Runs the script in one process and in two, for a number of validation items, and returns what each wrote."""
     made = {}
 
     def run(held):
         if held not in made:
-            folder = tmp_path_factory.mktemp("processes")
-            script = folder / "train.py"
-            script.write_text(SCRIPT)
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-            launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-            launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-            launch += ["--main_process_port", "0", "--num_cpu_threads_per_process", "1"]
-            for world, command in ((1, [sys.executable]), (2, launch)):
-                (folder / str(world)).mkdir()
-                done = subprocess.run(
-                    [*command, str(script), str(folder / str(world)), str(held)],
-                    env=environment, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S,
-                )  # fmt: skip
-                assert done.returncode == 0, done.stderr[-3000:]
-            made[held] = folder
+            made[held] = tmp_path_factory.mktemp("processes")
+            for world in (1, 2):
+                code, said = ended(start(SCRIPT, made[held] / str(world), str(held), world=world))
+                assert code == 0, said[-3000:]
         return made[held]
 
     return run
