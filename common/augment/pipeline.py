@@ -32,9 +32,15 @@ class BatchPipeline:
         encoder: The fitted blocks, whose targets the operations must support.
         transforms: The batch transforms in order.
 
+    Attributes:
+        dtype: Of the images that are made on an accelerator: float32, or bfloat16 or float16 for a model that takes
+            those, which halves what is written. On a CPU they are float32.
+
     Raises:
         ConfigError: if an operation does not support one of the blocks, naming both.
     """
+
+    dtype: torch.dtype = torch.float32
 
     def __init__(self, encoder: SampleEncoder, transforms: Sequence[BatchTransform] = ()) -> None:
         self.encoder = encoder
@@ -256,8 +262,9 @@ class BatchPipeline:
             render([value[i, :h, :w].numpy() for i, (h, w) in enumerate(sides)], drawn, look, out.numpy())
             return out.permute(0, 3, 1, 2)
         if kernel.serves(value, drawn):
-            return kernel.develop(value, drawn, look, kept=kept)
-        return pixels.develop(value, drawn, look, kept=kept)
+            return kernel.develop(value, drawn, look, kept=kept, dtype=self.dtype)
+        dtype = torch.float32 if device.type == "cpu" else self.dtype
+        return pixels.develop(value, drawn, look, kept=kept, dtype=dtype)
 
     def render(self, images: Sequence[np.ndarray], drawn: Drawn, kept: tuple[int, int], out: Tensor) -> None:
         """Renders the (first) images one by one on the CPU, from where they lie, into a batch of floats.

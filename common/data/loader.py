@@ -165,7 +165,10 @@ class Loader:
         return Share(number, torch.cat([own, before]), torch.arange(count, 2 * count))
 
     def raw_batches(self, epoch: int = 0, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """Yields the batches of an epoch as they are kept (images uint8), before the batch transforms."""
+        """Yields the batches of an epoch as they are kept (images uint8), before the batch transforms.
+
+        Where samples are mixed, those that are only mixed into others come last; see ``Batch.mates``.
+        """
         counter = Counter(self.options.seed, epoch)
         for share, work in self._ahead(epoch, start, stop, None, self.store.workers):
             batch = self._made(share, work, counter, None)

@@ -335,6 +335,10 @@ def test_on_a_gpu_the_pipeline_chooses_the_kernel(monkeypatch):
     assert called
     wanted = pixels.develop(batch, drawn, pipe.look((64, 64), block))
     assert (found - wanted).abs().mean().item() <= STEP
+    pipe.dtype = torch.bfloat16
+    half = pipe.pixels(batch, drawn, None, block)
+    assert half.dtype == torch.bfloat16
+    assert (half - found).abs().max().item() < 0.02
 
 
 if __name__ == "__main__":
