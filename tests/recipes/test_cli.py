@@ -414,7 +414,8 @@ def test_progress_in_a_pipe_is_plain_lines_on_standard_error(fresh, tmp_path):
     assert len(lines) == 4
     assert lines[0].split()[:2] == ["epoch", "train_loss"]
     assert [line.split()[0] for line in lines[1:3]] == ["0", "1"]
-    assert re.fullmatch(r"the device waited \d+\.\d s of \d+\.\d s \(\d+ %\) for data", lines[3])
+    said = r"the device waited \d+\.\d s of \d+\.\d s \(\d+ %\) for data; augmentation runs between the steps of .*"
+    assert re.fullmatch(said, lines[3])
     assert "".join(lines).isprintable()
     assert "\x1b" not in done.stdout
 
