@@ -50,10 +50,7 @@ class Brightness(Colour):
     change: float = 0.2
     name: ClassVar[str] = "brightness"
     label: ClassVar[str] = "brightness"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def colour(self, numbers: Tensor) -> Tensor:
         factor = 1 + (numbers[:, 0] * 2 - 1) * self.change
@@ -67,10 +64,7 @@ class Contrast(Colour):
     change: float = 0.2
     name: ClassVar[str] = "contrast"
     label: ClassVar[str] = "contrast"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def colour(self, numbers: Tensor) -> Tensor:
         factor = torch.exp((numbers[:, 0] * 2 - 1) * -math.log(1 - self.change))
@@ -84,10 +78,7 @@ class Saturation(Colour):
     change: float = 0.2
     name: ClassVar[str] = "saturation"
     label: ClassVar[str] = "colour jitter: saturation"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def colour(self, numbers: Tensor) -> Tensor:
         return _saturated(torch.exp((numbers[:, 0] * 2 - 1) * -math.log(1 - self.change)))
@@ -103,10 +94,7 @@ class Hue(Colour):
     turn: float = 0.05
     name: ClassVar[str] = "hue"
     label: ClassVar[str] = "colour jitter: hue"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def colour(self, numbers: Tensor) -> Tensor:
         angle = (numbers[:, 0] * 2 - 1) * (2 * math.pi * self.turn)

@@ -20,7 +20,7 @@ class Drawn:
         sharpen: float32 (B,): how much of the difference to a blurred copy is added; 0: none.
         colour: float32 (B, 3, 4): red, green, blue in [0, 1] and 1 to new colours, cut to [0, 1].
         noise: float32 (B,): deviation of Gaussian noise on pixels in [0, 1], cut to [0, 1] again.
-        salt: float32 (B,): share of the pixels that become black or white.
+        salt_pepper: float32 (B,): share of the pixels that become black or white.
         word: int64 (B,): 32 random bits, from which the noise of each pixel follows.
         erase: int32 (B, 4): (top, left, bottom, right) in output pixels of what becomes the mean colour.
     """
@@ -32,7 +32,7 @@ class Drawn:
     sharpen: Tensor | None = None
     colour: Tensor | None = None
     noise: Tensor | None = None
-    salt: Tensor | None = None
+    salt_pepper: Tensor | None = None
     word: Tensor | None = None
     erase: Tensor | None = None
 

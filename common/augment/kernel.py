@@ -83,7 +83,7 @@ def develop(
         matrix = torch.eye(3, dtype=torch.float64, device=images.device).expand(count, 3, 3)
     stats = [(float(mean), float(std)) for mean, std in zip(look.mean, look.std, strict=True)]
     stats += [(0.0, 1.0)] * (3 - channels)
-    tensors = [images, matrix, drawn.field, drawn.colour, drawn.noise, drawn.salt, drawn.erase, drawn.word]
+    tensors = [images, matrix, drawn.field, drawn.colour, drawn.noise, drawn.salt_pepper, drawn.erase, drawn.word]
     tensors += [None if drawn.noise is None else pixels.normal_table(images.device), kept if drawn.moves else None]
     same = {
         "channels": channels, "height": look.size[0], "width": look.size[1], "padding": look.padding,

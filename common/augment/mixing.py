@@ -40,10 +40,7 @@ class Mix(Operation):
 
     alpha: float = 0.4
     support: ClassVar[dict[str, Support]] = MIXES
-
-    @property
-    def numbers(self) -> int:
-        return 2 * TRIES + 2
+    draws: ClassVar[int] = 2 * TRIES + 2
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,7 @@ class Symmetry(Move):
 
     name: ClassVar[str] = "symmetry"
     label: ClassVar[str] = "eight symmetries"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         which = torch.floor(numbers[:, 0] * 8)
@@ -65,10 +62,7 @@ class Rotate(Move):
     degrees: float = 10.0
     name: ClassVar[str] = "rotate"
     label: ClassVar[str] = "rotation"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         angle = (numbers[:, 0] * 2 - 1) * math.radians(self.degrees)
@@ -85,10 +79,7 @@ class Zoom(Move):
     greatest: float = 1.1
     name: ClassVar[str] = "zoom"
     label: ClassVar[str] = "zoom"
-
-    @property
-    def numbers(self) -> int:
-        return 3
+    draws: ClassVar[int] = 3
 
     def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         scale = 1 / (self.least + numbers[:, 0] * (self.greatest - self.least))
@@ -105,10 +96,7 @@ class Translate(Move):
     share: float = 0.1
     name: ClassVar[str] = "translate"
     label: ClassVar[str] = "translation"
-
-    @property
-    def numbers(self) -> int:
-        return 2
+    draws: ClassVar[int] = 2
 
     def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         pixels = pair(size[1], size[0], numbers)
@@ -125,10 +113,7 @@ class Warp(Move):
     magnitude: float = 0.2
     name: ClassVar[str] = "warp"
     label: ClassVar[str] = "perspective warp"
-
-    @property
-    def numbers(self) -> int:
-        return 2
+    draws: ClassVar[int] = 2
 
     def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         tilt = (numbers * 2 - 1) * (self.magnitude / 2)
@@ -145,10 +130,7 @@ class Crop(Move):
     name: ClassVar[str] = "crop"
     label: ClassVar[str] = "random resized crop"
     tries: ClassVar[int] = 4
-
-    @property
-    def numbers(self) -> int:
-        return 2 * self.tries + 2
+    draws: ClassVar[int] = 2 * tries + 2
 
     @property
     def stream(self) -> str:

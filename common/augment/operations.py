@@ -51,11 +51,12 @@ class Operation:
     name: ClassVar[str]
     label: ClassVar[str]
     support: ClassVar[dict[str, Support]]
+    draws: ClassVar[int] = 0
 
     @property
     def numbers(self) -> int:
         """How many uniform numbers a sample needs, beside the one that says whether it is changed."""
-        return 0
+        return self.draws
 
     @property
     def stream(self) -> str:

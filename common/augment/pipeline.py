@@ -12,7 +12,7 @@ from common.augment import colours, geometry, kernel, mixing, moves, pixels, spe
 from common.augment.drawn import Drawn, Look
 from common.augment.operations import Colour, Move, Operation, stream
 from common.augment.render import SMALL, render, render_masks
-from common.augment.transforms import Augment, BatchTransform, Normalize
+from common.augment.transforms import Augment, BatchTransform, Normalize, SpecAugment
 from common.counter import stream_keys, uniform_of
 from common.data.batch import Batch
 from common.data.blocks import Block, Counter
@@ -52,10 +52,8 @@ class BatchPipeline:
         augment = augments[0] if augments else Augment()
         self.padding, self.min_visibility = augment.padding, augment.min_visibility
         self.zoom_least = augment.zoom_least
-        crops = [c for c in (encoder.batch_crop(), augment.crop()) if c is not None]
-        seconds = [False] if encoder.batch_crop() is not None else []
-        seconds += [True] if augment.crop() is not None else []
-        self.crops = [moves.Crop(crop=c, second=second) for c, second in zip(crops, seconds, strict=True)]
+        crops = ((encoder.batch_crop(), False), (augment.crop(), True))
+        self.crops = [moves.Crop(crop=crop, second=second) for crop, second in crops if crop is not None]
         self.mixes = [op for op in found if isinstance(op, mixing.Mix)]
         self.spectral = [op for op in found if isinstance(op, spectral.Spectral)]
         self.changes = [op for op in found if not isinstance(op, (mixing.Mix, spectral.Spectral))]
@@ -87,11 +85,9 @@ class BatchPipeline:
             self._check_mixes()
         if self.spectral and not any(block.target == "spectrogram" for block in encoder.blocks):
             raise ConfigError(f"{self.spectral[0].name} needs a spectrogram, and no block of this DataBlock is one")
-        mixes = {type(t).__name__ for t in self.transforms if any(isinstance(o, mixing.Mix) for o in t.operations())}
-        spectra = {type(t).__name__ for t in self.transforms if any(o in self.spectral for o in t.operations())}
-        named = (*encoder.item_tfms, *self.transforms)
-        others = [n for n in (type(t).__name__ for t in named) if n not in {"Augment", "SpecAugment", *mixes, *spectra}]
-        names = [*(op.name for op in (*self.changes, *self.crops)), *others]
+        plain = [t for t in self.transforms if not isinstance(t, (Augment, SpecAugment)) and not t.operations()]
+        names = [op.name for op in (*self.changes, *self.crops)]
+        names += [type(transform).__name__ for transform in (*encoder.item_tfms, *plain)]
         if names and encoder.image_block is None:
             raise ConfigError(f"{names[0]} needs an image, and no block of this DataBlock is one")
 
@@ -387,7 +383,7 @@ def including(drawn: Drawn, op: Operation, numbers: Tensor, chosen: Tensor, size
     if isinstance(op, textures.Erase):
         return replace(drawn, erase=op.box(numbers, chosen, size))
     strength = (cast(textures.Texture, op).strength(numbers) * chosen).to(torch.float32)
-    return replace(drawn, **{{"salt_pepper": "salt"}.get(op.name, op.name): strength})
+    return replace(drawn, **{op.name: strength})
 
 
 def _eye(side: int, like: Tensor) -> Tensor:

@@ -58,8 +58,8 @@ def _developed(images: Tensor, drawn: Drawn, look: Look, mean: Tensor, std: Tens
         pixels = coloured(pixels, drawn.colour)
     if drawn.noise is not None:
         pixels = (pixels + drawn.noise[:, None, None, None] * normal_noise(drawn, pixels.shape)).clamp_(0, 1)
-    if drawn.salt is not None:
-        pixels = salted(pixels, drawn.salt, drawn)
+    if drawn.salt_pepper is not None:
+        pixels = salted(pixels, drawn.salt_pepper, drawn)
     if drawn.erase is not None:
         pixels = torch.where(inside(drawn.erase, look.size)[:, None], mean, pixels)
     return (pixels - mean) / std

@@ -47,7 +47,7 @@ class _Rows:
         self.matrix, self.field, self.word, self.erase, self.noise, self.salt, self.sharpen = (
             None if t is None else t.numpy()
             for t in (
-                drawn.matrix, drawn.field, drawn.word, drawn.erase, drawn.noise, drawn.salt, drawn.sharpen
+                drawn.matrix, drawn.field, drawn.word, drawn.erase, drawn.noise, drawn.salt_pepper, drawn.sharpen
             )
         )  # fmt: skip
         self.colour = None if drawn.colour is None else drawn.colour.numpy() * [1, 1, 1, 255]

@@ -100,10 +100,7 @@ class TimeShift(Spectral):
     share: float = 0.1
     name: ClassVar[str] = "time_shift"
     label: ClassVar[str] = "time shift"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def applied(self, values: Tensor, length: Tensor, numbers: Tensor) -> Tensor:
         most = torch.floor(length * self.share)
@@ -121,10 +118,7 @@ class Gain(Spectral):
     decibels: float = 6.0
     name: ClassVar[str] = "gain"
     label: ClassVar[str] = "gain"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def applied(self, values: Tensor, length: Tensor, numbers: Tensor) -> Tensor:
         return values + ((numbers[:, 0] * 2 - 1) * self.decibels).to(values.dtype)[:, None, None]

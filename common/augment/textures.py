@@ -20,10 +20,7 @@ class Blur(Texture):
     sigma_px: float = 1.0
     name: ClassVar[str] = "blur"
     label: ClassVar[str] = "blur"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def strength(self, numbers: Tensor) -> Tensor:
         return numbers[:, 0] * self.sigma_px
@@ -36,10 +33,7 @@ class Sharpen(Texture):
     amount: float = 1.0
     name: ClassVar[str] = "sharpen"
     label: ClassVar[str] = "sharpen"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def strength(self, numbers: Tensor) -> Tensor:
         return numbers[:, 0] * self.amount
@@ -52,10 +46,7 @@ class Noise(Texture):
     std: float = 0.05
     name: ClassVar[str] = "noise"
     label: ClassVar[str] = "noise, Gaussian"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def strength(self, numbers: Tensor) -> Tensor:
         return numbers[:, 0] * self.std
@@ -68,10 +59,7 @@ class SaltPepper(Texture):
     share: float = 0.02
     name: ClassVar[str] = "salt_pepper"
     label: ClassVar[str] = "noise, salt and pepper"
-
-    @property
-    def numbers(self) -> int:
-        return 1
+    draws: ClassVar[int] = 1
 
     def strength(self, numbers: Tensor) -> Tensor:
         return numbers[:, 0] * self.share
@@ -87,11 +75,8 @@ class Erase(Operation):
     ratio: float = 0.3
     name: ClassVar[str] = "erase"
     label: ClassVar[str] = "erasing (cutout)"
+    draws: ClassVar[int] = 4
     support: ClassVar[dict[str, Support]] = PIXELS
-
-    @property
-    def numbers(self) -> int:
-        return 4
 
     def box(self, numbers: Tensor, chosen: Tensor, size: tuple[int, int]) -> Tensor:
         """Returns int32 (B, 4) as (top, left, bottom, right) in output pixels; empty where not chosen."""

@@ -7,7 +7,7 @@ from common.augment import colours, moves, spectral, textures
 from common.augment.mixing import Blend, Paste
 from common.augment.operations import Operation
 from common.data.spatial import imagenet_stats
-from common.data.transforms import RandomCrop, as_size
+from common.data.transforms import RandomCrop, as_size, check_ratio
 from common.errors import ConfigError, in_range, one_of
 from common.registry import register
 
@@ -119,8 +119,7 @@ class Augment(BatchTransform):
         in_range("elastic_cells", self.elastic_cells, 1, 16)
         in_range("elastic", self.elastic, 0, 1 / (4 * self.elastic_cells), open_high=True)
         one_of("padding", self.padding, PADDINGS)
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ConfigError(f"ratio must be (least, greatest), both above 0, got {self.ratio}")
+        check_ratio(self.ratio)
         if self.size is not None:
             as_size(self.size)
         elif self.min_scale < 1:

@@ -223,8 +223,7 @@ class Loader:
 
     def _rendered(self, epoch: int, start: int, stop: int | None, kept: tuple[int, int], place: str) -> Iterator[Batch]:
         counter = Counter(self.options.seed, epoch)
-        decodes = not self.store.ready(self.rows)
-        workers = self.store.workers if place == "threads" or decodes else 0
+        workers = self.store.workers if place == "threads" or not self.store.ready(self.rows) else 0
         for share, work in self._ahead(epoch, start, stop, kept, workers):
             batch = self._made(share, work, counter, kept)
             if batch is not None:

@@ -44,6 +44,16 @@ def as_size(size: object) -> tuple[int, int]:
     return height, width
 
 
+def check_ratio(ratio: tuple[float, float]) -> None:
+    """Checks the least and greatest width / height of a random crop.
+
+    Raises:
+        ConfigError: unless both are above 0 and in order.
+    """
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ConfigError(f"ratio must be (least, greatest), both above 0, got {ratio}")
+
+
 @dataclass(frozen=True)
 class View:
     """An axis-aligned map from source pixels to output pixels.
@@ -227,8 +237,7 @@ class RandomResizedCrop(ItemTransform):
         as_size(self.size)
         in_range("min_scale", self.min_scale, 0, 1, open_low=True)
         in_range("max_scale", self.max_scale, self.min_scale, 1)
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ConfigError(f"ratio must be (least, greatest), both above 0, got {self.ratio}")
+        check_ratio(self.ratio)
 
     def view(self, height: int, width: int) -> View:
         out_h, out_w = as_size(self.size)

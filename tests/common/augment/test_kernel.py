@@ -60,14 +60,14 @@ def parts(*names):
         "field": (0.06 * uniform(COUNT, 2, 7, 7, seed=1)).to(torch.float32),
         "colour": torch.eye(3, 4, dtype=torch.float64) + 0.2 * uniform(COUNT, 3, 4, seed=2),
         "noise": torch.tensor([0.1, 0.02]),
-        "salt": SHARES,
+        "salt_pepper": SHARES,
         "word": WORD,
         "erase": torch.tensor([[2, 3, 9, 20], [0, 0, 0, 0]], dtype=torch.int32),
     }
     return Drawn(**{name: every[name] for name in names})
 
 
-ALL = ("matrix", "field", "colour", "noise", "salt", "word", "erase")
+ALL = ("matrix", "field", "colour", "noise", "salt_pepper", "word", "erase")
 FAR = both([1.5, 0.9, 0.8], [-0.7, 2.1, -1.2], [0.05, -0.1, 1.0])  # looks beyond the image on all sides
 SHRINKING = torch.stack([EYE * torch.tensor([2.63, 2.91, 1.0]), EYE * torch.tensor([1.13, 0.87, 1.0])])
 KEPT = torch.tensor([[17, 13], [9, 21]], dtype=torch.int32)
@@ -101,7 +101,7 @@ EXACT |= {
     "flip of grey": case(Drawn(matrix=WHOLE["flip"]), SOURCE, GREY, channels=1),
     "flip, three taps": case(Drawn(matrix=WHOLE["flip"]), SOURCE, STATS, taps=3),
     "flip, many tiles": case(Drawn(matrix=WHOLE["flip"]), (70, 45), STATS, source=(70, 45)),
-    "salt": case(parts("salt", "word"), SOURCE, STATS),
+    "salt_pepper": case(parts("salt_pepper", "word"), SOURCE, STATS),
     "erase": case(parts("erase"), SOURCE, STATS),
 }
 CLOSE = {name: case(parts(name, "word"), SOURCE) for name in ("matrix", "field", "colour", "noise")}
@@ -294,7 +294,7 @@ def test_on_a_gpu_a_recorded_launch_makes_what_its_parameters_say(drawn_batch):
     with torch.cuda.graph(recorded):
         out = kernel.develop(batch, drawn, look)
     other = draw(2)
-    for name in ("matrix", "field", "colour", "noise", "salt", "word", "erase"):
+    for name in ("matrix", "field", "colour", "noise", "salt_pepper", "word", "erase"):
         getattr(drawn, name).copy_(getattr(other, name))
     recorded.replay()
     assert torch.equal(out, kernel.develop(batch, other, look))
