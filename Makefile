@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-EXTRAS := classification,dev
+EXTRAS := classification,detection,segmentation,dev
 
 .PHONY: demo test check bench gpu clean
 

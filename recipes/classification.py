@@ -156,9 +156,8 @@ def train(options: Options, trainer: Any) -> None:
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
     from applications.classification import read_source
-    from applications.classification.evaluation import evaluate_source
-    from applications.classification.model import check_arch
     from common import Predictor
+    from common.vision.architectures import check_arch
     from recipes.run import folder_of, run_folder
 
     check_arch(options.arch)
@@ -180,7 +179,7 @@ def run(options: Options) -> dict[str, float]:
         trainer.export(folder.bundle)
         predictor = Predictor(folder.bundle)
         if dls.has("test"):
-            metrics = evaluate_source(predictor, source, "test", "raise" if options.on_error == "raise" else "skip")
+            metrics = predictor.evaluate_source(source, "test", "raise" if options.on_error == "raise" else "skip")
         else:
             outputs = trainer.get_preds("valid")
             metrics = trainer.task.report(outputs.output, outputs.target)

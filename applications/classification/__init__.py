@@ -16,7 +16,7 @@ from applications.classification.evaluation import evaluate
 from applications.classification.head import fine_tune_upper, fit_head
 from applications.classification.interpretation import ClassificationInterpretation, Interpretation
 from applications.classification.learner import cnn_learner, make_task, vision_learner
-from applications.classification.model import arch_names, create_model
+from applications.classification.model import create_model
 from applications.classification.task import ClassificationTask
 from common.augment import Augment, Mixup, Normalize, aug_transforms
 from common.data import (
@@ -40,6 +40,7 @@ from common.data import (
 )
 from common.deploy import Predictor, load_learner
 from common.train import F1Score, F1ScoreMulti, Trainer, TrainerOptions, accuracy, accuracy_multi, error_rate
+from common.vision.architectures import arch_names
 
 if TYPE_CHECKING:
     from torchvision.models import convnext_tiny, efficientnet_b0, mobilenet_v2, resnet18, resnet34, resnet50, resnet101

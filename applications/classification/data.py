@@ -15,24 +15,18 @@ import pandas as pd
 from common.data.blocks import CategoryBlock, MultiCategoryBlock
 from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
-from common.data.items import ColReader, Items, RegexLabeller, get_image_files, parent_label, using_attr
+from common.data.items import ColReader, RegexLabeller, get_image_files, parent_label, using_attr
+from common.data.sources import PART_NAMES, Source
 from common.data.spatial import ImageBlock, open_image
 from common.data.splits import (
     ColSplitter,
     GrandparentSplitter,
     RandomSplitter,
     Split,
-    Splitter,
     StratifiedSplitter,
-    hold_out,
 )
 from common.errors import ConfigError, DataError, nearest
 
-PART_FOLDERS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 
 
@@ -51,7 +45,7 @@ class Pixels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ImageSource:
+class ImageSource(Source):
     """Images with labels, as a DataBlock takes them.
 
     Attributes:
@@ -64,58 +58,8 @@ class ImageSource:
         mirrored: Whether a mirrored image still shows its class (not so for digits).
     """
 
-    items: Items
-    get_x: Callable[[Any], Any]
-    get_y: Callable[[Any], Any]
-    parts: np.ndarray | None
-    kind: str
     grey: bool = False
     mirrored: bool = True
-
-    def splitter(self, valid_pct: float, seed: int, stratify: bool = True) -> "PartSplitter":
-        """Returns a splitter that keeps the source's own parts and divides train where it has no validation part."""
-        inner = StratifiedSplitter(valid_pct, seed) if stratify else RandomSplitter(valid_pct, seed)
-        return PartSplitter(self.parts, inner)
-
-    def part(self, name: str | None) -> np.ndarray:
-        """Returns the positions of one part; the test part, else everything, when None.
-
-        Raises:
-            DataError: if the source has no such part.
-        """
-        everything = np.arange(len(self.items))
-        if self.parts is None:
-            if name is not None:
-                raise DataError(
-                    f"split {name!r} is not there: the data is not divided ({self.kind}); leave --split out"
-                )
-            return everything
-        if name is None:
-            return np.flatnonzero(self.parts == "test") if (self.parts == "test").any() else everything
-        found = np.flatnonzero(self.parts == name)
-        if not len(found):
-            raise DataError(f"split {name!r} is not there: {nearest(name, sorted(set(self.parts.tolist())))}")
-        return found
-
-
-@dataclass(frozen=True)
-class PartSplitter(Splitter):
-    """The source's own parts; what it calls train is divided by ``inner`` where it has no validation part.
-
-    Args:
-        parts: The part of each item, or None: all is divided by ``inner`` and there is no test part.
-        inner: Divides the training items.
-    """
-
-    parts: np.ndarray | None
-    inner: Splitter
-
-    def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
-        if self.parts is None:
-            return self.inner(items, labels)
-        if (self.parts == "valid").any():
-            return Split(*(np.flatnonzero(self.parts == part) for part in ("train", "valid", "test")))
-        return hold_out(self.inner, items, labels, self.parts == "test")
 
 
 def read_source(
@@ -154,15 +98,15 @@ def read_source(
 def _class_folders(root: Path) -> ImageSource:
     files = get_image_files(root)
     relative = [file.relative_to(root).parts for file in files]
-    divided = any(parts[0].lower() in PART_FOLDERS for parts in relative if len(parts) > 2)
+    divided = any(parts[0].lower() in PART_NAMES for parts in relative if len(parts) > 2)
     depth = 1 if divided else 0
     for file, parts in zip(files, relative, strict=True):
-        if divided and parts[0].lower() not in PART_FOLDERS:
+        if divided and parts[0].lower() not in PART_NAMES:
             raise DataError(f"{file} lies in none of the folders train, valid, test, which {root} has")
         if len(parts) < depth + 2:
             raise DataError(f"{file} lies in no class folder: {root} must hold one folder a class")
     labels = {file: parts[depth] for file, parts in zip(files, relative, strict=True)}
-    found = None if not divided else np.array([PART_FOLDERS[parts[0].lower()] for parts in relative])
+    found = None if not divided else np.array([PART_NAMES[parts[0].lower()] for parts in relative])
     _need_classes(labels.values(), root)
     if found is not None and not (found == "train").any():
         raise DataError(f"{root} has no folder train: found {', '.join(sorted(set(found.tolist())))}")

@@ -1,35 +1,18 @@
 """Models for image classification: any of torchvision's by name, and a small residual network for small images."""
 
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from pathlib import Path
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from common.counter import MODEL_STREAM, key
-from common.errors import ConfigError, in_range, nearest, one_of
+from common.errors import ConfigError, in_range, nearest
 from common.registry import register
 from common.spec import build, to_spec
-
-SMALL = "small_resnet"
-
-
-def arch_names() -> list[str]:
-    """Returns every architecture name: ``small_resnet`` and torchvision's classification models."""
-    from torchvision import models
-
-    return [SMALL, *models.list_models(module=models)]
-
-
-def check_arch(arch: str) -> None:
-    """Checks the name of an architecture.
-
-    Raises:
-        ConfigError: if there is none of that name; the message holds the near ones.
-    """
-    one_of("arch", arch, arch_names())
+from common.vision.architectures import SMALL, arch_names, check_arch, find_weights, torchvision_network
+from common.vision.small import small_body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,29 +44,6 @@ class SmallResNetConfig:
         in_range("dropout", self.dropout, 0, 1, open_high=True)
 
 
-class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016): (B, inputs, H, W) to (B, outputs, H / 2, W / 2).
-
-    The shortcut averages 2x2 pixels before its 1x1 convolution (He et al. 2019, arXiv:1812.01187).
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.body(x) + self.shortcut(x))
-
-
 @register("model", "small_resnet")
 class SmallResNet(nn.Module):
     """A residual network for images of 8 to 64 pixels: 0.17 million parameters, 5.5 million multiplications at 28x28.
@@ -98,15 +58,10 @@ class SmallResNet(nn.Module):
     def __init__(self, config: SmallResNetConfig) -> None:
         super().__init__()
         self.config = config
-        layers: list[nn.Module] = [
-            nn.Conv2d(config.channels, config.stem, 3, padding=1, bias=False),
-            nn.BatchNorm2d(config.stem),
-            nn.ReLU(inplace=True),
-        ]
-        widths = (config.stem, *config.widths)
-        layers += [Residual(inputs, outputs) for inputs, outputs in pairwise(widths)]
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(widths[-1], config.classes))
+        self.body = small_body(config.channels, config.stem, config.widths)
+        self.head = nn.Sequential(
+            nn.Dropout(config.dropout), nn.Linear((config.stem, *config.widths)[-1], config.classes)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.body(x)
@@ -166,13 +121,8 @@ class TorchvisionClassifier(nn.Module):
 
     def __init__(self, config: TorchvisionConfig, weights: Any = None) -> None:
         super().__init__()
-        from torchvision import models
-
         self.config = config
-        extra: dict[str, Any] = {}
-        if config.arch in ("googlenet", "inception_v3"):
-            extra = {"init_weights": False} if weights is None else {}
-        network = models.get_model(config.arch, weights=weights, **extra)
+        network = torchvision_network(config.arch, weights)
         if config.arch in ("googlenet", "inception_v3"):
             _drop_auxiliary(network)
         name, old = _last_layer(network)
@@ -245,27 +195,6 @@ def _last_layer(network: nn.Module) -> tuple[str, nn.Module]:
     raise ConfigError(f"{type(network).__name__} has no layer of 1000 classes to replace")
 
 
-def find_weights(arch: str, name: str | None = None) -> Any:
-    """Returns torchvision's weights for an architecture.
-
-    Those named; else some that are on this machine; else the default ones, which torchvision downloads.
-
-    Raises:
-        ConfigError: if there are none of that name.
-    """
-    from torchvision import models
-
-    known = list(cast("Any", models.get_model_weights(arch)))
-    if name is not None:
-        for weights in known:
-            if weights.name.lower() == name.lower():
-                return weights
-        raise ConfigError(f"{arch} has no weights {name!r}: {nearest(name, [w.name for w in known])}")
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    present = [w for w in known if (folder / Path(str(w.url)).name).exists()]
-    return present[-1] if present else models.get_model_weights(arch).DEFAULT  # type: ignore[reportAttributeAccessIssue]
-
-
 def create_model(
     arch: str,
     classes: int,
@@ -304,10 +233,4 @@ def create_model(
         if arch == SMALL:
             return SmallResNet(SmallResNetConfig(classes=classes, channels=channels, dropout=dropout))
         config = TorchvisionConfig(arch=arch, classes=classes, dropout=dropout)
-        chosen = find_weights(arch, weights) if pretrained else None
-        try:
-            return TorchvisionClassifier(config, chosen)
-        except (OSError, RuntimeError) as error:
-            if chosen is None:
-                raise
-            raise ConfigError(f"the weights {chosen} could not be loaded or downloaded: {error}") from error
+        return TorchvisionClassifier(config, find_weights(arch, weights) if pretrained else None)

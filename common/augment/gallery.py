@@ -24,8 +24,9 @@ from common.augment.operations import Operation
 from common.augment.pipeline import BatchPipeline, including
 from common.augment.transforms import Augment, BatchTransform, CutMix, Mixup, SpecAugment
 from common.data.batch import Batch
+from common.data.objects import BBoxBlock
 from common.data.sample import SampleEncoder
-from common.data.spatial import BBoxBlock, ImageBlock, MaskBlock, PointBlock
+from common.data.spatial import ImageBlock, MaskBlock, PointBlock
 from common.files import write_bytes, write_text
 
 PAGE = Path(__file__).with_name("PICTURES.md")

@@ -16,6 +16,7 @@ from common.augment.transforms import Augment, BatchTransform, Normalize, SpecAu
 from common.counter import stream_keys, uniform_of
 from common.data.batch import Batch
 from common.data.blocks import Block, Counter
+from common.data.objects import InstanceBlock
 from common.data.sample import SampleEncoder
 from common.data.spatial import ImageBlock, MaskBlock
 from common.errors import ConfigError
@@ -195,6 +196,32 @@ class BatchPipeline:
         """
         return self.draw(torch.tensor([sample_id]), kept, counter, True)
 
+    def to_source(self, sizes: Tensor) -> Tensor:
+        """Returns the map from pixels of the images that leave in evaluation to those of their sources.
+
+        Args:
+            sizes: (B, 2): heights and widths of the sources in pixels.
+
+        Returns:
+            float64 (B, 3, 3), of (x, y, 1).
+        """
+        views = [self.encoder.view((int(height), int(width))) for height, width in sizes.tolist()]
+        kept = torch.tensor([view.size for view in views], dtype=torch.float64)
+        box = torch.tensor([view.box for view in views], dtype=torch.float64)
+        drawn = Drawn(crop=torch.empty(len(views), 1, dtype=torch.float64)) if self.crops else Drawn()
+        matrix = self.settle(drawn, kept, False).matrix
+        out = torch.tensor([self.out_size((h, w)) for h, w in kept.to(torch.int64).tolist()], dtype=torch.float64)
+        from_pixels = _scaled(2 / out.flip(1), -torch.ones_like(out))
+        to_pixels = _scaled(kept.flip(1) / 2, kept.flip(1) / 2)
+        scale = (box[:, 2:] - box[:, :2]) / kept.flip(1)
+        steps = [_scaled(scale, box[:, :2]), to_pixels, from_pixels]
+        if matrix is not None:
+            steps.insert(2, matrix)
+        while len(steps) > 1:
+            second = steps.pop()
+            steps[-1] = geometry.compose(steps[-1], second)
+        return steps[0]
+
     # What the images become
 
     def out_size(self, kept: tuple[int, int]) -> tuple[int, int]:
@@ -345,7 +372,7 @@ class BatchPipeline:
             return value
         size = self.out_size(kept)
         if block.target == "mask":
-            fill = cast(MaskBlock, block).ignore or 0
+            fill = cast("MaskBlock | InstanceBlock", block).void or 0
             look = Look(size, (), (), self.padding)
             if self.per_image(value.device, kept):
                 return render_masks(value, drawn, look, own, fill)
@@ -384,6 +411,14 @@ def including(drawn: Drawn, op: Operation, numbers: Tensor, chosen: Tensor, size
         return replace(drawn, erase=op.box(numbers, chosen, size))
     strength = (cast(textures.Texture, op).strength(numbers) * chosen).to(torch.float32)
     return replace(drawn, **{op.name: strength})
+
+
+def _scaled(scale: Tensor, shift: Tensor) -> Tensor:
+    """Matrices (B, 3, 3) that multiply (x, y) by (B, 2) and add (B, 2)."""
+    matrix = torch.zeros(len(scale), 3, 3, dtype=scale.dtype)
+    matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, 2, 2] = scale[:, 0], scale[:, 1], 1
+    matrix[:, :2, 2] = shift
+    return matrix
 
 
 def _eye(side: int, like: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
 from common.data.items import ColReader, RegexLabeller, get_files, get_image_files, parent_label, using_attr
 from common.data.loader import Loader
+from common.data.objects import BBoxBlock, InstanceBlock, Objects
 from common.data.sequences import SignalBlock, SpectrogramBlock, TextBlock
-from common.data.spatial import BBoxBlock, ImageBlock, MaskBlock, PointBlock, imagenet_stats
+from common.data.sources import Source
+from common.data.spatial import ImageBlock, MaskBlock, PointBlock, imagenet_stats
 from common.data.split_files import FileSplitter, ManifestSplitter
 from common.data.splits import (
     ColSplitter,
@@ -44,11 +46,13 @@ __all__ = [
     "HoldOutFolder",
     "ImageBlock",
     "IndexSplitter",
+    "InstanceBlock",
     "KFoldSplitter",
     "Loader",
     "ManifestSplitter",
     "MaskBlock",
     "MultiCategoryBlock",
+    "Objects",
     "PointBlock",
     "RandomResizedCrop",
     "RandomSplitter",
@@ -58,6 +62,7 @@ __all__ = [
     "ResizeMethod",
     "SignalBlock",
     "SpectrogramBlock",
+    "Source",
     "Split",
     "StratifiedGroupSplitter",
     "StratifiedSplitter",

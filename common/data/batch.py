@@ -17,13 +17,15 @@ Field = Value | tuple[Value, ...]
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Applies ``function`` to every tensor in a field, keeping its structure."""
+    """Applies ``function`` to every tensor in a field, keeping its structure (a list holds one entry a sample)."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
         return {k: map_tensors(v, function) for k, v in cast("dict[str, Any]", value).items()}
-    if isinstance(value, (tuple, list)):
-        return tuple(map_tensors(v, function) for v in cast("list[Any]", value))
+    if isinstance(value, list):
+        return [map_tensors(v, function) for v in cast("list[Any]", value)]
+    if isinstance(value, tuple):
+        return tuple(map_tensors(v, function) for v in cast("tuple[Any, ...]", value))
     return value
 
 
@@ -40,6 +42,8 @@ class Batch:
         mates: int64 (M,): where in the batch each of the first M samples finds the one it is mixed with, or None; the
             samples from M on are only there to be mixed with.
         number: The batch's place in its epoch, from 0: what a saved cursor counts.
+        source: float64 (B, 3, 3): from (x, y, 1) in pixels of the images in x to pixels of their source images, in
+            evaluation; or None. With it predictions are told in the pixels of the file.
     """
 
     x: Any
@@ -49,15 +53,16 @@ class Batch:
     kept: Tensor | None = None
     mates: Tensor | None = None
     number: int = 0
+    source: Tensor | None = None
 
     def __len__(self) -> int:
         return first_tensor(self.x).shape[0]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Returns the batch with ``function`` applied to every tensor."""
-        fields = (self.x, self.y, self.ids, self.sizes, self.kept, self.mates)
-        x, y, ids, sizes, kept, mates = (map_tensors(value, function) for value in fields)
-        return replace(self, x=x, y=y, ids=ids, sizes=sizes, kept=kept, mates=mates)
+        fields = (self.x, self.y, self.ids, self.sizes, self.kept, self.mates, self.source)
+        x, y, ids, sizes, kept, mates, source = (map_tensors(value, function) for value in fields)
+        return replace(self, x=x, y=y, ids=ids, sizes=sizes, kept=kept, mates=mates, source=source)
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
         """Returns the batch with every tensor on ``device``."""

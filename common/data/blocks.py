@@ -78,6 +78,14 @@ class Block:
         """Draws one *decoded* value on matplotlib axes, over what is there."""
         axes.set_title(str(self.decode(value)), fontsize=9, parse_math=False)
 
+    def labels(self, raw: Any) -> list[str] | None:
+        """Returns the categories that a raw value names, for `DataBlock.check`; None where it names none."""
+        return None
+
+    def notes(self, raw: Any) -> Sequence[str]:
+        """Returns what is unusual about a raw value but not wrong, one sentence each, for `DataBlock.check`."""
+        return ()
+
     def spec(self) -> dict[str, Any]:
         """Returns the block as JSON-ready data; `common.spec.from_spec` reads it."""
         return to_spec(self)
@@ -123,6 +131,9 @@ class CategoryBlock(Block):
         place = {raw: _position(raw, positions) for raw in distinct}
         return torch.from_numpy(np.fromiter(map(place.__getitem__, raws), np.int64, len(raws)))
 
+    def labels(self, raw: Any) -> list[str] | None:
+        return [str(raw)]
+
     def decode(self, value: Value) -> Any:
         return self.vocab[int(cast(Tensor, value))]
 
@@ -162,6 +173,9 @@ class MultiCategoryBlock(CategoryBlock):
             for name in _labels(raw):
                 out[row, _position(name, positions)] = 1.0
         return out
+
+    def labels(self, raw: Any) -> list[str]:
+        return [str(name) for name in raw]
 
     def decode(self, value: Value) -> Any:
         chosen = cast(Tensor, value) > 0.5

@@ -241,13 +241,19 @@ class Loader:
             place = torch.cumsum(good, 0) - 1
             mates = torch.where(good[mates], place[mates], place[:count])[good[:count]]
         if kept is None:
-            return replace(self.store.batch(rows, spare, counter), number=share.number, mates=mates)
+            batch = self.store.batch(rows, spare, counter)
+            return replace(batch, number=share.number, mates=mates, source=self._source(batch))
         drawn, image = work.drawn(), cast(Tensor, work.image)
         if not bool(good.all()):
             image, drawn = image[good], drawn.rows(good)
-        batch = replace(self.store.batch(rows, spare, counter, image), number=share.number, mates=mates)
+        batch = self.store.batch(rows, spare, counter, image)
+        batch = replace(batch, number=share.number, mates=mates, source=self._source(batch))
         batch = self.pipeline.place(batch, image.permute(0, 3, 1, 2), drawn, kept)
         return self.pipeline.finished(batch, counter, self.options.train, self.options.mixing)
+
+    def _source(self, batch: Batch) -> Tensor | None:
+        """What leads from the images of a batch back to their sources, where predictions are told in those."""
+        return None if self.options.train or batch.sizes is None else self.pipeline.to_source(batch.sizes)
 
     def replay(self, sample_id: int, epoch: int) -> Batch:
         """Returns one sample as the model gets it in an epoch: a batch of one.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from common.data.blocks import CategoryBlock, MultiCategoryBlock
 from common.data.dirty import Failure
+from common.data.items import Items, take
 from common.data.loader import Loader, LoaderOptions
 from common.data.splits import PARTS
 from common.data.store import SampleStore
@@ -80,6 +80,7 @@ def inspect(prepared: "Prepared", bs: int, limit: int | None) -> DataReport:
     part_of = {int(row): part for part in PARTS for row in split[part]}
     report = DataReport(counts={part: len(split[part]) for part in PARTS if len(split[part])})
     _classes(prepared, report)
+    _notes(prepared, rows, report)
     store = prepared.store()
     rows = [row for row in rows if not store.bad[row]]
     with ThreadPoolExecutor(2) as pool:
@@ -117,22 +118,27 @@ def _shapes(report: DataReport, described: list[Any], rows: list[int], results: 
 def _classes(prepared: "Prepared", report: DataReport) -> None:
     inputs = prepared.encoder.n_inp
     for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
-        if not isinstance(block, CategoryBlock):
+        vocab = cast("tuple[str, ...] | None", getattr(block, "vocab", None))
+        if not vocab:
             continue
         for part in report.counts:
-            labels = [raws[int(row)] for row in prepared.split[part]]
-            many = isinstance(block, MultiCategoryBlock)
-            flat = [str(name) for raw in labels for name in (list(raw) if many else [raw])]
-            tally = Tally(flat)
-            report.classes[part] = {name: tally.get(name, 0) for name in block.vocab}
-            unknown = sorted(set(tally) - set(block.vocab))
-            missing = [name for name in block.vocab if not tally.get(name)]
+            tally = Tally(
+                name for row in prepared.split[part] for name in block.labels(take(cast("Items", raws), int(row))) or ()
+            )
+            report.classes[part] = {name: tally.get(name, 0) for name in vocab}
+            unknown = sorted(set(tally) - set(vocab))
+            missing = [name for name in vocab if not tally.get(name)]
             if unknown:
                 report.warnings.append(f"{part} has classes that train has not: {', '.join(unknown)}")
             if missing:
                 report.warnings.append(f"{part} lacks the classes {', '.join(missing)}")
-        if len(block.vocab) < 2:
-            report.warnings.append(f"there is only one class: {', '.join(block.vocab)}")
+        if len(vocab) < 2 and block.target == "category":
+            report.warnings.append(f"there is only one class: {', '.join(vocab)}")
+
+
+def _notes(prepared: "Prepared", rows: list[int], report: DataReport) -> None:
+    for block, raws in zip(prepared.encoder.blocks, prepared.raws, strict=True):
+        report.warnings.extend(note for row in rows for note in block.notes(take(cast("Items", raws), row)))
 
 
 def _same_content(

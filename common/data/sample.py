@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 from common.data.batch import Value
@@ -55,6 +56,10 @@ class SampleEncoder:
         found = [crop for crop in (t.batch_crop() for t in self.item_tfms) if crop is not None]
         return found[-1] if found else None
 
+    def view(self, size: tuple[int, int]) -> View:
+        """Returns what is kept of a source image of (height, width) pixels; all of it without item transforms."""
+        return _view(self.item_tfms[-1], *size) if self.item_tfms else View((0, 0, size[1], size[0]), size)
+
     def encode(
         self, raws: Sequence[Any], name: str | Callable[[], str], *, lazy_only: bool = False
     ) -> tuple[list[Value | None], tuple[int, int] | None]:
@@ -73,7 +78,7 @@ class SampleEncoder:
         """
         opened: list[Any] = []
         size: tuple[int, int] | None = None
-        stage, at = "open", ""
+        stage, at, raw = "open", "", None
         try:
             for block, raw in zip(self.blocks, raws, strict=False):
                 at = type(block).__name__
@@ -88,17 +93,18 @@ class SampleEncoder:
             view = None
             if size is not None and self.item_tfms:
                 stage, at = "view", type(self.item_tfms[-1]).__name__
-                view = _view(self.item_tfms[-1], *size)
+                view = self.view(size)
             values: list[Value | None] = []
-            for block, value in zip(self.blocks, opened, strict=False):
-                stage, at = "encode", type(block).__name__
+            for block, value, given in zip(self.blocks, opened, raws, strict=False):
+                stage, at, raw = "encode", type(block).__name__, given
                 values.append(None if lazy_only and block.eager else block.encode(value, view))
         except (CookbookError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
             if isinstance(error, ItemError):
                 raise
-            raise ItemError(
-                name if isinstance(name, str) else name(), f"{stage} of {at}", str(error) or type(error).__name__
-            ) from error
+            item, reason = name if isinstance(name, str) else name(), str(error) or type(error).__name__
+            if raw is not raws[0] and isinstance(raw, (str, Path)):  # another file of the item, such as its mask
+                reason = f"{raw}: {reason}"
+            raise ItemError(item, f"{stage} of {at}", reason) from error
         return values, size
 
     def spec(self) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""Blocks that live in an image's plane: the image itself, masks, boxes and points. All follow one view."""
+"""Blocks that live in an image's plane: the image itself, masks and points. All follow one view."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.data.batch import Value
-from common.data.blocks import Block, CategoryBlock, Target
+from common.data.blocks import Block, Target
 from common.data.decode import Jpeg, converted, open_image, open_jpeg
 from common.data.transforms import View
 from common.errors import ConfigError, DataError, in_range, one_of
@@ -123,34 +122,91 @@ class ImageBlock(Block):
 @register("block", "mask")
 @dataclass(frozen=True)
 class MaskBlock(Block):
-    """The class of each pixel, uint8 (H, W), from an indexed or grey image of the same name.
+    """The class of each pixel, uint8 (H, W), from an indexed, grey, palette or colour image of the same size.
 
     Args:
         codes: The names of the classes, in the order of their ids; empty: ids only.
-        ignore: The id that no loss or metric counts, or None.
+        ignore: The value that no loss or metric counts, or None.
+        values: The value that stands for each class, where that is not its position ((0, 255) for black and white).
+        colors: The colour (red, green, blue) that stands for each class, for masks that are colour images.
+
+    Examples:
+        >>> MaskBlock(("off", "on"), values=(0, 255)).encode(np.array([[0, 255]], dtype=np.uint8)).tolist()
+        [[0, 1]]
     """
 
     codes: tuple[str, ...] = ()
     ignore: int | None = None
+    values: tuple[int, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
     target: ClassVar[Target] = "mask"
     eager: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name in ("values", "colors"):
+            given = cast("tuple[Any, ...]", getattr(self, name))
+            if given and len(given) != len(self.codes):
+                raise ConfigError(f"{name} must have one entry a class ({len(self.codes)}), got {len(given)}")
+            if len(set(given)) < len(given):
+                raise ConfigError(f"{name} names one of them twice: {given}")
+        for value in (*self.values, *(() if self.ignore is None else (self.ignore,))):
+            in_range("values and ignore", value, 0, 255)
+        if self.ignore is not None and self.void is not None and self.void < len(self.codes):
+            raise ConfigError(f"ignore={self.ignore} is the id of the class {self.codes[self.void]!r}")
+
+    @property
+    def void(self) -> int | None:
+        """The id of what is ignored, in encoded masks: 255 where values or colours stand for the classes."""
+        return self.ignore if self.ignore is None or not (self.values or self.colors) else VOID
 
     def open(self, raw: Any) -> Image.Image:
         return open_image(raw)
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
         image = raw if isinstance(raw, Image.Image) else open_image(raw)
-        if image.mode not in ("L", "P", "1"):
-            raise DataError(f"a mask must hold one class id a pixel (mode L or P), got mode {image.mode!r}")
-        ids = np.array(image, dtype=np.uint8, copy=True)
+        ids = self._ids(image)
         ids = ids if view is None else view.pixels(ids, nearest=True)
-        counted = ids if self.ignore is None else ids[ids != self.ignore]
-        top = int(counted.max(initial=0))
-        if self.codes and top >= len(self.codes):
-            raise DataError(
-                f"the mask holds id {top}, but there are {len(self.codes)} classes (0 to {len(self.codes) - 1})"
-            )
         return torch.from_numpy(np.array(ids, copy=True))
+
+    def _ids(self, image: Image.Image) -> np.ndarray:
+        if self.colors and image.mode not in ("L", "1"):
+            return self._of_colors(np.asarray(image.convert("RGB")))
+        if image.mode not in ("L", "P", "1"):
+            hint = "give MaskBlock the colors of its classes" if image.mode in ("RGB", "RGBA") else "mode L or P"
+            raise DataError(f"a mask must hold one class a pixel, got mode {image.mode!r}: {hint}")
+        ids = np.array(image, dtype=np.uint8, copy=True)
+        if self.values:
+            table = np.full(256, VOID, np.uint8)
+            table[list(self.values)] = np.arange(len(self.values))
+            known = {*self.values, *(() if self.ignore is None else (self.ignore,))}
+            self._refuse(sorted(set(np.unique(ids).tolist()) - known))
+            return table[ids]
+        if self.codes:
+            ignored = () if self.ignore is None else (self.ignore,)
+            self._refuse([v for v in np.unique(ids).tolist() if v >= len(self.codes) and v not in ignored])
+        return ids
+
+    def _refuse(self, unknown: list[Any]) -> None:
+        if unknown:
+            known = f"values {self.values}" if self.values else f"ids 0 to {len(self.codes) - 1}"
+            raise DataError(
+                f"the mask holds {unknown[0]}, but its {len(self.codes)} classes have the {known}"
+                + ("" if self.ignore is None else f" and {self.ignore} is ignored")
+            )
+
+    def _of_colors(self, pixels: np.ndarray) -> np.ndarray:
+        """The ids of colours: (H, W, 3) to (H, W)."""
+        flat = (pixels.astype(np.int32) * np.array([1 << 16, 1 << 8, 1])).sum(axis=2)
+        keys = [(r << 16) + (g << 8) + b for r, g, b in self.colors]
+        ids = np.full(flat.shape, VOID, np.uint8)
+        for i, key in enumerate(keys):
+            ids[flat == key] = i
+        if self.ignore is None and (ids == VOID).any():
+            odd = int(flat[ids == VOID][0])
+            raise DataError(
+                f"the mask holds the colour {(odd >> 16, odd >> 8 & 255, odd & 255)}, which stands for no class"
+            )
+        return ids
 
     def decode(self, value: Value) -> np.ndarray:
         """Returns uint8 (H, W); of a mixed sample's shares (classes, H, W) the largest."""
@@ -158,106 +214,40 @@ class MaskBlock(Block):
         return (ids.argmax(dim=0) if ids.dim() == 3 else ids).numpy().astype(np.uint8)
 
     def draw(self, axes: Any, value: Value) -> None:
-        top = max(len(self.codes) - 1, 1)
-        axes.imshow(self.decode(value), alpha=0.5, cmap="tab20", vmin=0, vmax=top, interpolation="nearest")
+        axes.imshow(overlay(self.decode(value), len(self.codes), self.void), interpolation="nearest")
 
 
-@register("block", "boxes")
-@dataclass(frozen=True)
-class BBoxBlock(Block):
-    """Boxes with their labels: ``boxes`` float32 (N, 4) as (x0, y0, x1, y1) in pixels, ``labels`` int64 (N,).
+VOID = 255
+"""The id of what is ignored, where values or colours stand for the classes."""
 
-    The raw value is a pair (boxes in source pixels, label names). In a batch: boxes (B, N, 4), labels (B, N),
-    valid (B, N) bool. With ``outlined`` it is a triple, the third a polygon or a mask for each box, from which
-    ``outlines`` float32 (N, 32, 2) are kept: augmented boxes are then drawn around the thing, not around its old box.
+
+def class_colors(count: int) -> np.ndarray:
+    """Returns one colour a class, float (count, 3) in [0, 1], each unlike those before it.
 
     Args:
-        vocab: The classes; fitted from the training items when empty.
-        outlined: Whether each box comes with a polygon ((x, y), …) in source pixels or a mask (height, width).
-
-    Examples:
-        >>> block = BBoxBlock(vocab=("cat",))
-        >>> block.encode(([[0, 0, 4, 2]], ["cat"]), View((0, 0, 8, 8), (4, 4)))["boxes"].tolist()
-        [[0.0, 0.0, 2.0, 1.0]]
+        count: How many.
     """
+    from matplotlib import colormaps
 
-    vocab: tuple[str, ...] = ()
-    outlined: bool = False
-    target: ClassVar[Target] = "boxes"
-    ragged: ClassVar[bool] = True
-    needs_fit: ClassVar[bool] = True
-    eager: ClassVar[bool] = False
-
-    def setup(self, raws: Sequence[Any]) -> Self:
-        labels = [name for raw in raws for name in raw[1]]
-        return self if self.vocab else replace(self, vocab=CategoryBlock().setup(labels).vocab)
-
-    def encode(self, raw: Any, view: View | None = None) -> dict[str, Tensor]:
-        if len(raw) != (3 if self.outlined else 2):
-            wanted = "boxes, labels and polygons or masks" if self.outlined else "boxes and labels"
-            raise DataError(f"an item must have {wanted}, got {len(raw)} parts")
-        corners = np.asarray(raw[0], dtype=np.float64).reshape(-1, 2, 2)
-        for part, name in zip(raw[1:], ("labels", "outlines"), strict=False):
-            if len(part) != len(corners):
-                raise DataError(f"{len(corners)} boxes but {len(part)} {name}")
-        found = {"labels": CategoryBlock(self.vocab).encode_many(list(raw[1]))}
-        if self.outlined:
-            around = np.array([outline(shape) for shape in raw[2]]).reshape(-1, OUTLINE, 2)
-            around = around if view is None else view.points(around)
-            found["outlines"] = torch.from_numpy(around.astype(np.float32))
-        if view is not None:
-            limit = np.array([view.size[1], view.size[0]], dtype=np.float64)
-            corners = np.clip(view.points(corners), 0, limit)
-        seen = (corners[:, 1] > corners[:, 0]).all(axis=1)  # a box that the view cuts away is none
-        boxes = torch.from_numpy(corners.reshape(-1, 4).astype(np.float32))
-        return {name: value[torch.from_numpy(seen)] for name, value in {"boxes": boxes, **found}.items()}
-
-    def decode(self, value: Value) -> tuple[list[list[float]], list[str]]:
-        fields = cast("dict[str, Tensor]", value)
-        keep = fields["valid"] if "valid" in fields else torch.ones_like(fields["labels"], dtype=torch.bool)
-        return fields["boxes"][keep].tolist(), [self.vocab[int(i)] for i in fields["labels"][keep]]
-
-    def draw(self, axes: Any, value: Value) -> None:
-        from matplotlib.patches import Rectangle
-
-        for (x0, y0, x1, y1), name in zip(*self.decode(value), strict=True):
-            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="yellow"))
-            axes.text(x0, y0, name, color="yellow", fontsize=8, parse_math=False)
+    first = np.asarray(colormaps["tab20"](np.arange(20))[:, :3])[np.r_[0:20:2, 1:20:2]]
+    if count <= len(first):
+        return first[:count]
+    hues = (np.arange(count - len(first)) * 0.618034) % 1  # the golden section spreads them evenly
+    return np.concatenate([first, np.asarray(colormaps["hsv"](hues))[:, :3]])
 
 
-OUTLINE = 32
-"""Points that stand for the outline of a thing: the corners of its convex hull, the most telling if it has more."""
-
-
-def outline(shape: Any) -> np.ndarray:
-    """Returns the corners of a thing's convex hull, float64 (32, 2) as (x, y) in pixels, the last one again and again.
-
-    The box around them is the box around the thing, and stays so after any turn or tilt. Of more than 32 corners those
-    go that change the hull least (as in Visvalingam and Whyatt 1993, by height instead of area).
+def overlay(ids: np.ndarray, classes: int, void: int | None = None, alpha: float = 0.5) -> np.ndarray:
+    """Returns a picture to lay over an image: float (H, W, 4), the colour of each pixel's class, half transparent.
 
     Args:
-        shape: A polygon, (x, y) of each corner; or a mask (height, width), bool or not two wide.
-
-    Raises:
-        DataError: if there is nothing in it.
+        ids: The class of each pixel, (H, W).
+        classes: How many classes there are.
+        void: The id that is left clear, or None.
+        alpha: How opaque the colours are, in [0, 1].
     """
-    import cv2
-
-    array = np.asarray(shape)
-    if array.ndim == 2 and (array.dtype == np.bool_ or array.shape[1] != 2):
-        rows, columns = np.nonzero(array)
-        array = np.concatenate([np.stack([columns + dx, rows + dy], axis=1) for dx in (0, 1) for dy in (0, 1)])
-    points = np.asarray(array, dtype=np.float64).reshape(-1, 2)
-    if not len(points):
-        raise DataError("a polygon or mask of a box is empty")
-    corners = np.asarray(cv2.convexHull(points.astype(np.float32), returnPoints=False), dtype=np.int64)
-    hull = points[corners.reshape(-1)]
-    while len(hull) > OUTLINE:
-        before, after = np.roll(hull, 1, axis=0), np.roll(hull, -1, axis=0)
-        side, own = after - before, hull - before
-        height = np.abs(side[:, 0] * own[:, 1] - side[:, 1] * own[:, 0]) / np.hypot(side[:, 0], side[:, 1])
-        hull = np.delete(hull, np.argmin(height), axis=0)
-    return np.concatenate([hull, np.repeat(hull[-1:], OUTLINE - len(hull), axis=0)])
+    colors = class_colors(max(classes, int(ids.max(initial=0)) + 1))[ids]
+    shown = np.full(ids.shape, alpha) if void is None else np.where(ids == void, 0.0, alpha)
+    return np.concatenate([colors, shown[..., None]], axis=2)
 
 
 @register("block", "points")

@@ -11,6 +11,7 @@ from common.augment.pipeline import BatchPipeline
 from common.data.dirty import DirtyPolicy
 from common.data.loader import Loader, LoaderOptions
 from common.data.sample import SampleEncoder
+from common.data.sources import Source
 from common.data.store import SampleStore
 from common.deploy.bundle import Bundle, load
 from common.train.evaluate import Outputs, collect
@@ -106,6 +107,20 @@ class Predictor:
         found = self.task.report(outputs.output, outputs.target)
         left_out = len(loader.store.dirty.failures)
         return {**found, "items_left_out": float(left_out)} if left_out else found
+
+    def evaluate_source(self, source: Source, part: str | None = None, on_error: str = "raise") -> dict[str, float]:
+        """Returns the metrics on one part of a source.
+
+        Args:
+            source: What a domain's ``read_source`` found.
+            part: ``train``, ``valid`` or ``test``; None: the test part where there is one, else everything.
+            on_error: ``raise``, or ``skip`` to leave out what cannot be read.
+
+        Raises:
+            DataError: if the source has no such part, or an item cannot be used.
+        """
+        raws, names = source.raws(part, on_error)
+        return self.evaluate(raws, names, on_error=on_error)
 
 
 def load_learner(path: str | Path, device: str | torch.device = "cpu") -> Predictor:

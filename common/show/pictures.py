@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from common.data.batch import map_tensors
+from common.data.items import Items, take
 from common.data.loader import Loader
 from common.errors import ConfigError
 from common.files import write_bytes
@@ -142,12 +144,23 @@ def show_results(
     batch = chosen.one_batch()
     encoder = loader.store.encoder
     figure, every = axes_grid(len(rows), nrows, 2.2)
+    task, raws = trainer.task, loader.store.raws
     for i, axes in enumerate(every):
-        _draw_sample(axes, encoder.x_blocks, [_sample(v, i) for v in _fields(batch.x)])
-        text, right = trainer.task.caption(records[i], encoder.y_blocks[0], _sample(_fields(batch.y)[0], i))
+        row = int(cast(Tensor, batch.ids)[i])
+        if task.raw_targets:  # records are told in the pixels of the source: so is the picture
+            inputs = [b.encode(take(cast(Items, r), row)) for b, r in zip(encoder.x_blocks, raws, strict=False)]
+            target = take(cast(Items, raws[encoder.n_inp]), row)
+        else:
+            inputs = [_sample(v, i) for v in _fields(batch.x)]
+            target = _sample(_fields(batch.y)[0], i)
+        _draw_sample(axes, encoder.x_blocks, inputs)
+        task.draw(axes, records[i], encoder.y_blocks[0], target)
         if outputs.losses is not None and ids is not None:
-            text += f"\nloss {float(outputs.losses[i]):.2f}"
-        axes.set_title(text, fontsize=8, color="black" if right else "crimson", parse_math=False)
+            title = axes.title
+            axes.set_title(
+                f"{title.get_text()}\nloss {float(outputs.losses[i]):.2f}",
+                fontsize=8, color=title.get_color(), parse_math=False,
+            )  # fmt: skip
     figure.suptitle("true / predicted", fontsize=9)
     return finish(figure, path)
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from common.data.batch import Batch, map_tensors
+from common.data.items import Items, take
 from common.data.loader import Loader
 from common.train.task import Record, Task
 
@@ -17,8 +18,8 @@ class Outputs:
     """A model's outputs over a part.
 
     Attributes:
-        output: The raw outputs, (N, …) on the CPU.
-        target: The targets, (N, …) on the CPU, or None.
+        output: What `Task.condense` keeps of the outputs, (N, …) on the CPU, or a list.
+        target: The targets, (N, …) on the CPU, or None; with ``Task.raw_targets`` a list of those of the source.
         ids: int64 (N,): the samples' ids, or None for loaders that know none.
         losses: float32 (N,): each sample's loss, or None without targets.
     """
@@ -64,11 +65,12 @@ def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epo
     ids: list[Tensor] = []
     losses: list[Tensor] = []
     for batch in batches_of(loader, device, epoch):
-        output = model(batch.x)
+        output = task.forward(model, batch)
         if batch.y is not None:
             losses.append(task.losses(output, batch).float().cpu())
-            targets.append(map_tensors(batch.y, lambda t: t.cpu()))
-        outputs.append(map_tensors(output, lambda t: t.float().cpu()))
+            targets.append(_targets(batch, loader, task))
+        kept = task.condense(output, batch)
+        outputs.append(map_tensors(kept, lambda t: (t.float() if t.is_floating_point() else t).cpu()))
         if batch.ids is not None:
             ids.append(batch.ids.cpu())
     model.train(training)
@@ -80,8 +82,16 @@ def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epo
     )
 
 
+def _targets(batch: Batch, loader: Any, task: Task) -> Any:
+    if not task.raw_targets or not isinstance(loader, Loader):
+        return map_tensors(batch.y, lambda t: t.cpu())
+    store, rows = loader.store, cast(Tensor, batch.ids).tolist()
+    fields = [[take(cast(Items, raws), row) for row in rows] for raws in store.raws[store.encoder.n_inp :]]
+    return fields[0]
+
+
 def join(parts: list[Any]) -> Any:
-    """Joins the batches' values along the first axis; dictionaries and tuples entry by entry."""
+    """Joins the batches' values along the first axis; dictionaries and tuples entry by entry, lists end to end."""
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.cat(parts)
@@ -89,4 +99,6 @@ def join(parts: list[Any]) -> Any:
         return {key: join([part[key] for part in parts]) for key in first}
     if isinstance(first, tuple):
         return tuple(join([part[i] for part in parts]) for i in range(len(first)))
+    if isinstance(first, list):
+        return [entry for part in parts for entry in part]
     return parts

@@ -183,7 +183,7 @@ class Fit:
                 loss = graph(batch)
             else:
                 with together if due else prepared.unsynced():
-                    loss = task.loss(forward(batch.x), batch)
+                    loss = task.loss(task.forward(forward, batch), batch)
                     scale(loss / accumulate if accumulate > 1 else loss).backward()
             pending = -1 if due else number // accumulate
             if due:

@@ -76,7 +76,7 @@ def find_lr(trainer: "Trainer", low: float, high: float, steps: int) -> Suggeste
             for i, batch in enumerate(_endless(trainer, steps)):
                 share = i / (steps - 1)
                 optim.set_rates(optimizer, schedule.factor(share), None)
-                loss = trainer.task.loss(forward(batch.x), batch)
+                loss = trainer.task.loss(trainer.task.forward(forward, batch), batch)
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)

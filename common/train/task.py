@@ -1,5 +1,6 @@
 """The task: what a domain is to the trainer, the evaluation and the predictor."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -19,14 +20,33 @@ class Task:
 
     registered_name: ClassVar[str]
     domain: ClassVar[str]
+    raw_targets: ClassVar[bool] = False
+    """Whether `report` compares with the targets as the source gives them (a list), not as they were encoded."""
 
     def losses(self, output: Any, batch: Batch) -> Tensor:
         """Returns one loss a sample, (B,)."""
         raise NotImplementedError
 
+    def forward(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """Returns the model's output for a batch: it is called with the inputs.
+
+        A task whose model must see the targets too (a decoder that is shown the text so far, a detector that matches
+        its own proposals) calls it with both where there are any.
+        """
+        return model(batch.x)
+
     def loss(self, output: Any, batch: Batch) -> Tensor:
         """Returns the loss to minimise, a scalar."""
         return self.losses(output, batch).mean()
+
+    def condense(self, output: Any, batch: Batch) -> Any:
+        """Returns a batch's output as it is kept when a whole part is evaluated, and as `decode` takes it.
+
+        The output itself, unless what a domain needs of it is far smaller (boxes that are left after suppression, one
+        class a pixel) or must be told in the pixels of the source image (``batch.source``). A list has one entry a
+        sample.
+        """
+        return output
 
     def metrics(self) -> tuple[Metric, ...]:
         """Returns the metrics that are shown when the user names none."""
@@ -37,11 +57,11 @@ class Task:
         return output
 
     def decode(self, output: Any) -> list[Record]:
-        """Returns one plain record a sample from the model's outputs."""
+        """Returns one plain record a sample from what `condense` gives."""
         raise NotImplementedError
 
     def report(self, output: Any, target: Any) -> dict[str, float]:
-        """Returns the metrics of a whole part by their standard names, from all outputs and targets."""
+        """Returns the metrics of a whole part by their standard names, from all condensed outputs and targets."""
         raise NotImplementedError
 
     def verify(self, encoder: SampleEncoder, model: dict[str, Any]) -> None:
@@ -55,6 +75,18 @@ class Task:
         """Returns what a picture of a result says, and whether the prediction is right."""
         truth = str(block.decode(target))
         return f"{truth} / {record}", False
+
+    def draw(self, axes: Any, record: Record, block: Block, target: Any) -> None:
+        """Draws a prediction over its input, beside what is true; by default a title, in red where they differ.
+
+        Args:
+            axes: Matplotlib axes with the input drawn.
+            record: The prediction.
+            block: The target's block.
+            target: One encoded target; with ``raw_targets`` as the source gives it.
+        """
+        text, right = self.caption(record, block, target)
+        axes.set_title(text, fontsize=8, color="black" if right else "crimson", parse_math=False)
 
     def spec(self) -> dict[str, Any]:
         """Returns the task as JSON-ready data."""

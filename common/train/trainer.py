@@ -217,7 +217,7 @@ class Trainer:
         forward = forward_of(self.model, self.device, self.options.precision)
         sums: list[list[Tensor]] = []
         for batch in batches_of(loader, self.device, 0):
-            output = forward(batch.x)
+            output = self.task.forward(forward, batch)
             loss = self.task.losses(output, batch)
             total = torch.stack([loss.sum(dtype=torch.float64), loss.new_full((), len(loss), dtype=torch.float64)])
             sums.append([total, *(metric.measure(output, batch) for metric in self.metrics)])

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from applications.classification import arch_names, create_model, resnet18, vision_learner
-from applications.classification.model import SmallResNet, TorchvisionClassifier, TorchvisionConfig, find_weights
+from applications.classification import create_model, resnet18, vision_learner
+from applications.classification.model import SmallResNet, TorchvisionClassifier, TorchvisionConfig
 from common.deploy.bundle import skeleton
 from common.errors import ConfigError
 from common.registry import resolve
 from common.train.optim import Grouped
+from common.vision import arch_names, find_weights
 
 SOME = [
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",

@@ -10,7 +10,7 @@ from common.augment import Augment, Normalize
 from common.augment.drawn import Drawn
 from common.data import BBoxBlock, Counter, MaskBlock, PointBlock, RandomResizedCrop
 from common.data.batch import Batch
-from common.data.spatial import outline
+from common.data.shapes import outline
 
 MOVES = {
     "flip_horizontal": {"flip": True},

@@ -18,8 +18,10 @@ from common.data import (
     DataBlock,
     ImageBlock,
     IndexSplitter,
+    InstanceBlock,
     MaskBlock,
     MultiCategoryBlock,
+    Objects,
     PointBlock,
     RegressionBlock,
     SignalBlock,
@@ -46,6 +48,8 @@ class Case:
     shapes: Any
 
 
+THING = Objects([[1, 1, 5, 4]], ["cat"], [[(1, 1), (5, 1), (5, 4), (1, 4)]], size=(6, 8))
+NOTHING = Objects(shapes=[], size=(6, 8))
 CASES = {
     "category": Case(CategoryBlock(), ["b", "a", "b", "c"], (B,)),
     "multi_category": Case(MultiCategoryBlock(), [["a"], ["b", "c"], [], ["a"]], (B, 3)),
@@ -67,6 +71,7 @@ CASES = {
         ],
         {"boxes": (B, 2, 4), "labels": (B, 2), "valid": (B, 2)},
     ),
+    "instances": Case(InstanceBlock(), [THING, NOTHING, THING, NOTHING], (B, 6, 8)),
     "points": Case(PointBlock(), [[[1.0, 2.0], [3.5, 4.0]]] * 4, (B, 2, 2)),
     "text": Case(TextBlock(min_count=1), ["a rose is", "a", "red rose", "is it"], {"values": (B, 3), "valid": (B, 3)}),
     "spectrogram": Case(
@@ -95,6 +100,8 @@ def plain(value):
 
 def alike(found, wanted):
     """Whether a decoded value is the raw one; numbers of a table go through float32."""
+    if isinstance(wanted, Objects):  # which thing each pixel is of: the shapes themselves are not kept
+        return plain(found) == plain(InstanceBlock().encode(wanted))
     if isinstance(wanted, dict):
         return found == pytest.approx(wanted, abs=1e-6)
     return plain(found) == plain(wanted)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from common.data import BBoxBlock, CategoryBlock, DataBlock, ImageBlock, IndexSplitter, MaskBlock, PointBlock, Resize
-from common.data.spatial import open_image, outline
+from common.data.shapes import outline
+from common.data.spatial import open_image
 from common.data.transforms import View
 from common.errors import ConfigError, DataError, ItemError
 
@@ -214,16 +215,16 @@ def test_a_mask_keeps_its_ids(tmp_path):
 
 
 def test_a_coloured_mask_is_refused(picture):
-    with pytest.raises(DataError, match=r"must hold one class id a pixel .* got mode 'RGB'"):
+    with pytest.raises(DataError, match=r"must hold one class a pixel, got mode 'RGB': give MaskBlock the colors"):
         MaskBlock().encode(picture(4, 4))
 
 
 def test_an_id_without_a_class_is_refused_but_the_ignored_one_is_not():
     codes = ("sky", "ground")
     assert MaskBlock(codes, ignore=255).encode(np.array([[0, 1, 255]], np.uint8)).max() == 255
-    with pytest.raises(DataError, match=r"holds id 2, but there are 2 classes \(0 to 1\)"):
+    with pytest.raises(DataError, match=r"holds 2, but its 2 classes have the ids 0 to 1"):
         MaskBlock(codes).encode(np.array([[0, 2]], np.uint8))
-    with pytest.raises(DataError, match="holds id 7"):
+    with pytest.raises(DataError, match="holds 7, .* and 255 is ignored"):
         MaskBlock(codes, ignore=255).encode(np.array([[0, 7, 255]], np.uint8))
 
 
@@ -263,8 +264,8 @@ def test_boxes_with_outlines_keep_them_in_the_view():
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (([[0, 0, 1, 1]], ["cat"]), "must have boxes, labels and polygons or masks, got 2 parts"),
-        (([[0, 0, 1, 1]], ["cat"], []), "1 boxes but 0 outlines"),
+        (([[0, 0, 1, 1]], ["cat"]), "must have boxes, labels and polygons or masks, got no shapes"),
+        (([[0, 0, 1, 1]], ["cat"], []), "1 boxes but 0 shapes"),
         (([[0, 0, 1, 1]], ["cat"], [[]]), "polygon or mask of a box is empty"),
         (([[0, 0, 1, 1]], ["cat"], [np.zeros((4, 4), bool)]), "polygon or mask of a box is empty"),
     ],

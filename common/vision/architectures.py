@@ -1,0 +1,75 @@
+"""Architectures by name: any of torchvision's classifiers, and the small residual network of this project."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from common.errors import ConfigError, nearest, one_of
+
+SMALL = "small_resnet"
+
+
+def arch_names() -> list[str]:
+    """Returns every architecture name: ``small_resnet`` and torchvision's classification models."""
+    from torchvision import models
+
+    return [SMALL, *models.list_models(module=models)]
+
+
+def check_arch(arch: str) -> None:
+    """Checks the name of an architecture.
+
+    Raises:
+        ConfigError: if there is none of that name; the message holds the near ones.
+    """
+    one_of("arch", arch, arch_names())
+
+
+def find_weights(arch: str, name: str | None = None) -> Any:
+    """Returns torchvision's weights for an architecture.
+
+    Those named; else some that are on this machine; else the default ones, which torchvision downloads.
+
+    Args:
+        arch: One of torchvision's models.
+        name: Which weights, e.g. ``IMAGENET1K_V1``.
+
+    Raises:
+        ConfigError: if there are none of that name.
+    """
+    from torchvision import models
+
+    known = list(cast("Any", models.get_model_weights(arch)))
+    if name is not None:
+        for weights in known:
+            if weights.name.lower() == name.lower():
+                return weights
+        raise ConfigError(f"{arch} has no weights {name!r}: {nearest(name, [w.name for w in known])}")
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    present = [w for w in known if (folder / Path(str(w.url)).name).exists()]
+    return present[-1] if present else models.get_model_weights(arch).DEFAULT  # type: ignore[reportAttributeAccessIssue]
+
+
+def torchvision_network(arch: str, weights: Any = None, **options: Any) -> nn.Module:
+    """Returns one of torchvision's networks.
+
+    Args:
+        arch: Its name, as in ``torchvision.models.list_models()``.
+        weights: The weights to start from (see `find_weights`), or None for random ones.
+        options: What else its function takes.
+
+    Raises:
+        ConfigError: if the weights cannot be had.
+    """
+    from torchvision import models
+
+    if arch in ("googlenet", "inception_v3") and weights is None:
+        options = {"init_weights": False, **options}
+    try:
+        return models.get_model(arch, weights=weights, **options)
+    except (OSError, RuntimeError) as error:
+        if weights is None:
+            raise
+        raise ConfigError(f"the weights {weights} could not be loaded or downloaded: {error}") from error
