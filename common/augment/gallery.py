@@ -18,11 +18,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from common.augment import mixing, moves, spectral, textures
+from common.augment import mixing, mosaic, moves, spectral, textures
 from common.augment.drawn import Drawn
 from common.augment.operations import Operation
 from common.augment.pipeline import BatchPipeline, including
-from common.augment.transforms import Augment, BatchTransform, CutMix, Mixup, SpecAugment
+from common.augment.transforms import Augment, BatchTransform, CutMix, Mixup, Mosaic, SpecAugment
 from common.data.batch import Batch
 from common.data.objects import BBoxBlock
 from common.data.sample import SampleEncoder
@@ -157,11 +157,23 @@ def strips() -> dict[str, Strip]:
         ),
         "mixup": Strip(Mixup(), tuple(f"{share:.0%} its own".replace("%", " %") for share in kept), _single(kept)),
         "cutmix": Strip(CutMix(), tuple(f"{share:.0%} its own".replace("%", " %") for share in kept), _single(kept)),
+        "mosaic": Strip(
+            Mosaic(),
+            (
+                "as it was",
+                *(f"corner {place}" for place in ("left above", "in the middle", "right above", "right below")),
+            ),
+            (None, *((*at, 0.26 * i, *_STARTS) for i, at in enumerate(_CORNERS.values()))),
+        ),
         "time_mask": rising(SpecAugment(time_mask=0.3, **one_band, frequency_mask=0), 30, " %", (0.4,)),
         "frequency_mask": rising(SpecAugment(frequency_mask=0.3, **one_band, time_mask=0), 30, " %", (0.4,)),
         "time_shift": away(SpecAugment(shift=0.5, time_mask=0, frequency_mask=0), 50, " %"),
         "gain": about(SpecAugment(gain=12, time_mask=0, frequency_mask=0), "-12 dB; -6 dB; 0 dB; 6 dB; 12 dB"),
     }
+
+
+_CORNERS = {"above left": (0.1, 0.1), "in the middle": (0.5, 0.5), "above right": (0.1, 0.9), "below": (0.9, 0.6)}
+_STARTS = (0.2, 0.6, 0.8, 0.3, 0.5, 0.5, 0.3, 0.2)
 
 
 def _single(values: Sequence[float]) -> tuple[Numbers, ...]:
@@ -240,12 +252,12 @@ def sound() -> Tensor:
 
 def pipeline_of(strip: Strip) -> tuple[BatchPipeline, Operation]:
     """Returns the pipeline of a strip's transform, and its one operation."""
-    given = scene("pagoda", pointed=not isinstance(strip.transform, (Mixup, CutMix)))
+    given = scene("pagoda", pointed=not isinstance(strip.transform, (Mixup, CutMix, Mosaic)))
     if isinstance(strip.transform, SpecAugment):
         (operation,) = strip.transform.operations()
         return BatchPipeline(SampleEncoder(given.blocks)), operation
     pipeline = BatchPipeline(SampleEncoder(given.blocks), (strip.transform,))
-    (operation,) = (*pipeline.crops, *pipeline.changes, *pipeline.mixes)
+    (operation,) = (*pipeline.crops, *pipeline.changes, *pipeline.mixes, *pipeline.mosaics)
     return pipeline, operation
 
 
@@ -271,7 +283,9 @@ def changed(strip: Strip) -> tuple[Batch, tuple[Any, ...]]:
     """Returns the pagoda after each panel's numbers, and the blocks of its fields."""
     pipeline, operation = pipeline_of(strip)
     count = len(strip.numbers)
-    if isinstance(operation, mixing.Mix):
+    if isinstance(operation, (mixing.Mix, mosaic.Mosaic)):
+        if isinstance(operation, mosaic.Mosaic):
+            return _composed(pipeline, strip)
         return _mixed(pipeline, operation, [cast(Numbers, row)[0] for row in strip.numbers])
     given = scene("pagoda")
     batch = given.times(count)
@@ -284,12 +298,7 @@ def changed(strip: Strip) -> tuple[Batch, tuple[Any, ...]]:
 def _mixed(pipeline: BatchPipeline, operation: Operation, shares: list[float]) -> tuple[Batch, tuple[Any, ...]]:
     """The pagoda with a share of the flower."""
     first, mate, count = scene("pagoda", pointed=False), scene("flower", pointed=False), len(shares)
-    one, other = first.times(count), mate.times(1)
-    y = tuple(
-        {k: torch.cat([a[k], b[k]]) for k in a} if isinstance(a, dict) else torch.cat([a, b])
-        for a, b in zip(cast("tuple[Any, ...]", one.y), cast("tuple[Any, ...]", other.y), strict=True)
-    )
-    batch = Batch(x=torch.cat([one.x, other.x]), y=y, ids=torch.arange(count + 1))
+    batch = _both(first.times(count), mate.times(1), count)
     image = cast(ImageBlock, first.blocks[0])
     batch = replace(batch, x=pipeline.pixels(batch.x, Drawn(), None, image))
     own = torch.tensor(shares)
@@ -301,6 +310,26 @@ def _mixed(pipeline: BatchPipeline, operation: Operation, shares: list[float]) -
         place = torch.tensor([[0.5, 0.85]], dtype=torch.float64).expand(count, 2)
         how = mixing.Mixing(mates, torch.ones(count), textures.rectangle(side, side, place, (SIDE, SIDE)), own)
     return mixing.mixed(batch, how, first.blocks[1:], blends=pipeline.blends), first.blocks
+
+
+def _composed(pipeline: BatchPipeline, strip: Strip) -> tuple[Batch, tuple[Any, ...]]:
+    """The pagoda and the flower around a corner."""
+    first, mate, count = scene("pagoda", pointed=False), scene("flower", pointed=False), len(strip.numbers)
+    batch = _both(first.times(count), mate.times(1), count)
+    batch = replace(batch, x=pipeline.pixels(batch.x, Drawn(), None, cast(ImageBlock, first.blocks[0])))
+    batch = replace(batch, mates=torch.tensor([[count, i, count] for i in range(count)]))
+    given = torch.tensor([row or (0.0,) * mosaic.Mosaic.draws for row in strip.numbers], dtype=torch.float64)
+    chosen = torch.tensor([row is not None for row in strip.numbers])
+    pieces = mosaic.draw(batch, mosaic.Mosaic(), lambda op, ids: (given.clamp(0, LAST), chosen), (SIDE, SIDE))
+    return mosaic.composed(batch, pieces, first.blocks[1:], 0.1), first.blocks
+
+
+def _both(one: Batch, other: Batch, count: int) -> Batch:
+    y = tuple(
+        {k: torch.cat([a[k], b[k]]) for k in a} if isinstance(a, dict) else torch.cat([a, b])
+        for a, b in zip(cast("tuple[Any, ...]", one.y), cast("tuple[Any, ...]", other.y), strict=True)
+    )
+    return Batch(x=torch.cat([one.x, other.x]), y=y, ids=torch.arange(count + 1))
 
 
 def changed_sound(strip: Strip) -> Tensor:

@@ -112,7 +112,7 @@ def draw(batch: Batch, mixes: list[Mix], numbers_of: Numbers, size: tuple[int, i
     all_ids = cast(Tensor, batch.ids)
     mates = batch.mates
     if mates is None:
-        mates = torch.arange(len(all_ids), device=all_ids.device).roll(1)
+        mates = torch.arange(len(all_ids), device=all_ids.device).roll(1)[:, None]
     ids = all_ids[: len(mates)]
     share = torch.ones(len(ids), dtype=torch.float64, device=ids.device)
     free = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
@@ -129,7 +129,7 @@ def draw(batch: Batch, mixes: list[Mix], numbers_of: Numbers, size: tuple[int, i
             box = box * chosen[:, None].to(torch.int32)
             covered = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).to(torch.float64) / (size[0] * size[1])
     share = share.to(torch.float32)
-    return Mixing(mates, share, box, share * (1 - covered).to(torch.float32))
+    return Mixing(mates[:, 0], share, box, share * (1 - covered).to(torch.float32))
 
 
 def mixed(

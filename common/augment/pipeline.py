@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.augment import colours, geometry, kernel, mixing, moves, pixels, spectral, textures
+from common.augment import colours, geometry, kernel, mixing, mosaic, moves, pixels, spectral, textures
 from common.augment.drawn import Drawn, Look
 from common.augment.operations import Colour, Move, Operation, stream
 from common.augment.render import SMALL, render, render_masks
@@ -56,14 +56,15 @@ class BatchPipeline:
         crops = ((encoder.batch_crop(), False), (augment.crop(), True))
         self.crops = [moves.Crop(crop=crop, second=second) for crop, second in crops if crop is not None]
         self.mixes = [op for op in found if isinstance(op, mixing.Mix)]
+        self.mosaics = [op for op in found if isinstance(op, mosaic.Mosaic)]
         self.spectral = [op for op in found if isinstance(op, spectral.Spectral)]
-        self.changes = [op for op in found if not isinstance(op, (mixing.Mix, spectral.Spectral))]
+        self.changes = [op for op in found if not isinstance(op, (mixing.Mix, mosaic.Mosaic, spectral.Spectral))]
         self._check(found)
         noisy = any(isinstance(op, (textures.Noise, textures.SaltPepper)) for op in self.changes)
         self._spans: list[tuple[Operation, slice]] = []
         self._streams: list[tuple[int, int]] = []
         place = 0
-        for op in (*self.crops, *self.changes, *self.spectral, *self.mixes):
+        for op in (*self.crops, *self.changes, *self.spectral, *self.mixes, *self.mosaics):
             self._streams.append((stream(op.stream), op.numbers + 1))
             self._spans.append((op, slice(place, place + op.numbers + 1)))
             place += op.numbers + 1
@@ -82,7 +83,7 @@ class BatchPipeline:
                     raise ConfigError(
                         f"{op.name} does not support {block.target} ({type(block).__name__}): leave it out"
                     )
-        if self.mixes:
+        if self.mixes or self.mosaics:
             self._check_mixes()
         if self.spectral and not any(block.target == "spectrogram" for block in encoder.blocks):
             raise ConfigError(f"{self.spectral[0].name} needs a spectrogram, and no block of this DataBlock is one")
@@ -93,11 +94,18 @@ class BatchPipeline:
             raise ConfigError(f"{names[0]} needs an image, and no block of this DataBlock is one")
 
     def _check_mixes(self) -> None:
-        name, x_blocks, y_blocks = self.mixes[0].name, self.encoder.x_blocks, self.encoder.y_blocks
+        every = [*self.mixes, *self.mosaics]
+        name, x_blocks, y_blocks = every[0].name, self.encoder.x_blocks, self.encoder.y_blocks
+        if self.mosaics and len(every) > 1:
+            raise ConfigError("mosaic goes with no other mixing, mixup or CutMix: leave one of them out")
+        if any(isinstance(block, InstanceBlock) for block in y_blocks):
+            raise ConfigError(
+                f"{name} does not support instances (InstanceBlock): their numbers would meet: leave it out"
+            )
         if len(x_blocks) != 1 or x_blocks[0].target not in ("image", "number") or not y_blocks:
             raise ConfigError(f"{name} blends one image or number and its targets with those of another sample")
-        if any(isinstance(op, mixing.Paste) for op in self.mixes) and x_blocks[0].target != "image":
-            raise ConfigError("cutmix needs an image, and no block of this DataBlock is one")
+        if any(not isinstance(op, mixing.Blend) for op in every) and x_blocks[0].target != "image":
+            raise ConfigError(f"{name} needs an image, and no block of this DataBlock is one")
         for block in y_blocks:
             if isinstance(block, MaskBlock) and not block.codes and self.blends:
                 raise ConfigError("mixup of masks needs the names of their classes: give MaskBlock its codes")
@@ -106,6 +114,11 @@ class BatchPipeline:
     def blends(self) -> bool:
         """Whether whole samples are blended with each other."""
         return any(isinstance(op, mixing.Blend) for op in self.mixes)
+
+    @property
+    def mates(self) -> int:
+        """With how many others a sample may be mixed."""
+        return mosaic.PIECES - 1 if self.mosaics else int(bool(self.mixes))
 
     @property
     def has_image(self) -> bool:
@@ -349,7 +362,11 @@ class BatchPipeline:
         """Returns the batch with spectrograms changed and samples mixed, where there is that and it is wanted."""
         if train and self.spectral:
             batch = self._spectra(batch, counter)
-        if train and self.mixes and mixing_too:
+        if train and self.mosaics and mixing_too:
+            size, draws = (batch.x.shape[2], batch.x.shape[3]), self.mosaics[0]
+            pieces = mosaic.draw(batch, draws, lambda op, ids: self.numbers(op, ids, counter), size)
+            batch = mosaic.composed(batch, pieces, self.encoder.y_blocks, self.min_visibility)
+        elif train and self.mixes and mixing_too:
             image = self.encoder.x_blocks[0].target == "image"
             size = (batch.x.shape[2], batch.x.shape[3]) if image else None
             how = mixing.draw(batch, self.mixes, lambda op, ids: self.numbers(op, ids, counter), size)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.augment import colours, mixing, moves, spectral, textures
+from common.augment import colours, mixing, mosaic, moves, spectral, textures
 from common.augment.operations import Operation
 from common.files import write_text
 
@@ -20,7 +20,7 @@ def operations() -> list[type[Operation]]:
         ['flip_horizontal', 'flip_vertical']
     """
     found: list[type[Operation]] = []
-    for module in (moves, colours, textures, mixing, spectral):
+    for module in (moves, colours, textures, mixing, mosaic, spectral):
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Operation) and value.__module__ == module.__name__:
                 found += [value] if hasattr(value, "name") else []

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
-from common.augment import colours, moves, spectral, textures
+from common.augment import colours, mosaic, moves, spectral, textures
 from common.augment.mixing import Blend, Paste
 from common.augment.operations import Operation
 from common.data.spatial import imagenet_stats
@@ -200,6 +200,27 @@ class CutMix(BatchTransform):
 
     def operations(self) -> list[Operation]:
         return [Paste(p=self.p, alpha=self.alpha)]
+
+
+@register("batch_transform", "mosaic")
+@dataclass(frozen=True)
+class Mosaic(BatchTransform):
+    """Puts parts of four images around a random corner, with masks and boxes (Bochkovskiy et al. 2020).
+
+    For detection above all: things are seen in other company, cut by edges, and more of them at once. Each part has the
+    scale that its image has after the rest of the augmentation (``zoom`` and ``zoom_least`` of `Augment`).
+
+    Args:
+        p: Probability that a sample is changed.
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        in_range("p", self.p, 0, 1)
+
+    def operations(self) -> list[Operation]:
+        return [mosaic.Mosaic(p=self.p)]
 
 
 @register("batch_transform", "spec_augment")

@@ -39,7 +39,7 @@ class Batch:
         ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
         sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
         kept: int32 (B, 2): each image's own height and width in pixels, where they differ and x is padded; or None.
-        mates: int64 (M,): where in the batch each of the first M samples finds the one it is mixed with, or None; the
+        mates: int64 (M, k): where in the batch each of the first M samples finds those it is mixed with, or None; the
             samples from M on are only there to be mixed with.
         number: The batch's place in its epoch, from 0: what a saved cursor counts.
         source: float64 (B, 3, 3): from (x, y, 1) in pixels of the images in x to pixels of their source images, in

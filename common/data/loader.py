@@ -64,7 +64,7 @@ class Share(NamedTuple):
     Attributes:
         number: The batch's place in the epoch.
         rows: int64 (R,): the positions; first its own, then those that some of them are mixed with.
-        mates: int64 (B,): for each of its own the place in ``rows`` of the one it is mixed with; None without mixing.
+        mates: int64 (B, k): for each of its own the places in ``rows`` of those it is mixed with; None without mixing.
     """
 
     number: int
@@ -140,29 +140,36 @@ class Loader:
         for first in range(start, stop, ahead):
             last = min(first + ahead, stop)
             laid_out = self.order(epoch, first * size, last * size)
-            before = torch.cat([self._before(epoch, first * size), laid_out[:-1]]) if self._mixes else laid_out
+            before = self._mates(epoch, first * size, laid_out)
             for number, (own, mates) in enumerate(zip(laid_out.split(size), before.split(size), strict=True), first):
                 if len(own) > rank:
                     yield self._share(number, own[rank::world], mates[rank::world], world)
 
     @property
-    def _mixes(self) -> bool:
-        """Whether samples are mixed with others, which must come along."""
-        return self.options.train and self.options.mixing and bool(self.pipeline.mixes)
+    def _mixed_with(self) -> int:
+        """With how many others a sample may be mixed; they must come along."""
+        return self.pipeline.mates if self.options.train and self.options.mixing else 0
 
-    def _before(self, epoch: int, place: int) -> Tensor:
-        """The position before a place of an epoch's order, (1,); before the first one comes the last."""
-        place = (place or len(self.rows)) - 1
-        return self.order(epoch, place, place + 1)
+    def _mates(self, epoch: int, place: int, own: Tensor) -> Tensor:
+        """The positions that come before each of some of an epoch's order, the nearest first: (B, k).
+
+        Before the first one comes the last.
+        """
+        count = self._mixed_with
+        places = [(place - step) % len(self.rows) for step in range(count, 0, -1)]
+        line = torch.cat([*(self.order(epoch, at, at + 1) for at in places), own])
+        return line.unfold(0, count, 1)[: len(own)].flip(1) if count else own[:, None]
 
     def _share(self, number: int, own: Tensor, before: Tensor, world: int) -> Share:
         """A batch's own positions, and those that they are mixed with as far as they are not among them."""
-        count = len(own)
-        if not self._mixes:
+        count, mates = len(own), self._mixed_with
+        if not mates:
             return Share(number, own, None)
-        if world == 1:
-            return Share(number, torch.cat([own, before[:1]]), (torch.arange(count) - 1) % (count + 1))
-        return Share(number, torch.cat([own, before]), torch.arange(count, 2 * count))
+        if world > 1:
+            places = torch.arange(count, count + count * mates).reshape(count, mates)
+            return Share(number, torch.cat([own, before.flatten()]), places)
+        steps = torch.arange(count)[:, None] - torch.arange(1, mates + 1)
+        return Share(number, torch.cat([own, before[0]]), torch.where(steps < 0, count - 1 - steps, steps))
 
     def raw_batches(self, epoch: int = 0, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Yields the batches of an epoch as they are kept (images uint8), before the batch transforms.
@@ -239,7 +246,7 @@ class Loader:
             return None
         if mates is not None:
             place = torch.cumsum(good, 0) - 1
-            mates = torch.where(good[mates], place[mates], place[:count])[good[:count]]
+            mates = torch.where(good[mates], place[mates], place[:count, None])[good[:count]]
         if kept is None:
             batch = self.store.batch(rows, spare, counter)
             return replace(batch, number=share.number, mates=mates, source=self._source(batch))
@@ -269,7 +276,8 @@ class Loader:
         if not len(found):
             raise DataError(f"this part has no sample {sample_id}")
         place = int(found[0, 0])
-        share = self._share(0, self.order(epoch, place, place + 1), self._before(epoch, place), 1)
+        own = self.order(epoch, place, place + 1)
+        share = self._share(0, own, self._mates(epoch, place, own), 1)
         counter, kept = Counter(self.options.seed, epoch), self._kept()
         if kept is not None and not self.pipeline.per_image(self.device, kept):
             kept = None

@@ -36,13 +36,17 @@ def train_mode(model: nn.Module, freeze_norm: bool = False) -> None:
 
     Args:
         model: The model.
-        freeze_norm: Whether every batch norm keeps its running statistics.
+        freeze_norm: Whether batch norms keep their running statistics; those of the last of several layer groups,
+            which is new, have none worth keeping.
     """
     model.train()
+    groups = layer_groups(model)
+    new = {id(p) for p in groups[-1]} if len(groups) > 1 else set[int]()
     for module in model.modules():
         own = list(module.parameters(recurse=False))
         frozen = own and not any(p.requires_grad for p in own)
-        if frozen or (freeze_norm and isinstance(module, nn.modules.batchnorm._BatchNorm)):  # type: ignore[reportPrivateUsage]
+        kept = freeze_norm and isinstance(module, nn.modules.batchnorm._BatchNorm)  # type: ignore[reportPrivateUsage]
+        if frozen or (kept and not any(id(p) in new for p in own)):
             module.train(False)
 
 

@@ -27,7 +27,8 @@ class TrainerOptions:
         compile: Whether to compile the model.
         cuda_graph: Whether to record forward and backward of a full batch once as a CUDA graph and replay it; for small
             models, whose steps cost more to launch than to compute. The model must not read tensors on the host.
-        freeze_norm: Whether batch norms keep the running statistics they came with (fine-tuning on few images).
+        freeze_norm: Whether batch norms keep the running statistics they came with (fine-tuning on few images); those
+            of the last layer group, which is new, learn theirs.
         channels_last: Whether images lie in memory channels last, which is faster on most CPUs and GPUs.
         progress: Whether to show progress.
         out: A folder for ``events.jsonl`` and checkpoints, or None.

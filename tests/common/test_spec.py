@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from common.augment import Augment, CutMix, Mixup, Normalize, SpecAugment
+from common.augment import Augment, CutMix, Mixup, Mosaic, Normalize, SpecAugment
 from common.data import (
     BBoxBlock,
     CategoryBlock,
@@ -58,6 +58,7 @@ EXAMPLES = {
         ),
         Mixup(0.3),
         CutMix(0.7, 0.2),
+        Mosaic(0.3),
         SpecAugment(time_mask=0.3, shift=0.1, gain=3.0),
         Normalize((0.1,), (0.2,)),
     ],

@@ -225,7 +225,7 @@ def test_mates_may_stand_anywhere_and_leave_with_the_mixing(pipeline, raw_image,
     names = tuple("abcdefghijklmnop")
     found = mixes(
         pipeline, raw_image, size, CategoryBlock(names), torch.arange(8), Mixup(1.0), count=8,
-        mates=torch.tensor([7, 0, 1, 5, 3]),
+        mates=torch.tensor([7, 0, 1, 5, 3])[:, None],
     )  # fmt: skip
     assert (len(found), found.ids.tolist(), found.mates) == (5, [0, 1, 2, 3, 4], None)
     level = flat(8, (1, 1))[:, 0, 0, 0] / 255

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from common.augment import Augment, CutMix, Mixup, Normalize, SpecAugment, colours, geometry, moves
+from common.augment import Augment, CutMix, Mixup, Mosaic, Normalize, SpecAugment, colours, geometry, moves
 from common.augment import operations as ops
 from common.augment.drawn import Drawn, Look
 from common.augment.spectral import Spectral
@@ -33,7 +33,7 @@ ALL = Augment(
     sharpen=1, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1, grayscale=0.1, noise=0.1, salt_pepper=0.1,
     erase=0.1, size=8,
 )  # fmt: skip
-EVERY_TRANSFORM = (ALL, Mixup(), CutMix(), SpecAugment(shift=0.1, gain=1), Normalize())
+EVERY_TRANSFORM = (ALL, Mixup(), CutMix(), Mosaic(), SpecAugment(shift=0.1, gain=1), Normalize())
 BLOCKS = {
     "image": ImageBlock(),
     "mask": MaskBlock(("a", "b")),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.augment import Augment, CutMix, Mixup
+from common.augment import Augment, CutMix, Mixup, Mosaic
 from common.data import (
     BBoxBlock,
     CategoryBlock,
@@ -63,6 +63,8 @@ WAYS = {
     "small images cut at random": (RandomResizedCrop(24, min_scale=0.4), (ALL,)),
     "small images": (Resize(20), (ALL,)),
     "photos mixed": (Resize(80), (ALL, CutMix(p=0.4), Mixup())),
+    "photos in mosaics": (Resize(80), (ALL, Mosaic())),
+    "small images in mosaics": (RandomResizedCrop(24, min_scale=0.4), (ALL, Mosaic())),
     "small images mixed": (RandomResizedCrop(24, min_scale=0.4), (ALL, CutMix(p=0.4), Mixup())),
 }
 
