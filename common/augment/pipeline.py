@@ -34,6 +34,7 @@ class BatchPipeline:
         transforms: The batch transforms in order.
 
     Attributes:
+        evaluation: What evaluation uses: the same, but where ``Augment.whole`` is set without its crop.
         dtype: Of the images that are made on an accelerator: float32, or bfloat16 or float16 for a model that takes
             those, which halves what is written. On a CPU they are float32.
 
@@ -74,6 +75,10 @@ class BatchPipeline:
         self._looks: dict[tuple[tuple[int, int], bool, ImageBlock], Look] = {}
         image = encoder.image_block
         self.mean = self._stats(image)[0] if isinstance(image, ImageBlock) else ()
+        self.evaluation = self
+        if augment.whole:
+            uncut = replace(augment, size=None, min_scale=1.0, max_scale=1.0, whole=False)
+            self.evaluation = BatchPipeline(encoder, [uncut if t is augment else t for t in self.transforms])
 
     def _check(self, found: list[Operation]) -> None:
         encoder = self.encoder

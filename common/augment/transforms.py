@@ -63,6 +63,8 @@ class Augment(BatchTransform):
         ratio: Least and greatest width / height of a random part.
         padding: What stands outside the image: ``reflection``, ``border`` or ``zeros``.
         min_visibility: The least share of a box that must be left in the picture, else it goes with its label.
+        whole: In evaluation take the whole presized image, not the centre of ``size`` (what each pixel is can be learnt
+            from parts and told of the whole).
 
     Raises:
         ConfigError: for a value outside its range, naming the parameter.
@@ -102,6 +104,7 @@ class Augment(BatchTransform):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     padding: str = "reflection"
     min_visibility: float = 0.1
+    whole: bool = False
 
     def __post_init__(self) -> None:
         in_range("rotate", self.rotate, 0, 180)
@@ -122,8 +125,8 @@ class Augment(BatchTransform):
         check_ratio(self.ratio)
         if self.size is not None:
             as_size(self.size)
-        elif self.min_scale < 1:
-            raise ConfigError("min_scale below 1 needs size: the random part is cut to it")
+        elif self.min_scale < 1 or self.whole:
+            raise ConfigError("min_scale below 1 and whole need size: the random part is cut to it")
 
     def crop(self) -> RandomCrop | None:
         """Returns the random crop to ``size``, or None where the presized pixels are kept."""

@@ -96,7 +96,8 @@ class Loader:
     ) -> None:
         self.store = store
         self.rows = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, dtype=np.int64))
-        self.pipeline = pipeline
+        self.full = pipeline
+        self.pipeline = pipeline if options.train else pipeline.evaluation
         self.options = options
         self.device = torch.device(device)
         self.epoch = 0
@@ -374,7 +375,7 @@ class Loader:
 
     def with_options(self, **changes: Any) -> "Loader":
         """Returns a loader of the same items with other options (see `LoaderOptions`)."""
-        return Loader(self.store, self.rows, self.pipeline, replace(self.options, **changes), self.device)
+        return Loader(self.store, self.rows, self.full, replace(self.options, **changes), self.device)
 
     def show_batch(
         self, max_n: int = 9, nrows: int | None = None, *, unique: bool = False, epoch: int = 0, path: Any = None

@@ -136,7 +136,7 @@ def show_results(
         raise ConfigError("show_results needs loaders that a DataBlock made")
     rows = [int(i) for i in (loader.rows[:max_n] if ids is None else ids)]
     options = loader.with_options(batch_size=len(rows), shuffle=False, drop_last=False, train=False, world=1, rank=0)
-    chosen = Loader(loader.store, rows, loader.pipeline, options.options, loader.device)
+    chosen = Loader(loader.store, rows, loader.full, options.options, loader.device)
     from common.train.evaluate import collect
 
     outputs = collect(trainer.model, chosen, trainer.task, trainer.device)

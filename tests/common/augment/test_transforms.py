@@ -72,7 +72,7 @@ def test_a_wrong_padding_answers_with_the_near_one():
 
 
 def test_a_random_part_needs_a_size():
-    with pytest.raises(ConfigError, match="min_scale below 1 needs size"):
+    with pytest.raises(ConfigError, match="min_scale below 1 and whole need size"):
         Augment(min_scale=0.5)
 
 
