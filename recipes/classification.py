@@ -6,27 +6,22 @@ Read from top to bottom: data, model, training, evaluation, bundle, report.
 from dataclasses import dataclass
 from typing import Any
 
-from recipes.options import CommonOptions, option
+from recipes.options import VisionOptions, chosen, option
 
 MANY = 10_000  # training images above which a run from scratch takes fewer epochs and larger batches
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
+class Options(VisionOptions):
     """Options of the classification recipe."""
 
-    arch: str = option("small_resnet", "small_resnet or one of torchvision's models, such as mobilenet_v2")
-    pretrained: bool = option(False, "start from ImageNet weights and fine-tune")
-    weights: str | None = option(None, "which of torchvision's weights, such as IMAGENET1K_V1")
     size: int | None = option(
         None, "pixels of a side (default: 224 for photos, 96 with small_resnet; idx images and digits keep theirs)"
     )
     epochs: int | None = option(
         None, "epochs (default: 4 with pretrained weights, else 40, or 10 for 10,000 images and more)"
     )
-    lr: float | None = option(None, "peak learning rate (default: found for each way of training)")
     batch_size: int | None = option(None, "images a step (default: 32; 128 from scratch with 10,000 images and more)")
-    augment: bool = option(True, "random flips, crops, turns and light in training")
     flip: bool = option(True, "mirror images left and right in training; --no-flip for digits and letters")
     mixup: float = option(0.0, "shape of mixup's Beta distribution; 0: none")
     cutmix: float = option(0.0, "share of the images with a piece of another pasted in; 0: none")
@@ -36,30 +31,17 @@ class Options(CommonOptions):
     label_column: str = option("label", "a table's column of labels")
     split_column: str = option("split", "a table's column of train, valid or test")
     label_delim: str | None = option(None, "what separates several labels of one image (makes it multi-label)")
-    precision: str = option("no", "no, bf16 or fp16")
-    resume: bool = option(False, "go on from the newest sound checkpoint in OUT")
 
     def __post_init__(self) -> None:
-        from common.errors import ConfigError, in_range
+        from common.errors import in_range
 
-        for name in ("size", "epochs", "batch_size"):
-            if (value := getattr(self, name)) is not None:
-                in_range(name, value, 1, 1_000_000)
-        if self.lr is not None and not 0 < self.lr < float("inf"):
-            raise ConfigError(f"lr must be above 0 and finite, got {self.lr}")
+        super().__post_init__()
+        if self.size is not None:
+            in_range("size", self.size, 1, 1_000_000)
         in_range("mixup", self.mixup, 0, 8)
         in_range("cutmix", self.cutmix, 0, 1)
         if self.label_smoothing is not None:
             in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
-        if self.pretrained and self.arch == "small_resnet":
-            raise ConfigError("pretrained needs an arch that has weights, such as --arch mobilenet_v2")
-        if self.weights and not self.pretrained:
-            raise ConfigError("weights needs --pretrained")
-
-
-def chosen(given: Any, default: Any) -> Any:
-    """What the user gave, else the default."""
-    return default if given is None else given
 
 
 def make_loaders(options: Options, source: Any) -> Any:
@@ -156,9 +138,8 @@ def train(options: Options, trainer: Any) -> None:
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
     from applications.classification import read_source
-    from common import Predictor
     from common.vision.architectures import check_arch
-    from recipes.run import folder_of, run_folder
+    from recipes.run import carry_out, folder_of
 
     check_arch(options.arch)
     source = read_source(
@@ -170,23 +151,7 @@ def run(options: Options) -> dict[str, float]:
     )
     prepared, dls = make_loaders(options, source)
     trainer = make_trainer(options, dls, folder_of(options, "classification"))
-    with run_folder(options, "classification") as folder:
-        prepared.split.write(folder.path / "split.csv", prepared.items)
-        if options.resume:
-            print(trainer.resume(folder.path / "checkpoints"))
-        train(options, trainer)
-        part = "test" if dls.has("test") else "valid"
-        trainer.export(folder.bundle)
-        predictor = Predictor(folder.bundle)
-        if dls.has("test"):
-            metrics = predictor.evaluate_source(source, "test", "raise" if options.on_error == "raise" else "skip")
-        else:
-            outputs = trainer.get_preds("valid")
-            metrics = trainer.task.report(outputs.output, outputs.target)
-        trainer.export(folder.bundle, metrics)
-        metrics["items_per_second"] = trainer.history[-1]["items_per_second"]
-        write_report(folder, trainer, prepared, part, metrics)
-        return folder.finish(options, metrics)
+    return carry_out(options, "classification", source, prepared, trainer, train, write_report)
 
 
 def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
@@ -194,7 +159,6 @@ def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: d
     from applications.classification import ClassificationInterpretation, Interpretation
     from applications.classification.data import baseline
     from common.data.splits import PARTS, Split
-    from common.show import learning_curves
 
     page, task = folder.report, trainer.task
     rows = [{"model": "this model", "accuracy": metrics["accuracy"]}]
@@ -205,15 +169,7 @@ def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: d
         rules = baseline(images, labels, usable, part)
         rows += [{"model": name.replace("_", " "), "accuracy": value} for name, value in rules.items()]
     page.table(f"Accuracy on the {part} part, beside simple rules", rows)
-    page.table("Metrics", [{"metric": name, "value": value} for name, value in sorted(metrics.items())])
-    page.table("Epochs", trainer.history)
-    if left_out := trainer.dls.train.store.dirty.table():
-        page.table(f"Items left out: {len(left_out)}", left_out)
-    folder.picture("Learning curves", "curves", learning_curves(trainer.history, ["train_loss", "valid_loss"]))
-    folder.picture("Training images as the model sees them", "batch", trainer.dls.show_batch(max_n=16))
-    folder.picture(
-        "One image in successive epochs", "augmented", trainer.dls.train.show_batch(max_n=8, nrows=1, unique=True)
-    )
+    folder.training(trainer, metrics)
     seen = Interpretation(trainer, part) if task.multi_label else ClassificationInterpretation(trainer, part)
     if isinstance(seen, ClassificationInterpretation) and len(task.vocab) <= 40:
         folder.picture("Confusion matrix", "confusion", seen.plot_confusion_matrix(), f"on the {part} part")

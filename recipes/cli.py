@@ -16,7 +16,14 @@ from recipes.options import CommonOptions, Parser, add_arguments, near
 
 RECIPES: dict[str, tuple[str, str]] = {
     "classification": ("recipes.classification", "photos in class folders, a table or idx files to a classifier"),
+    "detection": ("recipes.detection", "photos with boxes (Pascal VOC, COCO) to a detector"),
+    "segmentation": ("recipes.segmentation", "images with masks to what each pixel is"),
 }
+EVALUATE_OPTIONS = {
+    **dict.fromkeys(("image_column", "label_column", "split_column", "label_delim"), "classification"),
+    "annotations": "detection",
+}
+"""Options of ``cookbook evaluate`` beyond those of every domain, and whose each is."""
 
 
 def _parser() -> Parser:
@@ -41,8 +48,9 @@ def _parser() -> Parser:
     evaluate.add_argument(
         "--split", default=None, metavar="PART", help="train, valid or test (default: test, else all)"
     )
-    for name in ("image-column", "label-column", "split-column", "label-delim"):
-        evaluate.add_argument(f"--{name}", default=None, metavar="NAME", help="as in cookbook run classification")
+    for name, domain in EVALUATE_OPTIONS.items():
+        flag = "--" + name.replace("_", "-")
+        evaluate.add_argument(flag, default=None, metavar="NAME", help=f"as in cookbook run {domain}")
     evaluate.add_argument(
         "--on-error", default="raise", choices=("raise", "skip"), help="for items that cannot be used"
     )
@@ -51,6 +59,10 @@ def _parser() -> Parser:
     predict.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
     predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files")
     predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    predict.add_argument(
+        "--window", type=int, default=None, metavar="PX",
+        help="look at large images through overlapping windows of PX pixels (detection, segmentation)",
+    )  # fmt: skip
     add_data_arguments(verb("data", "list the public data sets that have a card, and fetch one"))
     return parser
 
@@ -98,15 +110,20 @@ def _demo(arguments: Any) -> None:
 
 def _evaluate(arguments: Any) -> None:
     from common.deploy import Predictor
+    from common.errors import ConfigError
     from common.registry import load_domain
     from recipes.run import print_metrics
 
     predictor = Predictor(arguments.bundle)
     assert predictor.bundle is not None
-    given = {name: getattr(arguments, name) for name in ("image_column", "label_column", "split_column", "label_delim")}
-    columns = {name: value for name, value in given.items() if value is not None}
-    domain = load_domain(predictor.bundle.domain)
-    metrics = domain.evaluate(predictor, arguments.data, arguments.split, arguments.on_error, **columns)
+    name = predictor.bundle.domain
+    given = {option: value for option in EVALUATE_OPTIONS if (value := getattr(arguments, option)) is not None}
+    for option in given:
+        if EVALUATE_OPTIONS[option] != name:
+            flag = "--" + option.replace("_", "-")
+            raise ConfigError(f"{flag} is an option of {EVALUATE_OPTIONS[option]}, this is a bundle of {name}")
+    domain = load_domain(name)
+    metrics = domain.evaluate(predictor, arguments.data, arguments.split, arguments.on_error, **given)
     if arguments.json:
         print(json.dumps(metrics, sort_keys=True))
     else:
@@ -117,20 +134,23 @@ def _predict(arguments: Any) -> None:
     from common.deploy import Predictor
 
     predictor = Predictor(arguments.bundle)
-    for name, record in zip(arguments.inputs, predictor.predict_many(arguments.inputs), strict=True):
-        print(
-            json.dumps({"input": name, **record}, ensure_ascii=False) if arguments.json else f"{name}: {brief(record)}"
-        )
+    if arguments.window is None:
+        records = predictor.predict_many(arguments.inputs)
+    else:
+        records = (_through_windows(predictor, name, arguments.window) for name in arguments.inputs)
+    for name, record in zip(arguments.inputs, records, strict=True):
+        words = predictor.task.brief(record)
+        print(json.dumps({"input": name, **record}, ensure_ascii=False) if arguments.json else f"{name}: {words}")
 
 
-def brief(record: dict[str, Any]) -> str:
-    """Returns a record in a few words."""
-    if "label" in record and "probabilities" in record:
-        return f"{record['label']} {record['probabilities'][record['label']]:.3f}"
-    if "labels" in record and "probabilities" in record:
-        named = [f"{name} {record['probabilities'][name]:.3f}" for name in record["labels"]]
-        return ", ".join(named) or "(none)"
-    return json.dumps(record, ensure_ascii=False)
+def _through_windows(predictor: Any, name: str, window_px: int) -> dict[str, Any]:
+    from common.errors import ConfigError
+    from common.registry import load_domain
+
+    predict = getattr(load_domain(predictor.bundle.domain), "predict_sliding", None)
+    if predict is None:
+        raise ConfigError(f"--window is for detection and segmentation, this is a bundle of {predictor.bundle.domain}")
+    return predict(predictor, name, window_px)
 
 
 VERBS: dict[str, Callable[[Any], None]] = {

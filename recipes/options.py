@@ -46,6 +46,43 @@ class CommonOptions:
     cache_dir: str | None = option(None, "a folder to keep decoded items in, for later runs; memory without it")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisionOptions(CommonOptions):
+    """Options of the recipes that train a network on images; a recipe says its own defaults and words."""
+
+    arch: str = option("small_resnet", "small_resnet or one of torchvision's models, such as mobilenet_v2")
+    pretrained: bool = option(False, "start from ImageNet weights and fine-tune")
+    weights: str | None = option(None, "which of torchvision's weights, such as IMAGENET1K_V1")
+    epochs: int | None = option(None, "epochs (default: by the data and the weights)")
+    lr: float | None = option(None, "peak learning rate (default: found for each way of training)")
+    batch_size: int | None = option(None, "images a step (default: by the data)")
+    augment: bool = option(True, "random flips, crops, turns and light in training")
+    flip: bool = option(True, "mirror images left and right in training; --no-flip where left and right differ")
+    valid_pct: float | None = option(None, "share of train that validates, where the data has no such part")
+    precision: str = option("no", "no, bf16 or fp16")
+    resume: bool = option(False, "go on from the newest sound checkpoint in OUT")
+
+    def __post_init__(self) -> None:
+        from common.errors import ConfigError, in_range
+
+        for name in ("epochs", "batch_size"):
+            if (value := getattr(self, name)) is not None:
+                in_range(name, value, 1, 1_000_000)
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise ConfigError(f"lr must be above 0 and finite, got {self.lr}")
+        if self.valid_pct is not None:
+            in_range("valid_pct", self.valid_pct, 0, 1, open_low=True, open_high=True)
+        if self.pretrained and self.arch == "small_resnet":
+            raise ConfigError("pretrained needs an arch that has weights, such as --arch mobilenet_v2")
+        if self.weights and not self.pretrained:
+            raise ConfigError("weights needs --pretrained")
+
+
+def chosen(given: Any, default: Any) -> Any:
+    """Returns what the user gave, else the default."""
+    return default if given is None else given
+
+
 def add_arguments(parser: argparse.ArgumentParser, options: type[Any]) -> None:
     """Adds one ``--name`` for each field of an options dataclass; a boolean gets ``--no-name`` too."""
     hints = typing.get_type_hints(options)

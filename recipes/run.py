@@ -4,7 +4,7 @@ import dataclasses
 import html
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,19 @@ class RunFolder:
         """Writes a picture to the folder and puts it into the report."""
         figure.save(self.pictures / f"{name}.png")
         self.report.picture(heading, figure.png(), caption)
+
+    def training(self, trainer: Any, metrics: Mapping[str, float]) -> None:
+        """Adds what every report tells: the metrics, the epochs, what was left out, the curves and the batches."""
+        from common.show import learning_curves
+
+        page, train, history = self.report, trainer.dls.train, trainer.history
+        page.table("Metrics", [{"metric": name, "value": value} for name, value in sorted(metrics.items())])
+        page.table("Epochs", history)
+        if left_out := train.store.dirty.table():
+            page.table(f"Items left out: {len(left_out)}", left_out)
+        self.picture("Learning curves", "curves", learning_curves(history, ["train_loss", "valid_loss"]))
+        self.picture("Training items as the model sees them", "batch", train.show_batch(max_n=16))
+        self.picture("One item in successive epochs", "augmented", train.show_batch(max_n=8, nrows=2, unique=True))
 
     def finish(self, options: Any, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes config, metrics and report, and returns the metrics with the seconds of the whole run."""
@@ -92,6 +105,50 @@ def run_folder(options: Any, recipe: str) -> Iterator[RunFolder]:
                 except OSError:
                     break
         raise
+
+
+def carry_out(
+    options: Any,
+    recipe: str,
+    source: Any,
+    prepared: Any,
+    trainer: Any,
+    train: Callable[[Any, Any], None],
+    write_report: Callable[[RunFolder, Any, Any, str, dict[str, float]], None],
+) -> dict[str, float]:
+    """Trains, exports, measures and reports, the same way in every recipe; returns the metrics.
+
+    The test part is measured with the bundle as it was written; without one, the validation part.
+
+    Args:
+        options: Of the recipe.
+        recipe: Its name.
+        source: The data.
+        prepared: The DataBlock applied to it.
+        trainer: Of the model.
+        train: Trains it; gets the options and the trainer.
+        write_report: Fills the report; gets the folder, the trainer, what was prepared, the part that was measured and
+            the metrics.
+    """
+    from common.deploy import Predictor
+
+    with run_folder(options, recipe) as folder:
+        prepared.split.write(folder.path / "split.csv", prepared.items)
+        if options.resume:
+            print(trainer.resume(folder.path / "checkpoints"))
+        train(options, trainer)
+        trainer.export(folder.bundle)
+        part = "test" if trainer.dls.has("test") else "valid"
+        if part == "test":
+            on_error = "raise" if options.on_error == "raise" else "skip"
+            metrics = Predictor(folder.bundle).evaluate_source(source, part, on_error)
+        else:
+            outputs = trainer.get_preds(part)
+            metrics = trainer.task.report(outputs.output, outputs.target)
+        trainer.export(folder.bundle, metrics)
+        metrics["items_per_second"] = trainer.history[-1]["items_per_second"]
+        write_report(folder, trainer, prepared, part, metrics)
+        return folder.finish(options, metrics)
 
 
 def print_metrics(results: Mapping[str, Mapping[str, float]]) -> None:

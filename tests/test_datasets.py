@@ -9,6 +9,7 @@ CARDS = sorted((Path(__file__).resolve().parents[1] / "datasets").glob("*.toml")
 DOMAINS = {"classification", "detection", "segmentation", "audio", "nlp", "captioning", "tabular", "collab"}
 NEEDED = {"digits", "fashion_mnist", "cifar10", "imagenette", "oxford_iiit_pet", "flowers"}
 NEEDED |= {"wine", "california_housing", "newsgroups", "speech_commands", "esc10", "movielens_100k"}
+NEEDED |= {"camvid", "penn_fudan", "pascal_voc_2007", "coco_2017", "bccd"}
 
 
 def test_the_promised_cards_are_there():

@@ -121,6 +121,12 @@ class ClassificationTask(Task):
         if isinstance(classes, int) and classes > 0 and classes != len(self.vocab):
             raise ConfigError(f"the model has {classes} classes, the task {len(self.vocab)}")
 
+    def brief(self, record: Record) -> str:
+        probabilities = record["probabilities"]
+        if self.multi_label:
+            return ", ".join(f"{name} {probabilities[name]:.3f}" for name in record["labels"]) or "(none)"
+        return f"{record['label']} {probabilities[record['label']]:.3f}"
+
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         truth = block.decode(target)
         if self.multi_label:

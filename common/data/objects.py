@@ -73,7 +73,7 @@ class Objects:
     def learnt(self, view: View | None = None) -> "Objects":
         """Returns what is trained on: no crowds, nothing that the view cuts away."""
         corners = self.corners(view)
-        seen = (corners[:, 1] > corners[:, 0]).all(axis=1)
+        seen = np.asarray((corners[:, 1] > corners[:, 0]).all(axis=1))
         return self.rows(seen if self.crowd is None else seen & ~np.asarray(self.crowd, dtype=bool))
 
 
@@ -165,11 +165,12 @@ class InstanceBlock(Block):
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
         things = Objects.of(raw)
-        if things.size is None or (things.shapes is None and things.boxes):
+        size = things.size
+        if size is None or (things.shapes is None and things.boxes):
             raise DataError("instance masks need Objects with shapes and the size of the image")
         things = things.learnt(view)
-        out = np.zeros(things.size if view is None else view.size, np.int16)
-        masks = [filled(shape, cast("tuple[int, int]", things.size), view) for shape in things.shapes or ()]
+        out = np.zeros(size if view is None else view.size, np.int16)
+        masks = [filled(shape, size, view) for shape in things.shapes or ()]
         for row in sorted(range(len(masks)), key=lambda i: -int(masks[i].sum())):
             out[masks[row]] = row + 1
         return torch.from_numpy(out)

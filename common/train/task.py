@@ -1,5 +1,6 @@
 """The task: what a domain is to the trainer, the evaluation and the predictor."""
 
+import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -70,6 +71,10 @@ class Task:
         Raises:
             ConfigError: naming what disagrees.
         """
+
+    def brief(self, record: Record) -> str:
+        """Returns a record in a few words."""
+        return json.dumps(record, ensure_ascii=False)
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         """Returns what a picture of a result says, and whether the prediction is right."""

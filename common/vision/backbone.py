@@ -9,7 +9,8 @@ from common.errors import ConfigError, one_of
 from common.vision.architectures import SMALL, arch_names, find_weights, torchvision_network
 from common.vision.small import small_body
 
-SMALL_WIDTHS = (24, 48, 96, 144, 192)
+SMALL_WIDTHS = (24, 48, 96, 144, 192)  # at strides 2, 4, 8, 16, 32
+COARSE_WIDTHS = (32, 64, 128, 192)  # at strides 4, 8, 16, 32, for those that need nothing finer than stride 4
 STEM = 16
 PROBE = (192, 320)  # (height, width) in pixels: no multiple of any channel count's ratio, so that axes are told apart
 STOPS = (nn.AdaptiveAvgPool2d, nn.Linear, nn.Dropout, nn.LayerNorm)
@@ -47,7 +48,7 @@ class Backbone(nn.Module):
 
     Examples:
         >>> [tuple(f.shape) for f in Backbone("small_resnet", (4, 8))(torch.zeros(1, 3, 32, 48))]
-        [(1, 48, 8, 12), (1, 96, 4, 6)]
+        [(1, 32, 8, 12), (1, 64, 4, 6)]
     """
 
     def __init__(
@@ -57,20 +58,22 @@ class Backbone(nn.Module):
         one_of("arch", arch, arch_names())
         self.arch = arch
         if arch == SMALL:
-            blocks = list(small_body(channels, STEM, SMALL_WIDTHS))
+            coarse = min(strides) >= 4
+            widths, stride = (COARSE_WIDTHS, 2) if coarse else (SMALL_WIDTHS, 1)
+            blocks = list(small_body(channels, STEM, widths, stride=stride))
         elif channels != 3:
             raise ConfigError(f"{arch} takes images of 3 channels, these have {channels}: use ImageBlock(mode='RGB')")
         else:
             blocks = _blocks(torchvision_network(arch, weights))
         while blocks and not _looks_around(blocks[-1]):
             blocks.pop()
-        places, widths, self.last_axis = _probe(arch, blocks, channels)
+        places, found, self.last_axis = _probe(arch, blocks, channels)
         missing = [stride for stride in strides if stride not in places]
         if missing:
             known = ", ".join(map(str, places))
             raise ConfigError(f"{arch} has no features of stride {missing[0]}: it has {known or 'none'}")
         self.strides = tuple(sorted(strides))
-        self.widths = tuple(widths[stride] for stride in self.strides)
+        self.widths = tuple(found[stride] for stride in self.strides)
         self.taken = tuple(places[stride] for stride in self.strides)
         self.blocks = nn.ModuleList(blocks[: self.taken[-1] + 1])
 

@@ -16,6 +16,8 @@ PARTS = ("train", "valid", "test")
 SHARES = (0.6, 0.75)  # of each digit's samples: those before the first are train's, after the second test's
 STRIPS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.0))  # of the photos' width: no part sees another's background
 SIDES = (28 / 128, 56 / 128)  # least and greatest side of a digit, as shares of the scene's shorter side
+RIM = 3  # pixels around a digit that are darkened
+SHADE = 0.75  # how much
 GAP = 2  # pixels between the boxes of two digits
 TRIES = 30
 
@@ -124,10 +126,9 @@ def _scene(part: str, seed: int, index: int, size: tuple[int, int], most: int) -
         if corner is None:
             continue
         y, x = corner
-        window = (slice(y, y + cover.shape[0]), slice(x, x + cover.shape[1]))
-        _paint(rng, pixels[window], cover)
+        _paint(rng, pixels, cover, corner)
         inside = cover > 0.5
-        mask[window][inside] = 1 + kinds[row]
+        mask[y : y + cover.shape[0], x : x + cover.shape[1]][inside] = 1 + kinds[row]
         box = (x, y, x + cover.shape[1], y + cover.shape[0])
         found.append((box, str(kinds[row]), _run_lengths(inside, corner, size)))
     found.sort(key=lambda thing: thing[0])  # from left to right, as a caption tells them
@@ -179,16 +180,26 @@ def _free_place(
     return None
 
 
-def _paint(rng: np.random.Generator, window: np.ndarray, cover: np.ndarray) -> None:
-    """Paints a digit in one strong colour: light where the photo is dark behind it, dark where it is light."""
+def _paint(rng: np.random.Generator, pixels: np.ndarray, cover: np.ndarray, corner: tuple[int, int]) -> None:
+    """Paints a digit in a light colour with a dark rim, as captions are set on photos: legible on anything."""
     import colorsys
 
-    light = float((window.mean(axis=2) * cover).sum() / cover.sum()) < 120
-    hue, strength = float(rng.random()), float(rng.uniform(0.3, 0.8))
-    value = float(rng.uniform(0.9, 1.0) if light else rng.uniform(0.1, 0.4))
-    color = np.array(colorsys.hsv_to_rgb(hue, strength * (0.6 if light else 1.0), value), np.float32) * 255
-    share = cover[:, :, None]
-    window[:] = np.rint(window * (1 - share) + color * share).astype(np.uint8)
+    import cv2
+
+    (y, x), (height, width), (rows, columns) = corner, cover.shape, pixels.shape[:2]
+    top, left, bottom, right = (
+        max(0, y - RIM),
+        max(0, x - RIM),
+        min(rows, y + height + RIM),
+        min(columns, x + width + RIM),
+    )
+    inside = slice(top - y + RIM, bottom - y + RIM), slice(left - x + RIM, right - x + RIM)
+    whole = np.pad(cover, RIM)
+    rim = cv2.GaussianBlur(cv2.dilate(whole, np.ones((3, 3), np.uint8)), (0, 0), 1.2)[inside][:, :, None]
+    hue, strength, value = float(rng.random()), float(rng.uniform(0.2, 0.6)), float(rng.uniform(0.9, 1.0))
+    color = np.array(colorsys.hsv_to_rgb(hue, strength, value), np.float32) * 255
+    share, window = whole[inside][:, :, None], pixels[top:bottom, left:right]
+    window[:] = np.rint(window * (1 - SHADE * rim) * (1 - share) + color * share).astype(np.uint8)
 
 
 def _run_lengths(inside: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:

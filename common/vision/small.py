@@ -30,16 +30,17 @@ class Residual(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-def small_body(channels: int, stem: int, widths: Sequence[int]) -> nn.Sequential:
-    """Returns a convolution at full size and one residual block a width, each of which halves height and width.
+def small_body(channels: int, stem: int, widths: Sequence[int], *, stride: int = 1) -> nn.Sequential:
+    """Returns a convolution and one residual block a width, each of which halves height and width.
 
     Args:
         channels: Of the input image.
         stem: Channels of the first convolution.
         widths: Channels of each block.
+        stride: Of the first convolution: 1 keeps height and width.
     """
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, stem, 3, padding=1, bias=False),
+        nn.Conv2d(channels, stem, 3, stride=stride, padding=1, bias=False),
         nn.BatchNorm2d(stem),
         nn.ReLU(inplace=True),
     ]

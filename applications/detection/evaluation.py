@@ -1,0 +1,261 @@
+"""COCO's average precision of what was found (Lin et al. 2014, arXiv:1405.0312), and a bundle judged on a source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from applications.detection.data import read_source
+from common.data.objects import Objects
+from common.data.shapes import encode_rle, polygons
+from common.deploy.predictor import Predictor
+from common.errors import DataError, nearest, one_of
+from common.train.task import Record
+
+Overlap = Literal["bbox", "segm"]
+AREAS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e5**2)}
+"""COCO's ranges of an object's area, in square pixels."""
+MOST = 100  # of an image's predictions of one class, the surest ones, count
+AT_50, AT_75 = 0, 5  # positions of the overlaps 0.50 and 0.75 among 0.50, 0.55, … 0.95
+
+
+@dataclass(frozen=True)
+class ClassPrecision:
+    """How well one class is found; None where there is none of it.
+
+    Attributes:
+        label: The class.
+        objects: How many there are, crowds left out.
+        ap: The mean over the overlaps 0.50, 0.55, … 0.95.
+        ap50: At the overlap 0.50.
+        ar_100: The greatest recall of 100 predictions an image, mean over the overlaps.
+    """
+
+    label: str
+    objects: int
+    ap: float | None
+    ap50: float | None
+    ar_100: float | None
+
+
+@dataclass(frozen=True)
+class APTable:
+    """COCO's average precisions, each from 0 to 1; None where there is nothing to find of that kind.
+
+    Attributes:
+        ap: The mean over the classes and the overlaps (intersection over union) 0.50, 0.55, … 0.95.
+        ap50: At the overlap 0.50, as Pascal VOC counts.
+        ap75: At the overlap 0.75.
+        ap_small: Of objects below 32 x 32 square pixels.
+        ap_medium: Of those between.
+        ap_large: Of those above 96 x 96 square pixels.
+        ar_100: The greatest recall of 100 predictions an image, mean over classes and overlaps.
+        classes: One row a class.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar_100: float | None
+    classes: tuple[ClassPrecision, ...]
+
+
+def ground_truth(
+    targets: Sequence[Any],
+    vocab: Sequence[str],
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    category_ids: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Returns targets as a COCO data set: images 1, 2, …, annotations with stated areas, else those of their boxes.
+
+    Args:
+        targets: What `Objects.of` takes, one an image.
+        vocab: The classes.
+        sizes: (height, width) of each image in pixels, where the targets do not say.
+        category_ids: The number of each class; 1, 2, … when empty.
+
+    Raises:
+        DataError: for a class that ``vocab`` has not, naming image and class.
+    """
+    numbers = _numbers(vocab, category_ids)
+    images: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for image, target in enumerate(targets, 1):
+        things = Objects.of(target)
+        size = things.size or (None if sizes is None else sizes[image - 1])
+        images.append({"id": image} | ({} if size is None else {"height": size[0], "width": size[1]}))
+        for row, (x0, y0, x1, y1) in enumerate(things.corners().reshape(-1, 4).tolist()):
+            annotation: dict[str, Any] = {
+                "id": len(found) + 1,
+                "image_id": image,
+                "category_id": _number(numbers, things.labels[row], f"the target of image {image}"),
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": (x1 - x0) * (y1 - y0) if things.areas is None else float(things.areas[row]),
+                "iscrowd": int(things.crowd is not None and bool(things.crowd[row])),
+            }
+            if things.shapes is not None:
+                annotation["segmentation"] = _segmentation(things.shapes[row])
+            found.append(annotation)
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"info": {}, "images": images, "annotations": found, "categories": categories}
+
+
+def coco_results(
+    records: Sequence[Record],
+    image_ids: Sequence[Any] | None = None,
+    category_ids: Mapping[str, int] | None = None,
+) -> list[dict[str, Any]]:
+    """Returns records in the form in which COCO takes results: one entry an object found.
+
+    Args:
+        records: One an image, with ``objects``; boxes are [x, y, width, height] in the image's own pixels.
+        image_ids: The id of each image; 1, 2, … when None.
+        category_ids: The number of each class; each object's own ``category_id`` when None.
+
+    Raises:
+        DataError: if there are not as many ids as records, or a class has no number.
+    """
+    ids = range(1, len(records) + 1) if image_ids is None else image_ids
+    if len(ids) != len(records):
+        raise DataError(f"{len(records)} records need as many image ids, got {len(ids)}")
+    found: list[dict[str, Any]] = []
+    for image, record in zip(ids, records, strict=True):
+        for thing in cast("list[Record]", record["objects"]):
+            number = thing["category_id"]
+            if category_ids is not None:
+                number = _number(category_ids, thing["label"], f"the record of image {image}")
+            entry = {"image_id": image, "category_id": number, "bbox": list(thing["bbox"]), "score": thing["score"]}
+            found.append(entry | ({"segmentation": thing["segmentation"]} if "segmentation" in thing else {}))
+    return found
+
+
+def average_precision(
+    records: Sequence[Record], targets: Sequence[Any], vocab: Sequence[str], iou_type: Overlap = "bbox"
+) -> APTable:
+    """Returns COCO's average precisions: crowds neither count nor harm, classes without objects are left out.
+
+    Give everything that was found, however unsure: a threshold would cut the curve off. Of equal scores the earlier
+    image goes first, as in COCO the one with the lower id.
+
+    Args:
+        records: What was found, one an image; see `coco_results`.
+        targets: What is there, one an image; see `Objects.of`.
+        vocab: The classes; records are matched by ``label``.
+        iou_type: Overlap of boxes (``bbox``) or of masks (``segm``: records hold run lengths, targets shapes).
+
+    Raises:
+        DataError: if there are not as many records as targets, one has another size than its image, or lacks a mask.
+    """
+    one_of("iou_type", iou_type, ("bbox", "segm"))
+    truth = [Objects.of(target) for target in targets]
+    _compare(records, truth, iou_type)
+    numbers = _numbers(vocab, ())
+    sizes = [(int(record["height"]), int(record["width"])) for record in records]
+    results = coco_results(records, None, numbers)
+    if iou_type == "segm":  # with a box, COCO would take its area for the mask's
+        results = [{name: value for name, value in entry.items() if name != "bbox"} for entry in results]
+    dataset = ground_truth(truth, vocab, sizes=sizes)
+    there = np.array([a["category_id"] for a in dataset["annotations"] if not a["iscrowd"]], dtype=np.int64)
+    counts = np.bincount(there, minlength=len(vocab) + 1)[1:].tolist()
+    if not len(there):
+        empty = tuple(ClassPrecision(name, 0, None, None, None) for name in vocab)
+        return APTable(None, None, None, None, None, None, None, empty)
+    precision, recall = _accumulated(dataset, results, iou_type)
+    rows: list[ClassPrecision] = []
+    for i, name in enumerate(vocab):
+        ap, ap50 = _mean(precision[:, :, i, 0]), _mean(precision[AT_50, :, i, 0])
+        rows.append(ClassPrecision(name, counts[i], ap, ap50, _mean(recall[:, i, 0])))
+    every, *ranges = (_mean(precision[:, :, :, at]) for at in range(len(AREAS) + 1))
+    ap50, ap75 = (_mean(precision[at, :, :, 0]) for at in (AT_50, AT_75))
+    return APTable(every, ap50, ap75, ranges[0], ranges[1], ranges[2], _mean(recall[..., 0]), tuple(rows))
+
+
+def _accumulated(
+    dataset: dict[str, Any], results: list[dict[str, Any]], iou_type: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision (overlaps, recalls, classes, areas) and recall (overlaps, classes, areas), -1 where there is nothing.
+
+    Everything that decides is set here and not left to the library: its defaults may become others than COCO's.
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    def quiet(*_: object) -> None:
+        return
+
+    truth: Any = COCO(cast(Any, dataset), print_function=quiet)
+    ranges: Any = {name: list(limits) for name, limits in AREAS.items()}
+    judge: Any = COCOeval_faster(
+        truth, truth.loadRes(results), cast(Any, iou_type), ranges=ranges, print_function=quiet, extra_calc=False,
+        lvis_style=False, separate_eval=False,
+    )  # fmt: skip
+    judge.params.iouThrs = np.linspace(0.5, 0.95, 10)
+    judge.params.recThrs = np.linspace(0.0, 1.0, 101)
+    judge.params.maxDets = [1, 10, MOST]
+    judge.params.useCats = 1
+    judge.evaluate()
+    judge.accumulate()
+    return np.asarray(judge.eval["precision"])[..., -1], np.asarray(judge.eval["recall"])[..., -1]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """The mean of what is not -1, which stands for a class, or a range of areas, without objects."""
+    known = values[values > -1]
+    return float(known.mean()) if known.size else None
+
+
+def _compare(records: Sequence[Record], truth: Sequence[Objects], iou_type: str) -> None:
+    if len(records) != len(truth):
+        raise DataError(f"there must be one record an image: {len(records)} records, {len(truth)} targets")
+    for image, (record, things) in enumerate(zip(records, truth, strict=True), 1):
+        size = int(record["height"]), int(record["width"])
+        if things.size is not None and size != tuple(things.size):
+            raise DataError(f"record {image} is of {size[0]} x {size[1]} pixels, its target of {things.size}")
+        if iou_type == "segm" and things.boxes and things.shapes is None:
+            raise DataError(f"the target of image {image} has no shapes, which the overlap of masks needs")
+        if iou_type == "segm" and any("segmentation" not in thing for thing in cast("list[Record]", record["objects"])):
+            raise DataError(f"record {image} has an object without segmentation, which the overlap of masks needs")
+
+
+def _numbers(vocab: Sequence[str], category_ids: Sequence[int]) -> dict[str, int]:
+    numbers = category_ids or range(1, len(vocab) + 1)
+    if len(set(numbers)) != len(vocab) or len(set(vocab)) != len(vocab):
+        raise DataError(f"{len(vocab)} classes must have one name and one number each, got {len(set(numbers))} numbers")
+    return dict(zip(vocab, (int(number) for number in numbers), strict=True))
+
+
+def _number(numbers: Mapping[str, int], label: Any, where: str) -> int:
+    if label not in numbers:
+        raise DataError(f"{where} has the class {label!r}, which is not among them: {nearest(str(label), numbers)}")
+    return numbers[label]
+
+
+def _segmentation(shape: Any) -> Any:
+    """A shape as COCO has it: lists of numbers, or run lengths."""
+    found = polygons(shape)
+    if found is not None:
+        return [corners.reshape(-1).tolist() for corners in found]
+    return dict(cast("Mapping[str, Any]", shape)) if isinstance(shape, Mapping) else encode_rle(np.asarray(shape))
+
+
+def evaluate(
+    predictor: Predictor, data: str | Path | None, split: str | None = None, on_error: str = "raise", **options: Any
+) -> dict[str, float]:
+    """Returns the metrics of a predictor on data in any form that `read_source` takes.
+
+    Args:
+        predictor: Of a detection bundle.
+        data: The source.
+        split: ``train``, ``valid`` or ``test``; None: the test part where there is one, else everything.
+        on_error: What happens to an item that cannot be used: ``raise`` or ``skip``.
+        options: Those of `read_source`.
+
+    Raises:
+        DataError: if the data is not there, has no such part, or has classes that the bundle has not.
+    """
+    return predictor.evaluate_source(read_source(data, **options), split, on_error)

@@ -1,0 +1,257 @@
+"""Where people keep boxes and images: which image an annotation is of, which part it belongs to, which JSON counts."""
+
+import re
+from collections.abc import Iterable, Sequence
+from html import unescape
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from common.data.decode import FORMATS
+from common.data.items import get_files
+from common.data.sources import PART_NAMES
+from common.data.spatial import IMAGE_ENDINGS
+from common.errors import DataError, nearest
+
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "xml", "xmls")
+IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "photos", "")
+"""Names beside a folder of annotations that hold its images, in small letters; empty: the folder above both."""
+INSTANCES, ROBOFLOW = "instances", "_annotations.coco.json"
+OTHER_TASKS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
+"""How COCO's own files begin that hold something else, or less."""
+JSON_DEPTH = 3  # parts of a JSON's path below the data set's folder
+TRIED = 20  # images by which the folder of all of them is found
+_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+_FILENAME = re.compile(rb"<filename>\s*(.*?)\s*</filename>", re.DOTALL)
+_PART_WORD = re.compile(r"([a-z]+)\d*")
+
+
+class ImageFinder:
+    """From an annotation to its image: by its ``<filename>``, else by its own name; each folder is listed once.
+
+    Args:
+        root: The folder of the data set.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._files: dict[Path, dict[str, Path]] = {}
+        self._stems: dict[Path, dict[str, list[Path]]] = {}
+        self._places: dict[Path, list[Path]] = {}
+
+    def find(self, annotation: Path) -> tuple[Path, str]:
+        """Returns an annotation's image, and what is wrong with it in words (empty: nothing).
+
+        Args:
+            annotation: The XML file.
+        """
+        places = self.places(annotation.parent)
+        stated, stem = _stated_name(annotation), annotation.stem
+        by_name = next((self._files[p][stated] for p in places if stated in self._files[p]), None)
+        by_stem = next((self._stems[p][stem] for p in places if stem in self._stems[p]), [])
+        if by_name is None and not by_stem:
+            name = stated or f"{stem}.jpg"
+            looked = " and ".join(str(place) for place in places)
+            return places[0] / name, f"{annotation}: its image {name} is missing (looked in {looked})"
+        if by_name is None and len(by_stem) > 1:
+            return by_stem[0], f"{annotation}: which is its image, {' or '.join(p.name for p in by_stem)}?"
+        if by_name is not None and by_stem and by_name not in by_stem:
+            return by_stem[0], (
+                f"{annotation}: its <filename> names {stated}, but {by_stem[0].name} is there too: rename the "
+                "annotation, or correct <filename>"
+            )
+        return by_name or by_stem[0], ""
+
+    def places(self, folder: Path) -> list[Path]:
+        """Returns the folders that the images of a folder of annotations may lie in, the likely one first.
+
+        Args:
+            folder: That of the annotations.
+        """
+        if folder not in self._places:
+            below, found = folder.relative_to(self.root).parts, list[Path]()
+            at = next((i for i, part in enumerate(below) if part.lower() in ANNOTATION_FOLDERS), None)
+            if at is not None:
+                above, rest = self.root.joinpath(*below[:at]), below[at + 1 :]
+                beside = {place.name.lower(): place for place in above.iterdir() if place.is_dir()} | {"": above}
+                named = [beside[name] for name in IMAGE_FOLDERS if name in beside]
+                found = [place.joinpath(*rest) for place in named] + named
+            held = [place for place in dict.fromkeys([*found, folder]) if self._list(place)]
+            self._places[folder] = held or [folder]
+        return self._places[folder]
+
+    def _list(self, place: Path) -> bool:
+        """Lists the images of a folder, and says whether it has any."""
+        if place not in self._files:
+            inside = sorted(place.iterdir()) if place.is_dir() else []
+            images = [f for f in inside if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith(".")]
+            self._files[place] = {file.name: file for file in images}
+            self._stems[place] = {}
+            for file in images:
+                self._stems[place].setdefault(file.stem, []).append(file)
+        return bool(self._files[place])
+
+    def images(self) -> dict[str, Path]:
+        """Returns every image in the folders looked into, by its name without ending."""
+        return {stem: files[0] for place in self._stems.values() for stem, files in place.items()}
+
+
+def _stated_name(annotation: Path) -> str:
+    """The last part of ``<filename>``, wherever it stands and whether or not the rest of the file is whole."""
+    try:
+        with open(annotation, "rb") as stream:
+            found = _FILENAME.search(stream.read(4096))
+    except OSError:
+        return ""
+    return "" if found is None else re.split(r"[/\\]", unescape(found.group(1).decode("utf-8", "replace")))[-1]
+
+
+def read_lists(folder: Path, known: Iterable[str]) -> dict[str, str]:
+    """Returns the part of each name in the split lists of a folder; nothing where there are no lists.
+
+    ``train``, ``val`` and ``test`` count; ``trainval`` only where there is neither of the first two. A name may have
+    its ending; a second column of 1, 0 and -1 (VOC's lists of one class have it) is passed over. Where no list names
+    training items, they are those that are in none.
+
+    Args:
+        folder: ``ImageSets/Main``.
+        known: The names that there are, without ending.
+
+    Raises:
+        DataError: naming list and line, for a name that is not known, or is listed twice.
+    """
+    lists = {file.stem.lower(): file for file in sorted(folder.glob("*.txt"))}
+    parts = {name: PART_NAMES[name] for name in lists if name in PART_NAMES}
+    if "trainval" in lists and not {"train", "valid"} & set(parts.values()):
+        parts["trainval"] = "train"
+    names, found, origin = set(known), dict[str, str](), dict[str, str]()
+    for stem, part in parts.items():
+        try:
+            lines = lists[stem].read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{lists[stem]}: cannot be read as a list of names: {error}") from error
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{lists[stem]}, line {number}"
+            name = _listed(line.strip(), names)
+            if name is None:
+                raise DataError(f"{where}: there is no {line.strip()!r:.60}: {nearest(line.strip(), names)}")
+            if name in found:
+                raise DataError(f"{where}: {name!r} is in {origin[name]} too: an item is in one part, once")
+            found[name], origin[name] = part, where
+    if found and "train" not in found.values():
+        found |= dict.fromkeys(names - found.keys(), "train")
+    return found
+
+
+def _listed(line: str, names: set[str]) -> str | None:
+    """The name that a line means: as it stands, without its ending, or without its second column."""
+    columns = re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line)
+    for text in (line, *(columns.groups() if columns else ())):
+        if text in names:
+            return text
+        if Path(text).suffix.lower() in {*IMAGE_ENDINGS, ".xml"} and Path(text).stem in names:
+            return Path(text).stem
+    return None
+
+
+def part_of(path: Path) -> tuple[str, str]:
+    """Returns the part that a relative path speaks of and the word that says so; both empty where none does.
+
+    Args:
+        path: Relative to the data set's folder.
+
+    Examples:
+        >>> part_of(Path("annotations/instances_val2017.json"))
+        ('valid', 'val2017')
+    """
+    for piece in (path.name.split(".")[0], *reversed(path.parts[:-1])):
+        for word in re.split(r"[^A-Za-z0-9]+", piece):
+            letters = _PART_WORD.fullmatch(word.lower())
+            if letters and letters.group(1) in PART_NAMES:
+                return PART_NAMES[letters.group(1)], word
+    return "", ""
+
+
+def find_instances(root: Path) -> list[Path]:
+    """Returns the JSON files of a folder that hold COCO's boxes: ``instances_*``, else Roboflow's, else any such.
+
+    Args:
+        root: The folder; its JSON files lie up to two folders deep.
+    """
+    files = [file for file in get_files(root, {".json"}) if len(file.relative_to(root).parts) <= JSON_DEPTH]
+    for chosen in (
+        [file for file in files if file.name.lower().startswith(INSTANCES)],
+        [file for file in files if file.name == ROBOFLOW],
+    ):
+        if chosen:
+            return chosen
+    return [file for file in files if not file.name.lower().startswith(OTHER_TASKS) and _has_boxes(file)]
+
+
+def _has_boxes(file: Path) -> bool:
+    """Whether the words of COCO's boxes are in a file, which is then read as one: damage in it is not passed over."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return False
+    return all(word in data for word in (b'"images"', b'"annotations"'))
+
+
+class CocoImages:
+    """From the ``file_name`` of a COCO file to the image, in the folder where most of them are.
+
+    Args:
+        root: The folder of the data set.
+        file: The JSON file.
+        names: The names in it, for trying.
+        folder: The folder of the images, where a person named it.
+
+    Attributes:
+        places: The folders that were looked into, the one that was taken first.
+    """
+
+    def __init__(self, root: Path, file: Path, names: Sequence[str], folder: Path | None = None) -> None:
+        word = part_of(file.relative_to(root))[1]
+        beside = [root / word, root / "images" / word, root / word / word, root / word / "images"] if word else []
+        likely = [*beside, file.parent, file.parent / "images", root / "images", root]
+        places = [folder] if folder is not None else list(dict.fromkeys(likely))
+        tried = names[:: max(1, len(names) // TRIED)][:TRIED]
+        ways = [(place, whole) for place in places for whole in (True, False)]
+        hits = [sum((place / _relative(name, whole)).is_file() for name in tried) for place, whole in ways]
+        best, self._whole = ways[hits.index(max(hits))]
+        self.places = [best, *(place for place in places if place != best and place.is_dir())]
+
+    def path(self, name: str) -> Path:
+        """Returns where the image of a ``file_name`` (``name``) is, or would be.
+
+        Args:
+            name: As the JSON file has it.
+        """
+        return self.places[0] / _relative(name, self._whole)
+
+
+def _relative(name: str, whole: bool) -> str:
+    """A ``file_name`` below the images' folder: whole where it stays in it, else its last part."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.name if not whole or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] else str(path)
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Returns (height, width) of an image in pixels as it is trained on, from its header alone.
+
+    Args:
+        path: The image; a quarter turn by its EXIF orientation is taken into account.
+
+    Returns:
+        None where the header cannot be read; opening the image then says why.
+    """
+    try:
+        Image.init()
+        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS
+    except Exception:  # whatever Pillow stumbles over in a damaged header
+        return None
+    return (width, height) if turned else (height, width)

@@ -1,0 +1,69 @@
+"""One call from loaders to a trainer: the detector by name for these classes, the task, the options."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from applications.detection.model import create_model
+from applications.detection.task import DetectionTask
+from common.data.dataloaders import DataLoaders
+from common.data.loader import Loader
+from common.data.objects import BBoxBlock, InstanceBlock
+from common.data.spatial import ImageBlock
+from common.errors import ConfigError
+from common.train.options import TrainerOptions
+from common.train.trainer import Trainer
+
+
+def make_task(dls: DataLoaders, category_ids: Sequence[int] = ()) -> DetectionTask:
+    """Returns the detection task of loaders: their classes, with masks or without.
+
+    Args:
+        dls: Loaders that a DataBlock made.
+        category_ids: The number of each class in records; 1, 2, … when empty.
+
+    Raises:
+        ConfigError: if their targets are not boxes (and instances).
+    """
+    encoder = cast(Loader, dls.train).store.encoder
+    first, *more = encoder.y_blocks or (None,)
+    if not isinstance(first, BBoxBlock) or not all(isinstance(block, InstanceBlock) for block in more):
+        raise ConfigError("detection needs a BBoxBlock as target, and for masks an InstanceBlock behind it")
+    return DetectionTask(first.vocab, category_ids=tuple(category_ids), masks=bool(more))
+
+
+def detection_learner(
+    dls: DataLoaders,
+    arch: str = "small_resnet",
+    metrics: Any = None,
+    *,
+    pretrained: bool = False,
+    weights: str | None = None,
+    category_ids: Sequence[int] = (),
+    options: TrainerOptions | None = None,
+) -> Trainer:
+    """Returns a Trainer of a detector for these loaders.
+
+    Args:
+        dls: Loaders of an ImageBlock and a BBoxBlock (and an InstanceBlock for Mask R-CNN).
+        arch: A classification network for our own detector, or one of torchvision's detectors; see `create_model`.
+        metrics: Metrics to show; none when None.
+        pretrained: Start from ImageNet weights, or COCO weights of torchvision's detectors.
+        weights: Which of them.
+        category_ids: The number of each class in records.
+        options: How to train.
+
+    Raises:
+        ConfigError: for an unknown name, or blocks that are not an image and boxes.
+    """
+    task = make_task(dls, category_ids)
+    image = cast(Loader, dls.train).store.encoder.image_block
+    if not isinstance(image, ImageBlock):
+        raise ConfigError("detection_learner needs an ImageBlock among the inputs")
+    chosen = options or TrainerOptions()
+    model = create_model(
+        arch, len(task.vocab), channels=image.channels, pretrained=pretrained, weights=weights, seed=chosen.seed
+    )
+    spec = cast("dict[str, Any]", cast(Any, model).spec())
+    if task.masks != str(spec["arch"]).startswith("maskrcnn"):
+        raise ConfigError(f"{arch} and the targets disagree: Mask R-CNN, and only that, needs an InstanceBlock")
+    return Trainer(model, dls, task, chosen, metrics=metrics)

@@ -1,0 +1,70 @@
+"""Detectors by name: the project's own over any classification network, and torchvision's."""
+
+import torch
+from torch import nn
+
+from applications.detection.anchor_free import STRIDES, AnchorFreeConfig, AnchorFreeDetector
+from applications.detection.torchvision_detector import (
+    TorchvisionDetector,
+    TorchvisionDetectorConfig,
+    torchvision_names,
+)
+from common.counter import MODEL_STREAM, key
+from common.errors import ConfigError, one_of
+from common.vision.architectures import find_weights
+from common.vision.backbone import backbone_names, make_backbone
+
+
+def arch_names() -> list[str]:
+    """Returns every name: classification networks for our own detector, and torchvision's detectors."""
+    return [*backbone_names(), *torchvision_names()]
+
+
+def check_arch(arch: str) -> None:
+    """Checks the name of an architecture.
+
+    Raises:
+        ConfigError: if there is none of that name; the message holds the near ones.
+    """
+    one_of("arch", arch, arch_names())
+
+
+def create_model(
+    arch: str,
+    classes: int,
+    *,
+    channels: int = 3,
+    pretrained: bool = False,
+    weights: str | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Returns a detector by name.
+
+    Args:
+        arch: A classification network (``small_resnet``, ``mobilenet_v2``, …), which becomes the body of the project's
+            own detector; or one of torchvision's detectors (``fcos_resnet50_fpn``, …).
+        classes: How many classes.
+        channels: Of the images; torchvision's take 3.
+        pretrained: Start from ImageNet weights of the body; for torchvision's detectors from their COCO weights.
+        weights: Which of them; see `find_weights`.
+        seed: Of the random weights.
+
+    Raises:
+        ConfigError: for an unknown name, channels that do not fit, or weights that cannot be had.
+
+    Examples:
+        >>> model = create_model("small_resnet", 2).eval()
+        >>> [sorted(found) for found in model(torch.zeros(1, 3, 64, 64))["detections"]]
+        [['boxes', 'labels', 'scores']]
+    """
+    check_arch(arch)
+    theirs = arch in torchvision_names()
+    if theirs and channels != 3:
+        raise ConfigError(f"{arch} takes images of 3 channels, these have {channels}: use ImageBlock(mode='RGB')")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(seed, MODEL_STREAM) >> 1)
+        if theirs:
+            chosen = find_weights(arch, weights) if pretrained else None
+            return TorchvisionDetector(TorchvisionDetectorConfig(arch=arch, classes=classes), chosen)
+        backbone = make_backbone(arch, STRIDES, channels, pretrained=pretrained, weights=weights)
+        return AnchorFreeDetector(AnchorFreeConfig(arch=arch, classes=classes, channels=channels), backbone)

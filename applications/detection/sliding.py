@@ -1,0 +1,126 @@
+"""Images larger than the model's input, piece by piece: each at its own resolution, what is found put together."""
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from applications.detection.boxes import areas
+from applications.detection.task import DetectionTask
+from common.data.spatial import ImageBlock
+from common.data.transforms import as_size
+from common.deploy.predictor import Predictor
+from common.errors import ConfigError, in_range
+from common.train.task import Record
+
+SAME = 0.6  # of the smaller box that another one covers: then one that a window cut off is part of it
+SAME_WHOLE = 0.6  # intersection over union from which two whole boxes are one thing
+EDGE_PX = 1.0
+
+
+def starts(side: int, window: int, overlap: float) -> list[int]:
+    """Returns where windows begin along a side: evenly, the first and the last at its ends.
+
+    Args:
+        side: Pixels of the image.
+        window: Pixels of a window.
+        overlap: The least share of a window that the next one sees too.
+
+    Examples:
+        >>> starts(100, 40, 0.25), starts(30, 40, 0.25)
+        ([0, 30, 60], [0])
+    """
+    if side <= window:
+        return [0]
+    step = max(1, int(window * (1 - overlap)))
+    count = -(-(side - window) // step) + 1
+    return [round(i * (side - window) / (count - 1)) for i in range(count)]
+
+
+def predict_sliding(
+    predictor: Predictor, image: Any, window_px: int | tuple[int, int] | None = None, overlap: float = 0.25
+) -> Record:
+    """Returns the record of an image that is looked at through overlapping windows, at its own resolution.
+
+    A thing at the edge of a window is cut off there; it goes where another window saw more of it. Things larger than
+    the overlap can stay in pieces: take larger windows for them.
+
+    Args:
+        predictor: Of a detection bundle.
+        image: A path, bytes, a PIL image or an array.
+        window_px: The windows' pixels, one number for a square or (height, width); the model's input when None.
+        overlap: The least share of a window that the next one sees too, in [0, 1).
+
+    Raises:
+        ConfigError: if the predictor is none of boxes, or a number is out of its range.
+    """
+    task, block = predictor.task, predictor.encoder.image_block
+    if not isinstance(task, DetectionTask) or not isinstance(block, ImageBlock) or task.masks:
+        raise ConfigError(f"predict_sliding needs a predictor of boxes, got one of {predictor.task.domain} with masks")
+    in_range("overlap", overlap, 0, 1, open_high=True)
+    pixels = block.encode(image).numpy()
+    size = pixels.shape[:2]
+    window = (
+        as_size(window_px)
+        if window_px is not None
+        else predictor.pipeline.evaluation.out_size(predictor.encoder.view((size[0], size[1])).size)
+    )
+    rows, columns = (starts(side, least, overlap) for side, least in zip(size, window, strict=True))
+    corners = [(y, x) for y in rows for x in columns]
+    cut = [np.ascontiguousarray(pixels[y : y + window[0], x : x + window[1]]) for y, x in corners]
+    if block.channels == 1:
+        cut = [piece[:, :, 0] for piece in cut]
+    found = cast("list[dict[str, Tensor]]", predictor.outputs(cut).output)
+    whole = together(found, corners, [piece.shape[:2] for piece in cut], (size[0], size[1]))
+    return task.decode([whole])[0]
+
+
+def together(
+    found: list[dict[str, Tensor]], corners: list[tuple[int, int]], shapes: list[Any], size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """Returns what was found in all windows as of one image, each thing once, the surest first.
+
+    Args:
+        found: Of each window ``boxes`` (N, 4), ``scores`` (N,) and ``labels`` (N,); see `DetectionTask.condense`.
+        corners: (y, x) of each window in the image, in pixels.
+        shapes: (height, width) of each window in pixels.
+        size: (height, width) of the image in pixels.
+    """
+    boxes, cut, window = list[Tensor](), list[Tensor](), list[Tensor]()
+    for i, (one, (y, x), (height, width)) in enumerate(zip(found, corners, shapes, strict=True)):
+        own = one["boxes"].to(torch.float64) + torch.tensor([x, y, x, y], dtype=torch.float64)
+        edges = torch.tensor([x, y, x + width, y + height], dtype=torch.float64)
+        inner = torch.tensor([x > 0, y > 0, x + width < size[1], y + height < size[0]])
+        boxes.append(own)
+        cut.append((((own - edges).abs() < EDGE_PX) & inner).any(dim=1))
+        window.append(torch.full((len(own),), i))
+    corners_of, cut_off, of = torch.cat(boxes), torch.cat(cut), torch.cat(window)
+    scores, labels = (torch.cat([one[name] for one in found]) for name in ("scores", "labels"))
+    kept = _kept(corners_of, scores, labels, cut_off, of)
+    kept = kept[scores[kept].argsort(descending=True, stable=True)]
+    return {
+        "boxes": corners_of[kept].float(),
+        "scores": scores[kept],
+        "labels": labels[kept],
+        "size": torch.tensor(size),
+    }
+
+
+def _kept(boxes: Tensor, scores: Tensor, labels: Tensor, cut: Tensor, window: Tensor) -> Tensor:
+    """Which boxes stay: whole ones before those that were cut off, the surest first, none that is part of another."""
+    order = (scores.double() - 2 * cut.double()).argsort(descending=True, stable=True)
+    space = areas(boxes)
+    gone = torch.zeros(len(boxes), dtype=torch.bool)
+    kept: list[int] = []
+    for place in order.tolist():
+        if gone[place]:
+            continue
+        kept.append(place)
+        low, high = torch.maximum(boxes[:, :2], boxes[place, :2]), torch.minimum(boxes[:, 2:], boxes[place, 2:])
+        shared = (high - low).clamp(min=0).prod(dim=1)
+        union = shared / (space + space[place] - shared).clamp(min=1e-9)
+        part = shared / torch.minimum(space, space[place]).clamp(min=1e-9)
+        same = (union > SAME_WHOLE) | ((cut | cut[place]) & (part > SAME))
+        gone |= same & (labels == labels[place]) & (window != window[place])
+    return torch.tensor(kept, dtype=torch.int64)
