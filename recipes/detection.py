@@ -161,12 +161,14 @@ def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: d
     table = average_precision(records, outputs.target, task.vocab)
     told = choose_thresholds(records, outputs.target, task.vocab)
     page.table(f"Average precision on the {part} part", [class_row(row) for row in table.classes])
-    page.table("The score from which a thing is told, chosen by F1 on the validation part", [
+    page.table("The score from which a thing is told: the best F1 of the validation part", [
         {"class": name, "score": score} for name, score in zip(task.vocab, task.thresholds, strict=True)
     ])  # fmt: skip
     page.table(f"The best F1 on the {part} part", [f1_row(row) for row in (*told.classes, told.overall)])
     folder.training(trainer, metrics)
-    lines = {row.label or "all": (row.recalls.tolist(), row.precisions.tolist()) for row in (*told.classes[:9], told.overall)}
+    lines = {
+        row.label or "all": (row.recalls.tolist(), row.precisions.tolist()) for row in (*told.classes[:9], told.overall)
+    }
     folder.picture("Precision over recall", "precision_recall", line_figure(lines, "recall", "precision"))
     results = show_results(trainer, max_n=12, part=part)
     folder.picture("Results", "results", results, "found in green, missed in orange, not there in red")

@@ -39,7 +39,23 @@ def test_the_script_runs_on_a_folder_of_photos(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "bundle" / "bundle.json").exists()
 
 
-@pytest.mark.parametrize("page", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("*.md")))
+def examples():
+    for package in ("common", "applications"):
+        for page in sorted((ROOT / package).rglob("README.md")):
+            for i, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)):
+                yield pytest.param(code, id=f"{page.parent.relative_to(ROOT)}-{i}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", list(examples()))
+def test_the_example_of_a_folders_page_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+
+
+@pytest.mark.parametrize(
+    "page", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.md") if ".venv" not in p.parts)
+)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text("utf-8")):
         if not target.startswith("http"):

@@ -12,11 +12,11 @@ SURFACE = {
     "common": """Augment Bundle CutMix DataBlock DataLoaders Mixup Normalize Predictor Trainer TrainerOptions aug_transforms
         load_learner""",
     "common.data": """BBoxBlock Batch Block CategoryBlock ColReader ColSplitter ColumnsBlock Counter DataBlock DataLoaders
-        FileSplitter FuncSplitter GrandparentSplitter GroupSplitter HoldOutFolder ImageBlock IndexSplitter KFoldSplitter
-        Loader ManifestSplitter MaskBlock MultiCategoryBlock PointBlock RandomResizedCrop RandomSplitter RegexLabeller
+        FileSplitter FuncSplitter GrandparentSplitter GroupSplitter HoldOutFolder ImageBlock IndexSplitter InstanceBlock
+        KFoldSplitter Loader ManifestSplitter MaskBlock MultiCategoryBlock Objects PointBlock Source RandomResizedCrop RandomSplitter RegexLabeller
         RegressionBlock Resize ResizeMethod SignalBlock SpectrogramBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock
         TimeSplitter get_files get_image_files imagenet_stats parent_label using_attr""",
-    "common.augment": "Augment BatchPipeline CutMix Drawn Mixup Normalize SpecAugment aug_transforms",
+    "common.augment": "Augment BatchPipeline CutMix Drawn Mixup Mosaic Normalize SpecAugment aug_transforms",
     "common.train": """Accuracy AccuracyMulti Constant EarlyStop ErrorRate EventLog F1Score F1ScoreMulti Hook
         Interrupted Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy
         Trainer TrainerOptions accuracy accuracy_multi error_rate rmse top_k_accuracy""",
@@ -29,6 +29,17 @@ SURFACE = {
         convnext_tiny create_model efficientnet_b0 error_rate evaluate fine_tune_upper fit_head get_image_files
         imagenet_stats load_learner make_task mobilenet_v2 parent_label partial pd read_source resnet101 resnet18 resnet34
         resnet50 using_attr vision_learner""",
+    "applications.detection": """APTable AnchorFreeConfig AnchorFreeDetector Augment BBoxBlock DataBlock DataLoaders DetectionSource
+        DetectionTask ImageBlock InstanceBlock Matches Mosaic Objects Predictor RandomSplitter Resize Thresholds
+        TorchvisionDetector Trainer TrainerOptions arch_names average_precision check_arch choose_thresholds
+        coco_results create_model detection_learner evaluate ground_truth load_learner make_task match
+        predict_sliding read_source scene_source""",
+    "applications.segmentation": """Augment DataBlock DataLoaders ImageBlock MaskBlock MeanIoU Mixup Normalize Path PixelAccuracy Predictor
+        RandomResizedCrop RandomSplitter Resize ResizeMethod SegmentationSource SegmentationTask Trainer
+        TrainerOptions arch_names aug_transforms baseline check_arch class_weights create_model evaluate
+        get_image_files ids_of imagenet_stats load_learner make_task mobilenet_v2 pixel_counts predict_sliding
+        read_source resnet18 resnet34 resnet50 scene_source segmentation_learner show_maps unet_learner""",
+    "common.vision": """Backbone arch_names backbone_names find_weights""",
 }
 OURS = ("common", "applications", "recipes")
 

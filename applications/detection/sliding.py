@@ -2,40 +2,19 @@
 
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from applications.detection.boxes import areas
 from applications.detection.task import DetectionTask
-from common.data.spatial import ImageBlock
-from common.data.transforms import as_size
 from common.deploy.predictor import Predictor
-from common.errors import ConfigError, in_range
+from common.errors import ConfigError
 from common.train.task import Record
+from common.vision.windows import windows_of
 
 SAME = 0.6  # of the smaller box that another one covers: then one that a window cut off is part of it
 SAME_WHOLE = 0.6  # intersection over union from which two whole boxes are one thing
 EDGE_PX = 1.0
-
-
-def starts(side: int, window: int, overlap: float) -> list[int]:
-    """Returns where windows begin along a side: evenly, the first and the last at its ends.
-
-    Args:
-        side: Pixels of the image.
-        window: Pixels of a window.
-        overlap: The least share of a window that the next one sees too.
-
-    Examples:
-        >>> starts(100, 40, 0.25), starts(30, 40, 0.25)
-        ([0, 30, 60], [0])
-    """
-    if side <= window:
-        return [0]
-    step = max(1, int(window * (1 - overlap)))
-    count = -(-(side - window) // step) + 1
-    return [round(i * (side - window) / (count - 1)) for i in range(count)]
 
 
 def predict_sliding(
@@ -55,25 +34,12 @@ def predict_sliding(
     Raises:
         ConfigError: if the predictor is none of boxes, or a number is out of its range.
     """
-    task, block = predictor.task, predictor.encoder.image_block
-    if not isinstance(task, DetectionTask) or not isinstance(block, ImageBlock) or task.masks:
+    task = predictor.task
+    if not isinstance(task, DetectionTask) or task.masks:
         raise ConfigError(f"predict_sliding needs a predictor of boxes, got one of {predictor.task.domain} with masks")
-    in_range("overlap", overlap, 0, 1, open_high=True)
-    pixels = block.encode(image).numpy()
-    size = pixels.shape[:2]
-    window = (
-        as_size(window_px)
-        if window_px is not None
-        else predictor.pipeline.evaluation.out_size(predictor.encoder.view((size[0], size[1])).size)
-    )
-    rows, columns = (starts(side, least, overlap) for side, least in zip(size, window, strict=True))
-    corners = [(y, x) for y in rows for x in columns]
-    cut = [np.ascontiguousarray(pixels[y : y + window[0], x : x + window[1]]) for y, x in corners]
-    if block.channels == 1:
-        cut = [piece[:, :, 0] for piece in cut]
-    found = cast("list[dict[str, Tensor]]", predictor.outputs(cut).output)
-    whole = together(found, corners, [piece.shape[:2] for piece in cut], (size[0], size[1]))
-    return task.decode([whole])[0]
+    cut = windows_of(predictor, image, window_px, overlap)
+    found = cast("list[dict[str, Tensor]]", predictor.outputs(cut.pieces).output)
+    return task.decode([together(found, cut.corners, [piece.shape[:2] for piece in cut.pieces], cut.size)])[0]
 
 
 def together(

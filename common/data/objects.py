@@ -182,4 +182,4 @@ class InstanceBlock(Block):
         from common.data.spatial import overlay
 
         ids = self.decode(value)
-        axes.imshow(overlay(np.where(ids == 0, 255, (ids - 1) % 255), 20, 255), interpolation="nearest")
+        axes.imshow(overlay(np.where(ids == 0, 255, (ids - 1) % 255), 20, (255,)), interpolation="nearest")

@@ -1,5 +1,6 @@
 """Blocks that live in an image's plane: the image itself, masks and points. All follow one view."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -159,6 +160,11 @@ class MaskBlock(Block):
         """The id of what is ignored, in encoded masks: 255 where values or colours stand for the classes."""
         return self.ignore if self.ignore is None or not (self.values or self.colors) else VOID
 
+    @property
+    def background(self) -> int | None:
+        """The class that is drawn clear: the one that is called background, or None."""
+        return next((i for i, code in enumerate(self.codes) if code.lower() == "background"), None)
+
     def open(self, raw: Any) -> Image.Image:
         return open_image(raw)
 
@@ -214,7 +220,11 @@ class MaskBlock(Block):
         return (ids.argmax(dim=0) if ids.dim() == 3 else ids).numpy().astype(np.uint8)
 
     def draw(self, axes: Any, value: Value) -> None:
-        axes.imshow(overlay(self.decode(value), len(self.codes), self.void), interpolation="nearest")
+        axes.imshow(self.overlay(self.decode(value)), interpolation="nearest")
+
+    def overlay(self, ids: np.ndarray) -> np.ndarray:
+        """Returns a picture of class ids (H, W) to lay over an image; what is ignored and the background are clear."""
+        return overlay(ids, len(self.codes), (self.void, self.background), 0.5 if self.background is None else 0.7)
 
 
 VOID = 255
@@ -236,17 +246,17 @@ def class_colors(count: int) -> np.ndarray:
     return np.concatenate([first, np.asarray(colormaps["hsv"](hues))[:, :3]])
 
 
-def overlay(ids: np.ndarray, classes: int, void: int | None = None, alpha: float = 0.5) -> np.ndarray:
+def overlay(ids: np.ndarray, classes: int, clear: Sequence[int | None] = (), alpha: float = 0.5) -> np.ndarray:
     """Returns a picture to lay over an image: float (H, W, 4), the colour of each pixel's class, half transparent.
 
     Args:
         ids: The class of each pixel, (H, W).
         classes: How many classes there are.
-        void: The id that is left clear, or None.
+        clear: The ids that are left clear (None: no id).
         alpha: How opaque the colours are, in [0, 1].
     """
     colors = class_colors(max(classes, int(ids.max(initial=0)) + 1))[ids]
-    shown = np.full(ids.shape, alpha) if void is None else np.where(ids == void, 0.0, alpha)
+    shown = np.where(np.isin(ids, [i for i in clear if i is not None]), 0.0, alpha)
     return np.concatenate([colors, shown[..., None]], axis=2)
 
 

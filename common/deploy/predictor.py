@@ -17,6 +17,9 @@ from common.deploy.bundle import Bundle, load
 from common.train.evaluate import Outputs, collect
 from common.train.task import Record, Task
 
+SAMPLES, PIXELS = 64, 64 * 224 * 224
+"""Of a batch where nobody says how large it is: fewer samples where images are large."""
+
 
 class Predictor:
     """Predicts from raw inputs (a path, bytes, a PIL image; a row) with a bundle or a trained model.
@@ -62,19 +65,35 @@ class Predictor:
         return []
 
     def loader(
-        self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64, on_error: str = "raise"
+        self,
+        raws: Sequence[Sequence[Any]],
+        names: Sequence[Any],
+        *,
+        batch_size: int | None = None,
+        on_error: str = "raise",
     ) -> Loader:
-        """Returns a loader over raw values: one sequence a field, inputs alone or inputs and targets."""
+        """Returns a loader over raw values: one sequence a field, inputs alone or inputs and targets.
+
+        Args:
+            raws: One sequence of raw values a field.
+            names: The items, for errors.
+            batch_size: Samples a batch; None: 64, or as many large images as have the pixels of 64 of 224 x 224.
+            on_error: ``raise``, or ``skip`` to leave out what cannot be read.
+        """
         rows = range(len(names))
         policy = DirtyPolicy(on_error=on_error)
         store = SampleStore(self.encoder, raws, list(names), rows, cache_bytes=0, policy=policy)
+        if batch_size is None:
+            store.probe()
+            height, width = (1, 1) if store.image_size is None else self.pipeline.evaluation.out_size(store.image_size)
+            batch_size = max(1, min(SAMPLES, PIXELS // (height * width)))
         return Loader(store, rows, self.pipeline, LoaderOptions(batch_size=batch_size), self.device)
 
-    def outputs(self, raws: Sequence[Any], *, batch_size: int = 64) -> Outputs:
+    def outputs(self, raws: Sequence[Any], *, batch_size: int | None = None) -> Outputs:
         """Returns the model's outputs for raw inputs of one input block, in order."""
         return collect(self.model, self.loader([raws], raws, batch_size=batch_size), self.task, self.device)
 
-    def predict_many(self, raws: Sequence[Any], *, batch_size: int = 64) -> list[Record]:
+    def predict_many(self, raws: Sequence[Any], *, batch_size: int | None = None) -> list[Record]:
         """Returns one record for each raw input, in order.
 
         Raises:
@@ -89,14 +108,19 @@ class Predictor:
     __call__ = predict
 
     def evaluate(
-        self, raws: Sequence[Sequence[Any]], names: Sequence[Any], *, batch_size: int = 64, on_error: str = "raise"
+        self,
+        raws: Sequence[Sequence[Any]],
+        names: Sequence[Any],
+        *,
+        batch_size: int | None = None,
+        on_error: str = "raise",
     ) -> dict[str, float]:
         """Returns the metrics over raw values (one sequence a field, targets last) by their standard names.
 
         Args:
             raws: One sequence of raw values a field.
             names: The items, for errors.
-            batch_size: Samples a batch.
+            batch_size: Samples a batch; see `loader`.
             on_error: ``raise``, or ``skip`` to leave out what cannot be read (``items_left_out`` says how many).
 
         Raises:

@@ -63,10 +63,27 @@ def axes_grid(count: int, nrows: int | None, cell: float = 2.0) -> tuple[Picture
     rows = nrows or max(1, round(math.sqrt(count)))
     columns = math.ceil(count / rows)
     figure = picture(columns * cell, rows * (cell + 0.3))
+    figure.set_layout_engine("compressed")  # for images; the plain constrained one moves a little at every drawing
     every = list(np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel())
     for spare in every[count:]:
         spare.set_axis_off()
     return figure, every[:count]
+
+
+def fit_rows(figure: Picture, every: Sequence[Any], title: float = 0.3) -> None:
+    """Makes the rows of a grid as high as what is drawn in them needs, at the width that they have.
+
+    Args:
+        figure: A picture of `axes_grid`.
+        every: Its axes.
+        title: Inches of each row for titles.
+    """
+    limits = [(axes.get_xlim(), axes.get_ylim()) for axes in every if axes.images]
+    if limits:
+        shape = max(abs(top - bottom) / abs(right - left) for (left, right), (bottom, top) in limits)
+        rows, columns = every[0].get_gridspec().get_geometry()
+        width = figure.get_figwidth()
+        figure.set_figheight(rows * (width / columns * min(shape, 1.5) + title))
 
 
 def _sample(value: Any, index: int) -> Any:
@@ -109,6 +126,7 @@ def show_batch(
     figure, every = axes_grid(len(samples), nrows)
     for axes, (batch, i) in zip(every, samples, strict=True):
         _draw_sample(axes, blocks, [_sample(v, i) for v in _fields(batch.x) + _fields(batch.y)])
+    fit_rows(figure, every)
     return finish(figure, path)
 
 
@@ -119,6 +137,7 @@ def show_results(
     part: str = "valid",
     ids: Sequence[int] | None = None,
     nrows: int | None = None,
+    cell: float = 2.2,
     path: Any = None,
 ) -> Picture:
     """Draws samples of a part with what is true and what was predicted; wrong ones in red.
@@ -129,6 +148,7 @@ def show_results(
         part: ``valid``, ``test`` or ``train``.
         ids: Which samples, by their ids; the first ones when None.
         nrows: Rows of the picture; about square when None.
+        cell: Inches that each is wide.
         path: A file to write the picture to.
     """
     loader = trainer.dls.part(part)
@@ -143,16 +163,15 @@ def show_results(
     records = outputs.records(trainer.task)
     batch = chosen.one_batch()
     encoder = loader.store.encoder
-    figure, every = axes_grid(len(rows), nrows, 2.2)
+    figure, every = axes_grid(len(rows), nrows, cell)
     task, raws = trainer.task, loader.store.raws
     for i, axes in enumerate(every):
-        row = int(cast(Tensor, batch.ids)[i])
         if task.raw_targets:  # records are told in the pixels of the source: so is the picture
-            inputs = [b.encode(take(cast(Items, r), row)) for b, r in zip(encoder.x_blocks, raws, strict=False)]
-            target = take(cast(Items, raws[encoder.n_inp]), row)
+            raw = [take(cast(Items, field), int(cast(Tensor, batch.ids)[i])) for field in raws]
+            inputs = [block.encode(value) for block, value in zip(encoder.x_blocks, raw, strict=False)]
+            target = raw[encoder.n_inp]
         else:
-            inputs = [_sample(v, i) for v in _fields(batch.x)]
-            target = _sample(_fields(batch.y)[0], i)
+            inputs, target = [_sample(v, i) for v in _fields(batch.x)], _sample(_fields(batch.y)[0], i)
         _draw_sample(axes, encoder.x_blocks, inputs)
         task.draw(axes, records[i], encoder.y_blocks[0], target)
         if outputs.losses is not None and ids is not None:
@@ -161,7 +180,9 @@ def show_results(
                 f"{title.get_text()}\nloss {float(outputs.losses[i]):.2f}",
                 fontsize=8, color=title.get_color(), parse_math=False,
             )  # fmt: skip
-    figure.suptitle("true / predicted", fontsize=9)
+    if not task.raw_targets:
+        figure.suptitle("true / predicted", fontsize=9)
+    fit_rows(figure, every, 0.45)
     return finish(figure, path)
 
 

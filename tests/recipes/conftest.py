@@ -90,3 +90,29 @@ def colour_photos(root, parts=("train", "test"), classes=("blue", "red"), each=1
 @pytest.fixture(scope="session")
 def photos():
     return colour_photos
+
+
+COLOURS = np.array([(90, 90, 90), (210, 40, 40), (40, 60, 210)])
+
+
+@pytest.fixture()
+def rectangles(tmp_path):
+    """Makes a folder of images and masks of red and blue rectangles, with split lists and names."""
+
+    def make(count=16, size=(40, 60), sizes=None):
+        root = tmp_path / "data"
+        for name in ("images", "masks"):
+            (root / name).mkdir(parents=True)
+        for i in range(count):
+            height, width = sizes[i % len(sizes)] if sizes else size
+            ids = np.zeros((height, width), np.uint8)
+            ids[4 : height // 2, 5 + i % 7 : width // 2] = 1
+            ids[height // 2 + 2 : height - 4, width // 2 : width - 3 - i % 5] = 2
+            noise = np.random.default_rng(i).normal(0, 8, (height, width, 3))
+            Image.fromarray(np.clip(COLOURS[ids] + noise, 0, 255).astype(np.uint8)).save(root / "images" / f"{i}.png")
+            Image.fromarray(ids).save(root / "masks" / f"{i}.png")
+        (root / "classes.txt").write_text("grey\nred\nblue\n")
+        (root / "test.txt").write_text("\n".join(map(str, range(count - 3, count))))
+        return root
+
+    return make

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from applications.detection import DetectionTask, predict_sliding
-from applications.detection.sliding import starts, together
+from applications.detection.sliding import together
 from common import Predictor
 from common.augment import BatchPipeline
 from common.data import BBoxBlock, ImageBlock, Resize
@@ -69,14 +69,6 @@ def test_without_a_size_the_windows_are_what_the_model_takes():
     image, wanted = scene((200, 200), 20, seed=3)
     record = predict_sliding(predictor(Resize((64, 64))), image, overlap=0.5)
     assert sorted(thing["bbox"] for thing in record["objects"]) == wanted
-
-
-@pytest.mark.parametrize(("side", "window", "overlap"), [(100, 40, 0.25), (97, 33, 0.5), (41, 40, 0.0), (40, 40, 0.9)])
-def test_windows_reach_both_ends_and_overlap_as_asked(side, window, overlap):
-    found = starts(side, window, overlap)
-    assert found[0] == 0
-    assert found[-1] == side - window
-    assert all(b - a <= window * (1 - overlap) + 1 for a, b in zip(found, found[1:], strict=False))
 
 
 def test_two_things_side_by_side_stay_two():

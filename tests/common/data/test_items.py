@@ -52,6 +52,18 @@ def test_named_folders_alone_are_gone_into(tree):
     assert below(tree, get_files(tree, folders=["a", "c"])) == ["a/notes.txt", "a/x/3.jpeg", "c/7.wav"]
 
 
+def test_links_to_folders_elsewhere_are_followed_once(tree, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "deep").mkdir()
+    (other / "deep" / "8.jpg").touch()
+    (tree / "b" / "linked").symlink_to(other)
+    (tree / "a" / "again").symlink_to(other)
+    (tree / "a" / "up").symlink_to(tree)  # met anyway: not followed, and no endless way
+    (other / "deep" / "round").symlink_to(other)
+    found = below(tree, get_image_files(tree))
+    assert found == ["6.gif", "a/again/deep/8.jpg", "a/x/3.jpeg", "b/1.png", "b/2.JPG"]
+
+
 def test_image_files_are_those_with_an_image_ending(tree):
     assert below(tree, get_image_files(tree)) == ["6.gif", "a/x/3.jpeg", "b/1.png", "b/2.JPG"]
 

@@ -283,3 +283,12 @@ def test_boxes_follow_the_view_and_are_cut_to_it():
 
 def test_points_follow_the_view():
     assert PointBlock().encode([[12, 4], [40, 10]], View((10, 0, 30, 20), (40, 40))).tolist() == [[4, 8], [60, 20]]
+
+
+def test_the_background_and_what_is_ignored_are_drawn_clear():
+    block = MaskBlock(("Background", "cat", "dog"), ignore=9)
+    found = block.overlay(np.array([[0, 1], [2, 9]], np.uint8))
+    assert (found[..., 3] > 0).tolist() == [[False, True], [True, False]]
+    every = MaskBlock(("sky", "road")).overlay(np.array([[0, 1]], np.uint8))
+    assert (every[..., 3] > 0).all()
+    assert (every[0, 0] != every[0, 1]).any()

@@ -1,0 +1,288 @@
+"""Models for segmentation: a U-Net over any classification network, and torchvision's segmenters by name."""
+
+from dataclasses import dataclass
+from math import log2
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.counter import MODEL_STREAM, key
+from common.errors import ConfigError, in_range, one_of
+from common.registry import register
+from common.spec import build, to_spec
+from common.vision.architectures import SMALL, find_weights
+from common.vision.backbone import Backbone, backbone_names, make_backbone
+
+SMALL_STRIDES = (2, 4, 8, 16)
+SMALL_WIDTHS = (16, 32, 48)
+COARSE_STRIDES = (4, 8, 16, 32)
+
+
+def segmenter_names() -> list[str]:
+    """Returns the names of torchvision's segmentation models."""
+    from torchvision.models import list_models, segmentation
+
+    return list_models(module=segmentation)
+
+
+def arch_names() -> list[str]:
+    """Returns every name that `create_model` takes: backbones of a U-Net, and torchvision's segmenters."""
+    return [*backbone_names(), *segmenter_names()]
+
+
+def check_arch(arch: str) -> None:
+    """Checks the name of an architecture.
+
+    Args:
+        arch: A name that `create_model` takes.
+
+    Raises:
+        ConfigError: if there is none of that name; the message holds the near ones.
+    """
+    one_of("arch", arch, arch_names())
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnetConfig:
+    """What a `Unet` is made of.
+
+    Attributes:
+        arch: The classification network that it stands on: ``small_resnet`` or one of torchvision's.
+        classes: How many outputs a pixel.
+        channels: Of the input image; torchvision's networks take 3.
+        strides: Which of the network's features are used, ascending.
+        widths: Channels of the decoder at each stride but the last.
+        dropout: Of whole channels before the last layer, in [0, 1).
+    """
+
+    arch: str = SMALL
+    classes: int
+    channels: int = 3
+    strides: tuple[int, ...] = SMALL_STRIDES
+    widths: tuple[int, ...] = SMALL_WIDTHS
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        one_of("arch", self.arch, backbone_names())
+        in_range("classes", self.classes, 1, 255)
+        in_range("channels", self.channels, 1, 64)
+        in_range("strides (their number)", len(self.strides), 2, 8)
+        if len(self.widths) != len(self.strides) - 1:
+            raise ConfigError(f"widths must have one entry a stride but the last, got {self.widths} for {self.strides}")
+        for width in self.widths:
+            in_range("widths", width, 1, 4096)
+        in_range("dropout", self.dropout, 0, 1, open_high=True)
+
+
+def _twice(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3x3 convolutions with norms: (B, inputs, h, w) to (B, outputs, h, w)."""
+    layers: list[nn.Module] = []
+    for channels in (inputs, outputs):
+        layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)]
+    return nn.Sequential(*layers)
+
+
+class Decoder(nn.Module):
+    """From a pyramid of features back up: enlarge, set beside the finer features, two convolutions; and again.
+
+    Args:
+        features: Channels of the features, finest first.
+        widths: Channels of the decoder at each of them but the coarsest.
+    """
+
+    def __init__(self, features: tuple[int, ...], widths: tuple[int, ...]) -> None:
+        super().__init__()
+        below = (*widths[1:], features[-1])
+        self.steps = nn.ModuleList(
+            _twice(inputs + skip, width) for inputs, skip, width in zip(below, features[:-1], widths, strict=True)
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Returns (B, widths[0], h, w) at the finest features' size.
+
+        Args:
+            features: Finest first.
+        """
+        x = features[-1]
+        for skip, step in zip(reversed(features[:-1]), reversed(self.steps), strict=True):
+            x = F.interpolate(x, size=skip.shape[2:], mode="nearest")
+            x = step(torch.cat([x, skip], dim=1))
+        return x
+
+
+@register("model", "unet")
+class Unet(nn.Module):
+    """A U-Net (Ronneberger et al. 2015) whose left side is a classification network.
+
+    Args:
+        config: What it is made of.
+        body: The classification network, with its weights; a new one with random weights when None.
+
+    Shape:
+        float (B, channels, H, W) to (B, classes, H, W), of any height and width.
+    """
+
+    def __init__(self, config: UnetConfig, body: Backbone | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.body = body or make_backbone(config.arch, config.strides, config.channels)
+        self.decoder = Decoder(self.body.widths, config.widths)
+        self.head = nn.Sequential(nn.Dropout2d(config.dropout), nn.Conv2d(config.widths[0], config.classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.head(self.decoder(self.body(x)))
+        return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Returns the parameters of the body's lower half, its upper half, and decoder and head."""
+        return [*self.body.halves(), [*self.decoder.parameters(), *self.head.parameters()]]
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the model as JSON-ready data."""
+        return {"kind": "unet", **to_spec(self.config)}
+
+    @classmethod
+    def from_spec(cls, fields: dict[str, Any]) -> "Unet":
+        """Builds the untrained model from `spec`; never loads or downloads weights.
+
+        Raises:
+            ConfigError: for a field of the wrong type or range.
+        """
+        return cls(build(UnetConfig, fields, "model"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionSegmenterConfig:
+    """Which of torchvision's segmenters.
+
+    Attributes:
+        arch: Its name, as in ``torchvision.models.list_models(module=torchvision.models.segmentation)``.
+        classes: How many outputs a pixel.
+        auxiliary: Whether it has the auxiliary head of its reference training (LR-ASPP never has).
+    """
+
+    arch: str
+    classes: int
+    auxiliary: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("arch", self.arch, segmenter_names())
+        in_range("classes", self.classes, 1, 255)
+
+
+@register("model", "torchvision_segmenter")
+class TorchvisionSegmenter(nn.Module):
+    """One of torchvision's segmenters: DeepLabV3, FCN or LR-ASPP.
+
+    Args:
+        config: Which one.
+        weights: Of torchvision's, for its classification network, or None for random ones.
+
+    Shape:
+        float (B, 3, H, W) to (B, classes, H, W); in training a dictionary with ``out`` and, with an auxiliary head,
+        ``aux``, both of that shape.
+    """
+
+    def __init__(self, config: TorchvisionSegmenterConfig, weights: Any = None) -> None:
+        super().__init__()
+        from torchvision import models
+
+        self.config = config
+        aux = {} if config.arch.startswith("lraspp") else {"aux_loss": config.auxiliary}
+        try:
+            self.network: nn.Module = models.get_model(
+                config.arch, weights=None, weights_backbone=weights, num_classes=config.classes, **aux
+            )
+        except (OSError, RuntimeError) as error:
+            if weights is None:
+                raise
+            raise ConfigError(f"the weights {weights} could not be loaded or downloaded: {error}") from error
+
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        found = cast("dict[str, Tensor]", self.network(x))
+        return dict(found) if self.training else found["out"]
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Returns the parameters of the body's lower half, its upper half, and the heads."""
+        body = list(cast(nn.Module, self.network.backbone).parameters())
+        own = {id(p) for p in body}
+        return [body[: len(body) // 2], body[len(body) // 2 :], [p for p in self.parameters() if id(p) not in own]]
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the model as JSON-ready data."""
+        return {"kind": "torchvision_segmenter", **to_spec(self.config)}
+
+    @classmethod
+    def from_spec(cls, fields: dict[str, Any]) -> "TorchvisionSegmenter":
+        """Builds the untrained model from `spec`; never loads or downloads weights.
+
+        Raises:
+            ConfigError: for a field of the wrong type or an unknown architecture.
+        """
+        return cls(build(TorchvisionSegmenterConfig, fields, "model"))
+
+
+def _body(arch: str, channels: int, pretrained: bool, weights: str | None) -> Backbone:
+    """A network with its features from stride 2, or from the finest that it has."""
+    if arch == SMALL:
+        return make_backbone(arch, SMALL_STRIDES, channels, pretrained=pretrained)
+    try:
+        return make_backbone(arch, (2, *COARSE_STRIDES), channels, pretrained=pretrained, weights=weights)
+    except ConfigError:  # transformers and ConvNeXt begin with patches of 4 x 4 pixels
+        return make_backbone(arch, COARSE_STRIDES, channels, pretrained=pretrained, weights=weights)
+
+
+def _decoder_widths(body: Backbone) -> tuple[int, ...]:
+    """As many channels as the network has at each stride but the coarsest, within bounds that grow with the stride."""
+    if body.arch == SMALL:
+        return SMALL_WIDTHS
+    levels = [max(1, round(log2(stride))) for stride in body.strides[:-1]]
+    return tuple(min(max(width, 24 * n), 64 * n) for width, n in zip(body.widths, levels, strict=False))
+
+
+def create_model(
+    arch: str,
+    classes: int,
+    *,
+    channels: int = 3,
+    pretrained: bool = False,
+    weights: str | None = None,
+    seed: int = 0,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Returns a segmentation model by name.
+
+    Args:
+        arch: ``small_resnet`` or one of torchvision's classifiers, for a `Unet` over it; or one of torchvision's
+            segmenters, such as ``deeplabv3_mobilenet_v3_large``.
+        classes: How many outputs a pixel.
+        channels: Of the images; torchvision's networks take 3.
+        pretrained: Start the classification network from ImageNet weights.
+        weights: Which of them, e.g. ``IMAGENET1K_V1``; see `find_weights`.
+        seed: Of the random weights.
+        dropout: Of a U-Net's channels before its last layer.
+
+    Raises:
+        ConfigError: for an unknown name, channels that do not fit, or weights that cannot be had.
+
+    Examples:
+        >>> create_model("small_resnet", 3)(torch.zeros(1, 3, 40, 52)).shape
+        torch.Size([1, 3, 40, 52])
+    """
+    check_arch(arch)
+    theirs = arch in segmenter_names()
+    if theirs and channels != 3:
+        raise ConfigError(f"{arch} takes images of 3 channels, these have {channels}: use ImageBlock(mode='RGB')")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(seed, MODEL_STREAM) >> 1)
+        if theirs:
+            config = TorchvisionSegmenterConfig(arch=arch, classes=classes)
+            return TorchvisionSegmenter(config, find_weights(arch.partition("_")[2], weights) if pretrained else None)
+        body = _body(arch, channels, pretrained, weights)
+        unet = UnetConfig(
+            arch=arch, classes=classes, channels=channels, strides=body.strides, widths=_decoder_widths(body),
+            dropout=dropout,
+        )  # fmt: skip
+        return Unet(unet, body)

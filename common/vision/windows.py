@@ -1,0 +1,74 @@
+"""Windows over an image that is larger than a model's input: where they lie, and the pieces of the image in them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.data.spatial import ImageBlock
+from common.data.transforms import as_size
+from common.deploy.predictor import Predictor
+from common.errors import ConfigError, in_range
+
+
+@dataclass(frozen=True)
+class Windows:
+    """An image cut into pieces that overlap.
+
+    Attributes:
+        size: (height, width) of the image in pixels.
+        corners: (y, x) of each piece in the image, in pixels.
+        pieces: uint8 arrays (h, w, C), or (h, w) of a grey image, as a predictor takes them.
+    """
+
+    size: tuple[int, int]
+    corners: list[tuple[int, int]]
+    pieces: list[np.ndarray]
+
+
+def starts(side: int, window: int, overlap: float) -> list[int]:
+    """Returns where windows begin along a side: evenly, the first and the last at its ends.
+
+    Args:
+        side: Pixels of the image.
+        window: Pixels of a window.
+        overlap: The least share of a window that the next one sees too.
+
+    Examples:
+        >>> starts(100, 40, 0.25), starts(30, 40, 0.25)
+        ([0, 30, 60], [0])
+    """
+    if side <= window:
+        return [0]
+    step = max(1, int(window * (1 - overlap)))
+    count = -(-(side - window) // step) + 1
+    return [round(i * (side - window) / (count - 1)) for i in range(count)]
+
+
+def windows_of(
+    predictor: Predictor, image: Any, window_px: int | tuple[int, int] | None = None, overlap: float = 0.25
+) -> Windows:
+    """Returns an image cut into pieces at its own resolution; one no larger than a window is one piece.
+
+    Args:
+        predictor: Whose image block reads it, and whose input's size is that of the windows where none is given.
+        image: A path, bytes, a PIL image or an array.
+        window_px: The windows' pixels, one number for a square or (height, width).
+        overlap: The least share of a window that the next one sees too, in [0, 1).
+
+    Raises:
+        ConfigError: if the predictor takes no image, or a number is out of its range.
+    """
+    block = predictor.encoder.image_block
+    if not isinstance(block, ImageBlock):
+        raise ConfigError("windows need a predictor that takes an image")
+    in_range("overlap", overlap, 0, 1, open_high=True)
+    pixels = block.encode(image).numpy()
+    size = (pixels.shape[0], pixels.shape[1])
+    own = predictor.pipeline.evaluation.out_size(predictor.encoder.view(size).size)
+    window = own if window_px is None else as_size(window_px)
+    rows, columns = (starts(side, least, overlap) for side, least in zip(size, window, strict=True))
+    corners = [(y, x) for y in rows for x in columns]
+    shown = pixels[:, :, 0] if block.channels == 1 else pixels
+    pieces = [np.ascontiguousarray(shown[y : y + window[0], x : x + window[1]]) for y, x in corners]
+    return Windows(size, corners, pieces)

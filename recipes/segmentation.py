@@ -1,0 +1,175 @@
+"""Segmentation: from images and masks to a bundle that says what each pixel is.
+
+Read from top to bottom: data, model, training, evaluation, bundle, report.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from recipes.options import VisionOptions, chosen, option
+
+MOST_PX = 360 * 480  # pixels of the frame that the model sees whole, where no size is given
+CROP = 2 / 3  # of each side of that frame is what it sees of it in training
+SCENES = 1000, 150, 150  # that train, validate and test, where there is no data
+QUICK = 800, 100, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(VisionOptions):
+    """Options of the segmentation recipe."""
+
+    arch: str = option(
+        "small_resnet",
+        "small_resnet or one of torchvision's classifiers such as mobilenet_v2, for a U-Net over it; "
+        "or one of its segmenters such as deeplabv3_mobilenet_v3_large",
+    )
+    pretrained: bool = option(False, "start the body from ImageNet weights")
+    size: str | None = option(None, "pixels of the frame, N or HEIGHTxWIDTH (default: the images', at most 360x480's)")
+    crop: str | None = option(None, "pixels of what is seen of it in training (default: two thirds of each side)")
+    epochs: int | None = option(None, "epochs (default: 24 with pretrained weights, else 40; scenes 10)")
+    lr: float | None = option(None, "peak learning rate (default: 3e-3 with pretrained weights, else 1e-2)")
+    batch_size: int | None = option(None, "images a step (default 8)")
+    loss: str = option("cross_entropy+dice", "cross_entropy, focal, dice, or several such as cross_entropy+0.5*dice")
+    class_weights: bool = option(True, "let pixels of rare classes count more in training (mildly)")
+    classes: str | None = option(None, "names of the classes by id, separated by commas (default: from the folder)")
+    ignore: int | None = option(None, "the value in the masks that does not count (Pascal VOC: 255)")
+    valid_pct: float | None = option(
+        None, "share of train that validates where the data has no such part (default 0.2)"
+    )
+
+    def __post_init__(self) -> None:
+        from recipes.frames import size_of
+
+        super().__post_init__()
+        for name in ("size", "crop"):
+            size_of(name, getattr(self, name))
+
+
+def find_source(options: Options) -> Any:
+    """The images and masks; without data, scenes."""
+    from applications.segmentation import read_source, scene_source
+
+    if options.data is None:
+        return scene_source(QUICK if options.quick else SCENES, options.seed)
+    return read_source(options.data, classes=options.classes, ignore=options.ignore)
+
+
+def make_loaders(options: Options, source: Any) -> Any:
+    """The four questions of the DataBlock, answered."""
+    from common import DataBlock
+    from common.data import ImageBlock, Resize
+    from common.data.loader import LoaderOptions
+    from recipes.frames import frame_of
+    from recipes.run import dirty_policy
+
+    size, method = frame_of(options.size, source, MOST_PX)
+    block = DataBlock(
+        blocks=(ImageBlock, source.block()),
+        get_x=source.get_x,
+        get_y=source.get_y,
+        splitter=source.splitter(chosen(options.valid_pct, 0.2), options.seed),
+        item_tfms=Resize(size, method),
+        batch_tfms=batch_transforms(options, source, size),
+    )
+    prepared = block.prepare(source.items, dirty_policy(options, "segmentation"))
+    making = LoaderOptions(batch_size=chosen(options.batch_size, 8), seed=options.seed)
+    return prepared, prepared.loaders(making, 16, 2, None, "cpu", options.cache_dir)
+
+
+def batch_transforms(options: Options, source: Any, size: tuple[int, int]) -> list[Any]:
+    """A piece of each image, of a size and place of its own, mirrored, in another light; scenes are taken whole."""
+    from common import Augment
+    from recipes.frames import size_of
+
+    if not options.augment:
+        return []
+    flip = options.flip and source.mirrored
+    if options.data is None:
+        return [Augment(flip=flip, translate=0.06, hue=0.2)]
+    crop = size_of("crop", options.crop) or (round(size[0] * CROP), round(size[1] * CROP))
+    shape, area = crop[1] / crop[0], crop[0] * crop[1] / (size[0] * size[1])
+    return [
+        Augment(
+            flip=flip,
+            size=crop,
+            min_scale=min(1.0, area * 0.5),  # a piece is enlarged at most 1.4 times
+            max_scale=min(1.0, area * 2),
+            ratio=(shape * 0.8, shape * 1.25),
+            brightness=0.25,
+            contrast=0.25,
+            saturation=0.25,
+            whole=True,
+        )
+    ]
+
+
+def make_trainer(options: Options, dls: Any, counts: Any, out: Any) -> Any:
+    """The model by name for these classes, and how it is trained."""
+    from applications.segmentation import class_weights, segmentation_learner
+    from common import TrainerOptions
+
+    return segmentation_learner(
+        dls,
+        options.arch,
+        pretrained=options.pretrained,
+        weights=options.weights,
+        loss=options.loss,
+        class_weights=class_weights(counts) if options.class_weights else (),
+        options=TrainerOptions(
+            seed=options.seed,
+            device=options.device,
+            precision=options.precision,
+            weight_decay=0.01,
+            out=out,
+            checkpoint=not options.quick,
+        ),
+    )
+
+
+def train(options: Options, trainer: Any) -> None:
+    """One cycle; a pretrained body learns more slowly, its first layers most."""
+    full = 10 if options.data is None else 24 if options.pretrained else 40
+    short = 7 if options.data is None else max(1, full // 10)
+    epochs = chosen(options.epochs, short if options.quick else full)
+    lr = chosen(options.lr, 3e-3 if options.pretrained else 1e-2)
+    trainer.fit_one_cycle(epochs, slice(lr / 10, lr) if options.pretrained else lr)
+
+
+def run(options: Options) -> dict[str, float]:
+    """Runs the recipe and returns its metrics."""
+    from applications.segmentation import check_arch, make_task, pixel_counts
+    from recipes.run import carry_out, folder_of
+
+    check_arch(options.arch)
+    source = find_source(options)
+    prepared, dls = make_loaders(options, source)
+    counts = pixel_counts(make_task(dls), training_masks(prepared, dls))
+    trainer = make_trainer(options, dls, counts, folder_of(options, "segmentation"))
+    return carry_out(options, "segmentation", source, prepared, trainer, train, write_report)
+
+
+def training_masks(prepared: Any, dls: Any) -> list[Any]:
+    """The masks of the training part that can be used, as the source gives them."""
+    return [prepared.raws[1][int(row)] for row in dls.train.store.usable(prepared.split.train)]
+
+
+def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
+    """What a person looks at: the figures beside two simple rules, class by class, the data, and the mistakes."""
+    from applications.segmentation import baseline, pixel_counts, show_maps
+    from common.show import learning_curves
+
+    page, task = folder.report, trainer.task
+    outputs = trainer.get_preds(part)
+    counts = pixel_counts(task, training_masks(prepared, trainer.dls))
+    rules = {"this model": metrics, **baseline(task, counts, outputs.target)}
+    page.table(f"On the {part} part, beside simple rules", [
+        {"model": name.replace("_", " "), "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
+        for name, found in rules.items()
+    ])  # fmt: skip
+    page.table(f"Classes on the {part} part", task.per_class(outputs.output, outputs.target))
+    folder.training(trainer, metrics)
+    folder.picture("Mean IoU by epoch", "miou", learning_curves(trainer.history, ["miou", "pixel_accuracy"]))
+    said = "the true mask on the left, the predicted one on the right"
+    folder.picture("Results", "results", show_maps(trainer, part=part), said)
+    worst = outputs.losses.topk(min(6, len(outputs.losses))).indices
+    folder.picture("Largest losses", "top_losses", show_maps(trainer, part=part, ids=outputs.ids[worst].tolist()), said)
