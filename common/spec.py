@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from typing import Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin
 
 from common.errors import ConfigError, nearest
 from common.registry import resolve
@@ -66,6 +66,30 @@ def build(cls: type[_T], fields: dict[str, Any], where: str) -> _T:
         if required and name not in fields:
             raise ConfigError(f"{where} lacks the field {name!r}")
     return cls(**{name: coerce(value, hints[name], f"{where}.{name}") for name, value in fields.items()})
+
+
+class Configured:
+    """Base of the models that are made from a frozen dataclass, their config: their spec holds that and no more."""
+
+    registered_name: ClassVar[str]
+    config_type: ClassVar[type[Any]]
+    config: Any
+
+    def spec(self) -> dict[str, Any]:
+        """Returns the model as JSON-ready data."""
+        return {"kind": self.registered_name, **to_spec(self.config)}
+
+    @classmethod
+    def from_spec(cls, fields: dict[str, Any]) -> Self:
+        """Builds the untrained model from `spec`; never loads or downloads weights.
+
+        Args:
+            fields: What `spec` gave, without ``kind``.
+
+        Raises:
+            ConfigError: for a field of the wrong type or range.
+        """
+        return cls(build(cls.config_type, fields, "model"))  # type: ignore[reportCallIssue]
 
 
 def coerce(value: Any, hint: Any, where: str) -> Any:

@@ -1,14 +1,12 @@
 """One call from loaders to a trainer: the model by name with its head for these classes, the task, the options."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from applications.classification.model import create_model
 from applications.classification.task import ClassificationTask
 from common.data.blocks import CategoryBlock, MultiCategoryBlock
 from common.data.dataloaders import DataLoaders
-from common.data.loader import Loader
-from common.data.spatial import ImageBlock
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
@@ -60,14 +58,11 @@ def vision_learner(
     """
     name = arch if isinstance(arch, str) else str(getattr(arch, "__name__", arch))
     task = make_task(dls, label_smoothing)
-    image = cast(Loader, dls.train).store.encoder.image_block
-    if not isinstance(image, ImageBlock):
-        raise ConfigError("vision_learner needs an ImageBlock among the inputs")
     chosen = options or TrainerOptions()
     model = create_model(
         name,
         len(task.vocab),
-        channels=image.channels,
+        channels=dls.channels,
         pretrained=pretrained and name != "small_resnet",
         weights=weights,
         seed=chosen.seed,

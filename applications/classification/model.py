@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 
-from common.counter import MODEL_STREAM, key
+from common.counter import seeded_weights
 from common.errors import ConfigError, in_range, nearest
 from common.registry import register
-from common.spec import build, to_spec
-from common.vision.architectures import SMALL, arch_names, check_arch, find_weights, torchvision_network
+from common.spec import Configured
+from common.vision.architectures import SMALL, arch_names, check_arch, check_start, find_weights, torchvision_network
 from common.vision.small import small_body
 
 
@@ -45,7 +44,7 @@ class SmallResNetConfig:
 
 
 @register("model", "small_resnet")
-class SmallResNet(nn.Module):
+class SmallResNet(Configured, nn.Module):
     """A residual network for images of 8 to 64 pixels: 0.17 million parameters, 5.5 million multiplications at 28x28.
 
     Args:
@@ -54,6 +53,9 @@ class SmallResNet(nn.Module):
     Shape:
         float (B, channels, H, W) to (B, classes).
     """
+
+    config_type: ClassVar[type[Any]] = SmallResNetConfig
+    config: SmallResNetConfig
 
     def __init__(self, config: SmallResNetConfig) -> None:
         super().__init__()
@@ -70,19 +72,6 @@ class SmallResNet(nn.Module):
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Returns the body's and the head's parameters."""
         return [list(self.body.parameters()), list(self.head.parameters())]
-
-    def spec(self) -> dict[str, Any]:
-        """Returns the model as JSON-ready data."""
-        return {"kind": "small_resnet", **to_spec(self.config)}
-
-    @classmethod
-    def from_spec(cls, fields: dict[str, Any]) -> "SmallResNet":
-        """Builds the untrained model from `spec`.
-
-        Raises:
-            ConfigError: for a field of the wrong type or range.
-        """
-        return cls(build(SmallResNetConfig, fields, "model"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +97,7 @@ class TorchvisionConfig:
 
 
 @register("model", "torchvision_classifier")
-class TorchvisionClassifier(nn.Module):
+class TorchvisionClassifier(Configured, nn.Module):
     """One of torchvision's classification models with a new last layer.
 
     Args:
@@ -118,6 +107,9 @@ class TorchvisionClassifier(nn.Module):
     Shape:
         float (B, 3, H, W) to (B, classes).
     """
+
+    config_type: ClassVar[type[Any]] = TorchvisionConfig
+    config: TorchvisionConfig
 
     def __init__(self, config: TorchvisionConfig, weights: Any = None) -> None:
         super().__init__()
@@ -153,19 +145,6 @@ class TorchvisionClassifier(nn.Module):
     def head(self) -> nn.Module:
         """The new last layer."""
         return self.network.get_submodule(self.head_name)
-
-    def spec(self) -> dict[str, Any]:
-        """Returns the model as JSON-ready data."""
-        return {"kind": "torchvision_classifier", **to_spec(self.config)}
-
-    @classmethod
-    def from_spec(cls, fields: dict[str, Any]) -> "TorchvisionClassifier":
-        """Builds the untrained model from `spec`; never loads or downloads weights.
-
-        Raises:
-            ConfigError: for a field of the wrong type or an unknown architecture.
-        """
-        return cls(build(TorchvisionConfig, fields, "model"))
 
 
 def _boundary(network: nn.Module, count: int) -> int:
@@ -224,12 +203,8 @@ def create_model(
         torch.Size([2, 10])
     """
     check_arch(arch)
-    if arch == SMALL and pretrained:
-        raise ConfigError("small_resnet has no pretrained weights: leave out pretrained, or choose another arch")
-    if arch != SMALL and channels != 3:
-        raise ConfigError(f"{arch} takes images of 3 channels, these have {channels}: use ImageBlock(mode='RGB')")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(seed, MODEL_STREAM) >> 1)
+    check_start(arch, channels, pretrained)
+    with seeded_weights(seed):
         if arch == SMALL:
             return SmallResNet(SmallResNetConfig(classes=classes, channels=channels, dropout=dropout))
         config = TorchvisionConfig(arch=arch, classes=classes, dropout=dropout)

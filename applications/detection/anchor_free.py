@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from applications.detection.assignment import assign, detection_losses
 from applications.detection.boxes import around_points, suppressed
 from common.errors import in_range
 from common.registry import register
-from common.spec import build, to_spec
+from common.spec import Configured
 from common.vision.backbone import Backbone, make_backbone
 
 STRIDES = (8, 16, 32)
@@ -100,7 +100,7 @@ class Pyramid(nn.Module):
 
 
 @register("model", "anchor_free")
-class AnchorFreeDetector(nn.Module):
+class AnchorFreeDetector(Configured, nn.Module):
     """A detector whose every place says what is there and how far its sides are (after Tian et al. 2019, FCOS).
 
     Args:
@@ -112,6 +112,9 @@ class AnchorFreeDetector(nn.Module):
         (B, N) or None, to ``losses`` (B,) where there are targets, and ``detections`` in evaluation: for each image
         ``boxes`` (N, 4), ``scores`` (N,) and ``labels`` (N,).
     """
+
+    config_type: ClassVar[type[Any]] = AnchorFreeConfig
+    config: AnchorFreeConfig
 
     def __init__(self, config: AnchorFreeConfig, backbone: Backbone | None = None) -> None:
         super().__init__()
@@ -161,16 +164,3 @@ class AnchorFreeDetector(nn.Module):
         lower, upper = self.backbone.halves()
         own = {id(p) for p in (*lower, *upper)}
         return [lower, upper, [p for p in self.parameters() if id(p) not in own]]
-
-    def spec(self) -> dict[str, Any]:
-        """Returns the model as JSON-ready data."""
-        return {"kind": "anchor_free", **to_spec(self.config)}
-
-    @classmethod
-    def from_spec(cls, fields: dict[str, Any]) -> "AnchorFreeDetector":
-        """Builds the untrained model from `spec`.
-
-        Raises:
-            ConfigError: for a field of the wrong type or range.
-        """
-        return cls(build(AnchorFreeConfig, fields, "model"))

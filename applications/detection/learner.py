@@ -8,7 +8,6 @@ from applications.detection.task import DetectionTask
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.data.objects import BBoxBlock, InstanceBlock
-from common.data.spatial import ImageBlock
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
@@ -56,12 +55,9 @@ def detection_learner(
         ConfigError: for an unknown name, or blocks that are not an image and boxes.
     """
     task = make_task(dls, category_ids)
-    image = cast(Loader, dls.train).store.encoder.image_block
-    if not isinstance(image, ImageBlock):
-        raise ConfigError("detection_learner needs an ImageBlock among the inputs")
     chosen = options or TrainerOptions()
     model = create_model(
-        arch, len(task.vocab), channels=image.channels, pretrained=pretrained, weights=weights, seed=chosen.seed
+        arch, len(task.vocab), channels=dls.channels, pretrained=pretrained, weights=weights, seed=chosen.seed
     )
     spec = cast("dict[str, Any]", cast(Any, model).spec())
     if task.masks != str(spec["arch"]).startswith("maskrcnn"):

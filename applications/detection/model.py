@@ -1,6 +1,5 @@
 """Detectors by name: the project's own over any classification network, and torchvision's."""
 
-import torch
 from torch import nn
 
 from applications.detection.anchor_free import STRIDES, AnchorFreeConfig, AnchorFreeDetector
@@ -9,9 +8,9 @@ from applications.detection.torchvision_detector import (
     TorchvisionDetectorConfig,
     torchvision_names,
 )
-from common.counter import MODEL_STREAM, key
-from common.errors import ConfigError, one_of
-from common.vision.architectures import find_weights
+from common.counter import seeded_weights
+from common.errors import one_of
+from common.vision.architectures import check_start, find_weights
 from common.vision.backbone import backbone_names, make_backbone
 
 
@@ -59,10 +58,8 @@ def create_model(
     """
     check_arch(arch)
     theirs = arch in torchvision_names()
-    if theirs and channels != 3:
-        raise ConfigError(f"{arch} takes images of 3 channels, these have {channels}: use ImageBlock(mode='RGB')")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(seed, MODEL_STREAM) >> 1)
+    check_start(arch, channels, pretrained)
+    with seeded_weights(seed):
         if theirs:
             chosen = find_weights(arch, weights) if pretrained else None
             return TorchvisionDetector(TorchvisionDetectorConfig(arch=arch, classes=classes), chosen)

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import ConfigError, in_range, nearest
 from common.registry import register
-from common.spec import build, to_spec
+from common.spec import Configured
+from common.vision.architectures import torchvision_network
 
 LEAST_SCORE = 0.01
 BACKGROUND = 1  # torchvision keeps class 0 for it
@@ -49,7 +50,7 @@ class TorchvisionDetectorConfig:
 
 
 @register("model", "torchvision_detector")
-class TorchvisionDetector(nn.Module):
+class TorchvisionDetector(Configured, nn.Module):
     """One of torchvision's detectors (Faster and Mask R-CNN, RetinaNet, FCOS, SSD) for our batches.
 
     Normalisation and size are the DataBlock's, so its own transform only pads. The loss is the sum of its losses over
@@ -66,20 +67,16 @@ class TorchvisionDetector(nn.Module):
         ``masks`` float (N, H, W), probabilities.
     """
 
+    config_type: ClassVar[type[Any]] = TorchvisionDetectorConfig
+    config: TorchvisionDetectorConfig
+
     def __init__(self, config: TorchvisionDetectorConfig, weights: Any = None, backbone: Any = None) -> None:
         super().__init__()
-        from torchvision import models
-
         self.config = config
         rcnn = "rcnn" in config.arch
         score = {"box_score_thresh" if rcnn else "score_thresh": LEAST_SCORE}
-        network: Any = models.get_model(
-            config.arch,
-            weights=None,
-            weights_backbone=backbone,
-            num_classes=config.classes + BACKGROUND,
-            **score,
-        )
+        classes = config.classes + BACKGROUND
+        network: Any = torchvision_network(config.arch, weights_backbone=backbone, num_classes=classes, **score)
         if weights is not None:
             _load_fitting(network, weights)
         network.transform.image_mean, network.transform.image_std = [0.0] * 3, [1.0] * 3
@@ -135,19 +132,6 @@ class TorchvisionDetector(nn.Module):
         own = {id(p) for p in body}
         rest = [p for p in self.parameters() if id(p) not in own]
         return [body[: len(body) // 2], body[len(body) // 2 :], rest]
-
-    def spec(self) -> dict[str, Any]:
-        """Returns the model as JSON-ready data."""
-        return {"kind": "torchvision_detector", **to_spec(self.config)}
-
-    @classmethod
-    def from_spec(cls, fields: dict[str, Any]) -> "TorchvisionDetector":
-        """Builds the untrained model from `spec`; never loads or downloads weights.
-
-        Raises:
-            ConfigError: for a field of the wrong type or an unknown architecture.
-        """
-        return cls(build(TorchvisionDetectorConfig, fields, "model"))
 
 
 def _as_it_is(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:

@@ -1,13 +1,12 @@
 """One call from loaders to a trainer: the model by name for these classes, the task, the options."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from applications.segmentation.model import create_model
 from applications.segmentation.task import SegmentationTask
 from common.data.dataloaders import DataLoaders
-from common.data.loader import Loader
-from common.data.spatial import ImageBlock, MaskBlock
+from common.data.spatial import MaskBlock
 from common.errors import ConfigError, one_of
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
@@ -94,14 +93,11 @@ def segmentation_learner(
     """
     name = arch if isinstance(arch, str) else str(getattr(arch, "__name__", arch))
     task = make_task(dls, loss, class_weights)
-    image = cast(Loader, dls.train).store.encoder.image_block
-    if not isinstance(image, ImageBlock):
-        raise ConfigError("segmentation_learner needs an ImageBlock among the inputs")
     chosen = options or TrainerOptions()
     model = create_model(
         name,
         len(task.codes),
-        channels=image.channels,
+        channels=dls.channels,
         pretrained=pretrained and name != "small_resnet",
         weights=weights,
         seed=chosen.seed,

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 from math import log2
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.counter import MODEL_STREAM, key
+from common.counter import seeded_weights
 from common.errors import ConfigError, in_range, one_of
 from common.registry import register
-from common.spec import build, to_spec
-from common.vision.architectures import SMALL, find_weights
+from common.spec import Configured
+from common.vision.architectures import SMALL, check_start, find_weights, torchvision_network
 from common.vision.backbone import Backbone, backbone_names, make_backbone
 
 SMALL_STRIDES = (2, 4, 8, 16)
@@ -113,7 +113,7 @@ class Decoder(nn.Module):
 
 
 @register("model", "unet")
-class Unet(nn.Module):
+class Unet(Configured, nn.Module):
     """A U-Net (Ronneberger et al. 2015) whose left side is a classification network.
 
     Args:
@@ -123,6 +123,9 @@ class Unet(nn.Module):
     Shape:
         float (B, channels, H, W) to (B, classes, H, W), of any height and width.
     """
+
+    config_type: ClassVar[type[Any]] = UnetConfig
+    config: UnetConfig
 
     def __init__(self, config: UnetConfig, body: Backbone | None = None) -> None:
         super().__init__()
@@ -138,19 +141,6 @@ class Unet(nn.Module):
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Returns the parameters of the body's lower half, its upper half, and decoder and head."""
         return [*self.body.halves(), [*self.decoder.parameters(), *self.head.parameters()]]
-
-    def spec(self) -> dict[str, Any]:
-        """Returns the model as JSON-ready data."""
-        return {"kind": "unet", **to_spec(self.config)}
-
-    @classmethod
-    def from_spec(cls, fields: dict[str, Any]) -> "Unet":
-        """Builds the untrained model from `spec`; never loads or downloads weights.
-
-        Raises:
-            ConfigError: for a field of the wrong type or range.
-        """
-        return cls(build(UnetConfig, fields, "model"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +163,7 @@ class TorchvisionSegmenterConfig:
 
 
 @register("model", "torchvision_segmenter")
-class TorchvisionSegmenter(nn.Module):
+class TorchvisionSegmenter(Configured, nn.Module):
     """One of torchvision's segmenters: DeepLabV3, FCN or LR-ASPP.
 
     Args:
@@ -185,20 +175,14 @@ class TorchvisionSegmenter(nn.Module):
         ``aux``, both of that shape.
     """
 
+    config_type: ClassVar[type[Any]] = TorchvisionSegmenterConfig
+    config: TorchvisionSegmenterConfig
+
     def __init__(self, config: TorchvisionSegmenterConfig, weights: Any = None) -> None:
         super().__init__()
-        from torchvision import models
-
         self.config = config
         aux = {} if config.arch.startswith("lraspp") else {"aux_loss": config.auxiliary}
-        try:
-            self.network: nn.Module = models.get_model(
-                config.arch, weights=None, weights_backbone=weights, num_classes=config.classes, **aux
-            )
-        except (OSError, RuntimeError) as error:
-            if weights is None:
-                raise
-            raise ConfigError(f"the weights {weights} could not be loaded or downloaded: {error}") from error
+        self.network = torchvision_network(config.arch, weights_backbone=weights, num_classes=config.classes, **aux)
 
     def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         found = cast("dict[str, Tensor]", self.network(x))
@@ -209,19 +193,6 @@ class TorchvisionSegmenter(nn.Module):
         body = list(cast(nn.Module, self.network.backbone).parameters())
         own = {id(p) for p in body}
         return [body[: len(body) // 2], body[len(body) // 2 :], [p for p in self.parameters() if id(p) not in own]]
-
-    def spec(self) -> dict[str, Any]:
-        """Returns the model as JSON-ready data."""
-        return {"kind": "torchvision_segmenter", **to_spec(self.config)}
-
-    @classmethod
-    def from_spec(cls, fields: dict[str, Any]) -> "TorchvisionSegmenter":
-        """Builds the untrained model from `spec`; never loads or downloads weights.
-
-        Raises:
-            ConfigError: for a field of the wrong type or an unknown architecture.
-        """
-        return cls(build(TorchvisionSegmenterConfig, fields, "model"))
 
 
 def _body(arch: str, channels: int, pretrained: bool, weights: str | None) -> Backbone:
@@ -273,10 +244,8 @@ def create_model(
     """
     check_arch(arch)
     theirs = arch in segmenter_names()
-    if theirs and channels != 3:
-        raise ConfigError(f"{arch} takes images of 3 channels, these have {channels}: use ImageBlock(mode='RGB')")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(seed, MODEL_STREAM) >> 1)
+    check_start(arch, channels, pretrained)
+    with seeded_weights(seed):
         if theirs:
             config = TorchvisionSegmenterConfig(arch=arch, classes=classes)
             return TorchvisionSegmenter(config, find_weights(arch.partition("_")[2], weights) if pretrained else None)

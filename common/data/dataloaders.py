@@ -8,6 +8,7 @@ import torch
 
 from common.data.batch import Batch
 from common.data.loader import Loader
+from common.data.spatial import ImageBlock
 from common.data.splits import PARTS
 from common.errors import ConfigError
 
@@ -83,6 +84,18 @@ class DataLoaders:
         if not isinstance(self.train, Loader):
             raise ConfigError("blocks are known only to loaders that a DataBlock made")
         return self.train.store.encoder.blocks
+
+    @property
+    def channels(self) -> int:
+        """The channels of the images.
+
+        Raises:
+            ConfigError: if none of the inputs is an image.
+        """
+        image = next((block for block in self.blocks if isinstance(block, ImageBlock)), None)
+        if image is None:
+            raise ConfigError("these DataLoaders have no images: an ImageBlock must be among the inputs")
+        return image.channels
 
     @property
     def vocab(self) -> list[str]:

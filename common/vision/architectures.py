@@ -27,6 +27,23 @@ def check_arch(arch: str) -> None:
     one_of("arch", arch, arch_names())
 
 
+def check_start(arch: str, channels: int = 3, pretrained: bool = False) -> None:
+    """Checks that an architecture takes images of so many channels, and has weights where they are asked for.
+
+    Args:
+        arch: A name; all but ``small_resnet`` are torchvision's.
+        channels: Of the images.
+        pretrained: Whether it is to start from pretrained weights.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    if arch == SMALL and pretrained:
+        raise ConfigError("small_resnet has no pretrained weights: leave out pretrained, or choose another arch")
+    if arch != SMALL and channels != 3:
+        raise ConfigError(f"{arch} takes images of 3 channels, these have {channels}: use ImageBlock(mode='RGB')")
+
+
 def find_weights(arch: str, name: str | None = None) -> Any:
     """Returns torchvision's weights for an architecture.
 
@@ -52,12 +69,13 @@ def find_weights(arch: str, name: str | None = None) -> Any:
     return present[-1] if present else models.get_model_weights(arch).DEFAULT  # type: ignore[reportAttributeAccessIssue]
 
 
-def torchvision_network(arch: str, weights: Any = None, **options: Any) -> nn.Module:
+def torchvision_network(arch: str, weights: Any = None, weights_backbone: Any = None, **options: Any) -> nn.Module:
     """Returns one of torchvision's networks.
 
     Args:
         arch: Its name, as in ``torchvision.models.list_models()``.
         weights: The weights to start from (see `find_weights`), or None for random ones.
+        weights_backbone: Those of the body of a detector or segmenter, or None for random ones.
         options: What else its function takes.
 
     Raises:
@@ -67,9 +85,12 @@ def torchvision_network(arch: str, weights: Any = None, **options: Any) -> nn.Mo
 
     if arch in ("googlenet", "inception_v3") and weights is None:
         options = {"init_weights": False, **options}
+    if arch not in arch_names():  # a detector or segmenter
+        options = {"weights_backbone": weights_backbone, **options}
     try:
         return models.get_model(arch, weights=weights, **options)
     except (OSError, RuntimeError) as error:
-        if weights is None:
+        given = weights or weights_backbone
+        if given is None:
             raise
-        raise ConfigError(f"the weights {weights} could not be loaded or downloaded: {error}") from error
+        raise ConfigError(f"the weights {given} could not be loaded or downloaded: {error}") from error

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import ConfigError, one_of
-from common.vision.architectures import SMALL, arch_names, find_weights, torchvision_network
+from common.vision.architectures import SMALL, arch_names, check_start, find_weights, torchvision_network
 from common.vision.small import small_body
 
 SMALL_WIDTHS = (24, 48, 96, 144, 192)  # at strides 2, 4, 8, 16, 32
@@ -61,9 +61,8 @@ class Backbone(nn.Module):
             coarse = min(strides) >= 4
             widths, stride = (COARSE_WIDTHS, 2) if coarse else (SMALL_WIDTHS, 1)
             blocks = list(small_body(channels, STEM, widths, stride=stride))
-        elif channels != 3:
-            raise ConfigError(f"{arch} takes images of 3 channels, these have {channels}: use ImageBlock(mode='RGB')")
         else:
+            check_start(arch, channels)
             blocks = _blocks(torchvision_network(arch, weights))
         while blocks and not _looks_around(blocks[-1]):
             blocks.pop()
@@ -114,8 +113,7 @@ def make_backbone(
         ConfigError: for an unknown name, or weights that cannot be had.
     """
     one_of("arch", arch, arch_names())
-    if arch == SMALL and pretrained:
-        raise ConfigError("small_resnet has no pretrained weights: leave out pretrained, or choose another arch")
+    check_start(arch, channels, pretrained)
     return Backbone(arch, strides, channels, find_weights(arch, weights) if pretrained else None)
 
 
