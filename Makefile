@@ -5,6 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 EXTRAS := classification,detection,segmentation,dev
 
+SHARED  := ../shared/data
+RESULTS := tests/benchmarks/results
+RECIPE   = PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_recipe.py
+
 .PHONY: demo test check bench gpu clean
 
 demo: $(STAMP)
@@ -29,6 +33,10 @@ gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_augment_device.py
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_device.py
+	$(RECIPE) --what "BCCD on a GPU" --out $(RESULTS)/bccd_gpu.json -- detection --data $(SHARED)/bccd --flip-vertical \
+		--size 480x640 --epochs 120 --batch-size 16 --precision bf16
+	$(RECIPE) --what "CamVid on a GPU" --out $(RESULTS)/camvid_gpu.json -- segmentation --data $(SHARED)/camvid --ignore 11 \
+		--arch mobilenet_v2 --pretrained --size 360x480 --epochs 60 --precision bf16
 
 # PIP_FIND_LINKS is emptied: a folder of wheels could offer a torch that does not fit the pinned torchvision.
 $(STAMP): pyproject.toml constraints.txt

@@ -3,8 +3,9 @@
 import dataclasses
 import html
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ class RunFolder:
         """Writes a picture to the folder and puts it into the report."""
         figure.save(self.pictures / f"{name}.png")
         self.report.picture(heading, figure.png(), caption)
+
+    def notes(self, notes: Sequence[str]) -> None:
+        """Tells what was set right in the data: the first in the terminal, all in the report."""
+        if notes:
+            more = f" (and {len(notes) - 1} more: see the report)" if len(notes) > 1 else ""
+            print(f"set right in the data: {notes[0]}{more}", file=sys.stderr)
+            self.report.table(f"Set right in the data: {len(notes)}", [{"note": note} for note in notes])
 
     def training(self, trainer: Any, metrics: Mapping[str, float]) -> None:
         """Adds what every report tells: the metrics, the epochs, what was left out, the curves and the batches."""
@@ -134,6 +142,7 @@ def carry_out(
 
     with run_folder(options, recipe) as folder:
         prepared.split.write(folder.path / "split.csv", prepared.items)
+        folder.notes(prepared.notes())
         if options.resume:
             print(trainer.resume(folder.path / "checkpoints"))
         train(options, trainer)

@@ -13,7 +13,7 @@ from common.augment.transforms import BatchTransform
 from common.data.blocks import Block
 from common.data.dataloaders import DataLoaders
 from common.data.dirty import DirtyPolicy, Failure
-from common.data.items import Getter, Items, item_name, read_field, subset
+from common.data.items import Getter, Items, item_name, read_field, subset, take
 from common.data.loader import Loader, LoaderOptions
 from common.data.plan import Plan, plan
 from common.data.report import DataReport, inspect
@@ -296,6 +296,18 @@ class Prepared:
     pipeline: BatchPipeline
     failures: tuple[Failure, ...] = ()
     policy: DirtyPolicy = field(default_factory=DirtyPolicy)
+
+    def notes(self, rows: Sequence[int] | None = None) -> list[str]:
+        """Returns what is unusual about items but was set right (a box cut to its image), one sentence each.
+
+        Args:
+            rows: The positions to look at; those of all parts when None.
+        """
+        if rows is None:
+            rows = [int(row) for part in ("train", "valid", "test") for row in self.split[part]]
+        told = [pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes]
+        given = ((block, take(cast("Items", raws), row)) for block, raws in told for row in rows)
+        return [note for block, raw in given if raw is not None for note in block.notes(raw)]
 
     def store(
         self, workers: int = 2, cache_bytes: int | None = None, cache_dir: str | Path | None = None

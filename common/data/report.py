@@ -80,7 +80,7 @@ def inspect(prepared: "Prepared", bs: int, limit: int | None) -> DataReport:
     part_of = {int(row): part for part in PARTS for row in split[part]}
     report = DataReport(counts={part: len(split[part]) for part in PARTS if len(split[part])})
     _classes(prepared, report)
-    _notes(prepared, rows, report)
+    report.warnings.extend(prepared.notes(rows))
     store = prepared.store()
     rows = [row for row in rows if not store.bad[row]]
     with ThreadPoolExecutor(2) as pool:
@@ -134,11 +134,6 @@ def _classes(prepared: "Prepared", report: DataReport) -> None:
                 report.warnings.append(f"{part} lacks the classes {', '.join(missing)}")
         if len(vocab) < 2 and block.target == "category":
             report.warnings.append(f"there is only one class: {', '.join(vocab)}")
-
-
-def _notes(prepared: "Prepared", rows: list[int], report: DataReport) -> None:
-    for block, raws in zip(prepared.encoder.blocks, prepared.raws, strict=True):
-        report.warnings.extend(note for row in rows for note in block.notes(take(cast("Items", raws), row)))
 
 
 def _same_content(

@@ -93,6 +93,25 @@ def test_a_run_leaves_everything_in_its_folder(taught, here):
     assert all(0 < value <= 1 for value in thresholds)
 
 
+def test_what_was_set_right_in_the_data_is_told(boxes, tmp_path, here):
+    root = boxes(8)
+    file = root / "annotations" / "2.xml"
+    whole = file.read_text()
+    file.write_text(whole.replace("</annotation>", "\n" + OBJECT.format("red", 9, 9, 9, 20) + "</annotation>"))
+    code, _, said = here("run", "detection", "--data", root, "--epochs", "1", "--out", tmp_path / "out")
+    assert code == 0
+    wanted = f"{file}, line 2: the box of 'red' "
+    assert f"set right in the data: {wanted}" in said
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Set right in the data: 1" in page
+    (root / "images" / "3.png").write_bytes(b"no image")
+    code, _, said = here(
+        "run", "detection", "--data", root, "--epochs", "1", "--on-error", "skip", "--out", tmp_path / "skipped"
+    )
+    assert code == 0, said
+    assert wanted in said
+
+
 def test_mosaic_puts_more_things_into_an_image(boxes):
     root = str(boxes())
     plain, mixed = (Options(data=root, batch_size=8, mosaic=share) for share in (0.0, 1.0))
