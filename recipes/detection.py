@@ -34,6 +34,11 @@ class Options(VisionOptions):
         None, "share of train that validates where the data has no such part (default 0.2)"
     )
 
+    @property
+    def masks(self) -> bool:
+        """Whether the model gives a mask of each thing."""
+        return self.arch.startswith("maskrcnn")
+
     def __post_init__(self) -> None:
         from common.errors import in_range
         from recipes.frames import size_of
@@ -48,11 +53,13 @@ def find_source(options: Options) -> Any:
     from applications.detection import read_source, scene_source
 
     if options.data is None:
-        return scene_source(QUICK if options.quick else SCENES, options.seed)
-    return read_source(options.data, annotations=options.annotations)
+        source = scene_source(QUICK if options.quick else SCENES, options.seed)
+    else:
+        source = read_source(options.data, annotations=options.annotations)
+    return source.with_masks() if options.masks else source
 
 
-def make_loaders(options: Options, source: Any, masks: bool) -> Any:
+def make_loaders(options: Options, source: Any) -> Any:
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import BBoxBlock, ImageBlock, InstanceBlock, Resize
@@ -62,9 +69,9 @@ def make_loaders(options: Options, source: Any, masks: bool) -> Any:
 
     size, method = frame_of(options.size, source, MOST_PX)
     block = DataBlock(
-        blocks=(ImageBlock, BBoxBlock(source.vocab, outlined=masks), *([InstanceBlock] if masks else [])),
+        blocks=(ImageBlock, BBoxBlock(source.vocab, outlined=options.masks), *[InstanceBlock] * options.masks),
         get_x=source.get_x,
-        get_y=[source.get_y] * 2 if masks else source.get_y,
+        get_y=source.get_y,
         n_inp=1,
         splitter=source.splitter(chosen(options.valid_pct, 0.2), options.seed),
         item_tfms=Resize(size, method, pad_mode="zeros"),
@@ -144,7 +151,7 @@ def run(options: Options) -> dict[str, float]:
 
     check_arch(options.arch)
     source = find_source(options)
-    prepared, dls = make_loaders(options, source, options.arch.startswith("maskrcnn"))
+    prepared, dls = make_loaders(options, source)
     trainer = make_trainer(options, dls, source, folder_of(options, "detection"))
     return carry_out(options, "detection", source, prepared, trainer, train, write_report)
 

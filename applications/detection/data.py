@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,17 @@ class DetectionSource(Source):
     category_ids: Mapping[str, int] | None = None
     outlined: bool = False
     mirrored: bool = True
+
+    def with_masks(self) -> "DetectionSource":
+        """Returns it with two targets, the objects of each image for a BBoxBlock and again for an InstanceBlock.
+
+        Raises:
+            DataError: if some of the boxes have no shape.
+        """
+        if not self.outlined:
+            raise DataError(f"masks need a shape of every object, and these have none or not all ({self.kind})")
+        target = self.get_y if callable(self.get_y) else self.get_y[0]
+        return replace(self, get_y=[target, target])
 
     def numbers(self, vocab: Sequence[str]) -> tuple[int, ...]:
         """Returns the number that stands for each class in records: the source's own, else 1, 2, ….

@@ -258,4 +258,7 @@ def evaluate(
     Raises:
         DataError: if the data is not there, has no such part, or has classes that the bundle has not.
     """
-    return predictor.evaluate_source(read_source(data, **options), split, on_error)
+    source = read_source(data, **options)
+    if len(predictor.encoder.y_blocks) > 1:
+        source = source.with_masks()
+    return predictor.evaluate_source(source, split, on_error)

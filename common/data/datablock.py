@@ -13,7 +13,7 @@ from common.augment.transforms import BatchTransform
 from common.data.blocks import Block
 from common.data.dataloaders import DataLoaders
 from common.data.dirty import DirtyPolicy, Failure
-from common.data.items import Getter, Items, item_name, read_field, subset, take
+from common.data.items import Getter, Items, item_name, read_fields, subset, take
 from common.data.loader import Loader, LoaderOptions
 from common.data.plan import Plan, plan
 from common.data.report import DataReport, inspect
@@ -145,10 +145,7 @@ class DataBlock:
                     f"{side} is missing: {type(block).__name__} needs one column, such as ColReader('name')"
                 )
         failed: dict[int, ItemError] = {}
-        read = [
-            read_field(getter, items, side, None if policy.raises else failed)
-            for getter, side in zip(self._getters(), sides, strict=True)
-        ]
+        read = read_fields(list(zip(self._getters(), sides, strict=True)), items, None if policy.raises else failed)
         if not policy.raises:
             unlabelled(self.blocks, read, items, failed)
         if failed:

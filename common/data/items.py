@@ -247,3 +247,23 @@ def read_field(
             failed.setdefault(position, ItemError(name, stage, str(error)))
             values.append(None)
     return values
+
+
+def read_fields(
+    fields: Sequence[tuple[Getter | None, str]], items: Items, failed: dict[int, ItemError] | None = None
+) -> list[Sequence[Any]]:
+    """Returns the raw values of several fields; a getter that serves several of one side is asked once an item.
+
+    Args:
+        fields: The getter and the side (``get_x`` or ``get_y``) of each.
+        items: The items.
+        failed: See `read_field`.
+
+    Raises:
+        DataError: naming the first item that a getter fails on, and why.
+    """
+    known: dict[tuple[int, str], Sequence[Any]] = {}
+    for getter, side in fields:
+        if (id(getter), side) not in known:
+            known[id(getter), side] = read_field(getter, items, side, failed)
+    return [known[id(getter), side] for getter, side in fields]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.items import Getter, Items, item_name, read_field, subset
+from common.data.items import Getter, Items, item_name, read_fields, subset
 from common.data.splits import RandomSplitter, Split, Splitter, StratifiedSplitter, hold_out
 from common.errors import DataError, ItemError, nearest
 
@@ -80,13 +80,11 @@ class Source:
         rows = [int(row) for row in self.part(name)]
         failed: dict[int, ItemError] | None = None if on_error == "raise" else {}
         targets = [self.get_y] if callable(self.get_y) else list(self.get_y)
-        sides = ["get_x", *["get_y"] * len(targets)]
         chosen = subset(self.items, rows)
-        fields = [
-            list(read_field(getter, chosen, side, failed))
-            for getter, side in zip([self.get_x, *targets], sides, strict=True)
+        given = [(self.get_x, "get_x"), *((getter, "get_y") for getter in targets)]
+        return [list(field) for field in read_fields(given, chosen, failed)], [
+            item_name(self.items, row) for row in rows
         ]
-        return fields, [item_name(self.items, row) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from common.data.items import (
     item_name,
     parent_label,
     read_field,
+    read_fields,
     subset,
     take,
     using_attr,
@@ -66,6 +67,19 @@ def test_links_to_folders_elsewhere_are_followed_once(tree, tmp_path_factory):
 
 def test_image_files_are_those_with_an_image_ending(tree):
     assert below(tree, get_image_files(tree)) == ["6.gif", "a/x/3.jpeg", "b/1.png", "b/2.JPG"]
+
+
+def test_a_getter_that_serves_several_fields_is_asked_once_an_item():
+    asked = []
+
+    def getter(item):
+        asked.append(item)
+        return item * 2
+
+    first, second, own = read_fields([(getter, "get_y"), (getter, "get_y"), (None, "get_x")], [1, 2])
+    assert first == second == [2, 4]
+    assert own == [1, 2]
+    assert asked == [1, 2]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
