@@ -24,7 +24,7 @@ class Options(VisionOptions):
     )
     pretrained: bool = option(False, "start from ImageNet weights; torchvision's detectors from their COCO weights")
     size: str | None = option(None, "pixels of the frame, N or HEIGHTxWIDTH (default: the images', at most 240x320's)")
-    epochs: int | None = option(None, "epochs (default: 40 with pretrained weights, else 80; scenes 16)")
+    epochs: int | None = option(None, "epochs (default: 40 with pretrained weights, else 80; scenes 13)")
     lr: float | None = option(None, "peak learning rate (default 4e-3; torchvision's detectors 2e-4)")
     batch_size: int | None = option(None, "images a step (default 8)")
     flip_vertical: bool = option(False, "mirror top and bottom too (microscope, satellite)")
@@ -121,7 +121,6 @@ def make_trainer(options: Options, dls: Any, source: Any, out: Any) -> Any:
             device=options.device,
             precision=options.precision,
             weight_decay=0.05,
-            freeze_norm=options.pretrained,
             clip_norm=10.0,
             out=out,
             checkpoint=not options.quick,
@@ -133,7 +132,7 @@ def train(options: Options, trainer: Any) -> None:
     """One cycle; then each class gets the score from which it is told, the best by F1 on the validation part."""
     from applications.detection import TorchvisionDetector, choose_thresholds
 
-    full = 16 if options.data is None else 40 if options.pretrained else 80
+    full = 13 if options.data is None else 40 if options.pretrained else 80
     short = 14 if options.data is None else max(1, full // 10)
     epochs = chosen(options.epochs, short if options.quick else full)
     theirs = isinstance(trainer.model, TorchvisionDetector)

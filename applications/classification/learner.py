@@ -10,6 +10,7 @@ from common.data.dataloaders import DataLoaders
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
+from common.vision.architectures import SMALL, arch_name
 
 
 def make_task(dls: DataLoaders, label_smoothing: float = 0.0, threshold: float = 0.5) -> ClassificationTask:
@@ -56,14 +57,14 @@ def vision_learner(
     Raises:
         ConfigError: for an unknown name, or blocks that are not an image and a category.
     """
-    name = arch if isinstance(arch, str) else str(getattr(arch, "__name__", arch))
+    name = arch_name(arch)
     task = make_task(dls, label_smoothing)
     chosen = options or TrainerOptions()
     model = create_model(
         name,
         len(task.vocab),
         channels=dls.channels,
-        pretrained=pretrained and name != "small_resnet",
+        pretrained=pretrained and name != SMALL,
         weights=weights,
         seed=chosen.seed,
         dropout=dropout,

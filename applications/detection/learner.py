@@ -1,16 +1,18 @@
 """One call from loaders to a trainer: the detector by name for these classes, the task, the options."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from applications.detection.model import create_model
 from applications.detection.task import DetectionTask
+from applications.detection.torchvision_detector import MASKED
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.data.objects import BBoxBlock, InstanceBlock
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
+from common.vision.architectures import SMALL, arch_name
 
 
 def make_task(dls: DataLoaders, category_ids: Sequence[int] = ()) -> DetectionTask:
@@ -32,10 +34,10 @@ def make_task(dls: DataLoaders, category_ids: Sequence[int] = ()) -> DetectionTa
 
 def detection_learner(
     dls: DataLoaders,
-    arch: str = "small_resnet",
+    arch: str | Callable[..., Any] = "small_resnet",
     metrics: Any = None,
     *,
-    pretrained: bool = False,
+    pretrained: bool = True,
     weights: str | None = None,
     category_ids: Sequence[int] = (),
     options: TrainerOptions | None = None,
@@ -44,9 +46,11 @@ def detection_learner(
 
     Args:
         dls: Loaders of an ImageBlock and a BBoxBlock (and an InstanceBlock for Mask R-CNN).
-        arch: A classification network for our own detector, or one of torchvision's detectors; see `create_model`.
+        arch: A classification network for our own detector, or one of torchvision's detectors; see `create_model`. A
+            name, or torchvision's function (``resnet18``).
         metrics: Metrics to show; none when None.
-        pretrained: Start from ImageNet weights, or COCO weights of torchvision's detectors.
+        pretrained: Start from ImageNet weights (``small_resnet`` has none and ignores it), or from COCO weights of
+            torchvision's detectors.
         weights: Which of them.
         category_ids: The number of each class in records.
         options: How to train.
@@ -54,12 +58,16 @@ def detection_learner(
     Raises:
         ConfigError: for an unknown name, or blocks that are not an image and boxes.
     """
-    task = make_task(dls, category_ids)
+    name, task = arch_name(arch), make_task(dls, category_ids)
+    if task.masks != name.startswith(MASKED):
+        raise ConfigError(f"{name} and the targets disagree: Mask R-CNN, and only that, needs an InstanceBlock")
     chosen = options or TrainerOptions()
     model = create_model(
-        arch, len(task.vocab), channels=dls.channels, pretrained=pretrained, weights=weights, seed=chosen.seed
+        name,
+        len(task.vocab),
+        channels=dls.channels,
+        pretrained=pretrained and name != SMALL,
+        weights=weights,
+        seed=chosen.seed,
     )
-    spec = cast("dict[str, Any]", cast(Any, model).spec())
-    if task.masks != str(spec["arch"]).startswith("maskrcnn"):
-        raise ConfigError(f"{arch} and the targets disagree: Mask R-CNN, and only that, needs an InstanceBlock")
     return Trainer(model, dls, task, chosen, metrics=metrics)

@@ -10,6 +10,7 @@ from common.data.spatial import MaskBlock
 from common.errors import ConfigError, one_of
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
+from common.vision.architectures import SMALL, arch_name
 
 LOSSES: tuple[str, ...] = ("cross_entropy", "focal", "dice")
 
@@ -91,14 +92,14 @@ def segmentation_learner(
     Raises:
         ConfigError: for an unknown name, or blocks that are not an image and a mask.
     """
-    name = arch if isinstance(arch, str) else str(getattr(arch, "__name__", arch))
+    name = arch_name(arch)
     task = make_task(dls, loss, class_weights)
     chosen = options or TrainerOptions()
     model = create_model(
         name,
         len(task.codes),
         channels=dls.channels,
-        pretrained=pretrained and name != "small_resnet",
+        pretrained=pretrained and name != SMALL,
         weights=weights,
         seed=chosen.seed,
         dropout=dropout,

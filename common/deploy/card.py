@@ -12,7 +12,7 @@ def model_card(content: dict[str, Any]) -> str:
     lines = [f"# {content['domain']} model", "", f"Made {content['created']}.", ""]
     lines += ["| what | value |", "| --- | --- |", f"| input | {inputs} |", f"| target | {targets} |"]
     lines += [f"| model | {content['model'].get('arch', content['model']['kind'])} |"]
-    vocab = next((block["vocab"] for block in blocks if block.get("vocab")), None)
+    vocab = next((found for block in blocks if (found := block.get("vocab") or block.get("codes"))), None)
     if vocab:
         shown = ", ".join(vocab[:20]) + (f", … ({len(vocab)})" if len(vocab) > 20 else "")
         lines.append(f"| classes | {shown} |")

@@ -1,5 +1,6 @@
 """Architectures by name: any of torchvision's classifiers, and the small residual network of this project."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,15 @@ def check_arch(arch: str) -> None:
         ConfigError: if there is none of that name; the message holds the near ones.
     """
     one_of("arch", arch, arch_names())
+
+
+def arch_name(arch: str | Callable[..., Any]) -> str:
+    """Returns the name of an architecture from the name, or from torchvision's function (``resnet18``).
+
+    Args:
+        arch: Either.
+    """
+    return arch if isinstance(arch, str) else str(getattr(arch, "__name__", arch))
 
 
 def check_start(arch: str, channels: int = 3, pretrained: bool = False) -> None:

@@ -81,7 +81,7 @@ data, seed, out, names, void = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.a
 from pathlib import Path
 from recipes.segmentation import Options, run
 options = Options(data=data, classes=names, ignore=void, arch="mobilenet_v2", pretrained=True, out=out, seed=seed)
-run(options)
+tested = run(options)["miou"]
 events = [json.loads(line) for line in (Path(out) / "events.jsonl").read_text().splitlines()]
 begin = next(e["time"] for e in events if e["event"] == "start")
 end = [e["time"] for e in events if e["event"] == "fit_end"][-1]
@@ -89,7 +89,7 @@ from applications.segmentation import Predictor, evaluate
 predictor = Predictor(Path(out) / "bundle")
 found = evaluate(predictor, data, "valid")
 import torch
-print(json.dumps({"miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"], "train_s": end - begin,
+print(json.dumps({"miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"], "train_s": end - begin, "test_miou": tested,
                   "epochs": len([e for e in events if e["event"] == "epoch"]),
                   "parameters": sum(p.numel() for p in predictor.model.parameters()),
                   "versions": {"torch": torch.__version__}}))

@@ -92,7 +92,10 @@ def test_two_stage_detectors_do_too_with_the_same_draws(arch):
 
 def test_validation_gives_losses_and_detections_and_leaves_the_norms_alone():
     trainer = detection_learner(
-        loaders(), "ssdlite320_mobilenet_v3_large", options=TrainerOptions(device="cpu", progress=False)
+        loaders(),
+        "ssdlite320_mobilenet_v3_large",
+        pretrained=False,
+        options=TrainerOptions(device="cpu", progress=False),
     )
     trainer.fit(1, 1e-4)
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
@@ -111,7 +114,7 @@ def test_mask_rcnn_goes_all_the_way_to_a_bundle(tmp_path):
     from common.data.shapes import decode_rle
 
     options = TrainerOptions(device="cpu", progress=False)
-    trainer = detection_learner(loaders(masks=True), "maskrcnn_resnet50_fpn", options=options)
+    trainer = detection_learner(loaders(masks=True), "maskrcnn_resnet50_fpn", pretrained=False, options=options)
     trainer.fit(1, 1e-4)
     metrics = trainer.task.report(*(lambda o: (o.output, o.target))(trainer.get_preds()))
     assert {"mask_ap", "mask_ap50", "mask_ap75"} <= set(metrics)

@@ -70,6 +70,7 @@ def test_plain_colours_are_learned(learned):
 
 def test_a_bundle_gives_the_same_records_and_metrics(learned):
     learn, source, root, bundle = learned
+    assert "| classes | grey, red, blue |" in (bundle / "README.md").read_text()
     predictor, files = Predictor(bundle), [item.image for item in source.items[:3]]
     assert predictor.predict_many(files) == learn.predictor().predict_many(files)
     found = evaluate(predictor, root)
