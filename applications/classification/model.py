@@ -199,6 +199,7 @@ def create_model(
         ConfigError: for an unknown name, channels that do not fit, or weights that cannot be had.
 
     Examples:
+        >>> import torch
         >>> create_model("small_resnet", 10, channels=1)(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 10])
     """

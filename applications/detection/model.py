@@ -52,6 +52,7 @@ def create_model(
         ConfigError: for an unknown name, channels that do not fit, or weights that cannot be had.
 
     Examples:
+        >>> import torch
         >>> model = create_model("small_resnet", 2).eval()
         >>> [sorted(found) for found in model(torch.zeros(1, 3, 64, 64))["detections"]]
         [['boxes', 'labels', 'scores']]
