@@ -37,7 +37,9 @@ class Options(VisionOptions):
     @property
     def masks(self) -> bool:
         """Whether the model gives a mask of each thing."""
-        return self.arch.startswith("maskrcnn")
+        from applications.detection.torchvision_detector import gives_masks
+
+        return gives_masks(self.arch)
 
     def __post_init__(self) -> None:
         from common.errors import in_range

@@ -4,6 +4,7 @@ Read from top to bottom: data, model, training, evaluation, bundle, report.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from recipes.options import VisionOptions, chosen, option
@@ -143,24 +144,20 @@ def run(options: Options) -> dict[str, float]:
     check_arch(options.arch)
     source = find_source(options)
     prepared, dls = make_loaders(options, source)
-    counts = pixel_counts(make_task(dls), training_masks(prepared, dls))
+    usable = dls.train.store.usable(prepared.split.train)
+    counts = pixel_counts(make_task(dls), [prepared.raws[1][int(row)] for row in usable])
     trainer = make_trainer(options, dls, counts, folder_of(options, "segmentation"))
-    return carry_out(options, "segmentation", source, prepared, trainer, train, write_report)
+    report = partial(write_report, counts)
+    return carry_out(options, "segmentation", source, prepared, trainer, train, report)
 
 
-def training_masks(prepared: Any, dls: Any) -> list[Any]:
-    """The masks of the training part that can be used, as the source gives them."""
-    return [prepared.raws[1][int(row)] for row in dls.train.store.usable(prepared.split.train)]
-
-
-def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
+def write_report(counts: Any, folder: Any, trainer: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
     """What a person looks at: the figures beside two simple rules, class by class, the data, and the mistakes."""
-    from applications.segmentation import baseline, pixel_counts, show_maps
+    from applications.segmentation import baseline, show_maps
     from common.show import learning_curves
 
     page, task = folder.report, trainer.task
     outputs = trainer.get_preds(part)
-    counts = pixel_counts(task, training_masks(prepared, trainer.dls))
     rules = {"this model": metrics, **baseline(task, counts, outputs.target)}
     page.table(f"On the {part} part, beside simple rules", [
         {"model": name.replace("_", " "), "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}

@@ -40,7 +40,7 @@ def test_the_script_runs_on_a_folder_of_photos(tmp_path, monkeypatch, capsys):
 
 
 def examples():
-    for package in ("applications",):  # those of common use a folder of the reader
+    for package in ("applications",):  # those of common need a folder, a bundle or loaders of the reader's
         for page in sorted((ROOT / package).rglob("README.md")):
             for i, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)):
                 yield pytest.param(code, id=f"{page.parent.relative_to(ROOT)}-{i}")

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from applications.detection.model import create_model
 from applications.detection.task import DetectionTask
-from applications.detection.torchvision_detector import MASKED
+from applications.detection.torchvision_detector import gives_masks
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.data.objects import BBoxBlock, InstanceBlock
@@ -59,7 +59,7 @@ def detection_learner(
         ConfigError: for an unknown name, or blocks that are not an image and boxes.
     """
     name, task = arch_name(arch), make_task(dls, category_ids)
-    if task.masks != name.startswith(MASKED):
+    if task.masks != gives_masks(name):
         raise ConfigError(f"{name} and the targets disagree: Mask R-CNN, and only that, needs an InstanceBlock")
     chosen = options or TrainerOptions()
     model = create_model(

@@ -15,7 +15,6 @@ from common.vision.architectures import torchvision_network
 
 LEAST_SCORE = 0.01
 BACKGROUND = 1  # torchvision keeps class 0 for it
-MASKED = "maskrcnn"
 
 
 def torchvision_names() -> list[str]:
@@ -23,6 +22,11 @@ def torchvision_names() -> list[str]:
     from torchvision import models
 
     return [name for name in models.list_models(module=models.detection) if not name.startswith("keypoint")]
+
+
+def gives_masks(arch: str) -> bool:
+    """Returns whether a detector of that name gives a mask of each thing, not its box alone."""
+    return arch.startswith("maskrcnn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class TorchvisionDetectorConfig:
     @property
     def masks(self) -> bool:
         """Whether it gives a mask of each thing."""
-        return self.arch.startswith(MASKED)
+        return gives_masks(self.arch)
 
 
 @register("model", "torchvision_detector")
