@@ -17,7 +17,6 @@ from applications.classification.head import fine_tune_upper, fit_head
 from applications.classification.interpretation import ClassificationInterpretation, Interpretation
 from applications.classification.learner import cnn_learner, make_task, vision_learner
 from applications.classification.model import create_model
-from applications.classification.task import ClassificationTask
 from common.augment import Augment, Mixup, Normalize, aug_transforms
 from common.data import (
     CategoryBlock,
@@ -39,7 +38,16 @@ from common.data import (
     using_attr,
 )
 from common.deploy import Predictor, load_learner
-from common.train import F1Score, F1ScoreMulti, Trainer, TrainerOptions, accuracy, accuracy_multi, error_rate
+from common.train import (
+    ClassificationTask,
+    F1Score,
+    F1ScoreMulti,
+    Trainer,
+    TrainerOptions,
+    accuracy,
+    accuracy_multi,
+    error_rate,
+)
 from common.vision.architectures import arch_names
 
 if TYPE_CHECKING:

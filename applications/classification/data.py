@@ -25,9 +25,8 @@ from common.data.splits import (
     Split,
     StratifiedSplitter,
 )
+from common.data.tables import parts_of, read_table
 from common.errors import ConfigError, DataError, nearest
-
-TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 
 
 class Pixels(NamedTuple):
@@ -124,30 +123,6 @@ def _need_classes(labels: Any, place: Path) -> None:
         raise DataError(f"{place} has {found}: a classifier needs at least two classes")
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Returns a CSV, TSV, JSONL or parquet file (also gzipped) as a frame.
-
-    Raises:
-        DataError: if it is none of these, empty, or cannot be read.
-    """
-    name = path.name.lower()
-    if not name.endswith(TABLE_ENDINGS):
-        raise DataError(f"{path} is not a table this reads ({', '.join(TABLE_ENDINGS)}), nor a folder")
-    try:
-        if ".parquet" in name:
-            frame = pd.read_parquet(path)
-        elif ".jsonl" in name:
-            frame = pd.read_json(path, lines=True)
-        else:
-            frame = pd.read_csv(path, sep="\t" if ".tsv" in name else ",")
-    except (ValueError, OSError, ImportError, EOFError, zlib.error) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: cannot be read as a table: {reason}") from error
-    if not len(frame):
-        raise DataError(f"{path} has no rows")
-    return frame
-
-
 def _table(path: Path, image: str, label: str, split: str, delim: str | None) -> ImageSource:
     frame = read_table(path)
     for option, column in (("image_column", image), ("label_column", label)):
@@ -156,20 +131,11 @@ def _table(path: Path, image: str, label: str, split: str, delim: str | None) ->
             raise DataError(f"{path} has no column {column!r} ({option}): {nearest(column, known)}")
     parts = None
     if split in frame.columns:
-        parts = apply_splitter_words(frame, split)
+        parts = parts_of(frame, split)
     get_y = ColReader(label, label_delim=delim)
     if delim is None:
         _need_classes(frame[label].dropna(), path)
     return ImageSource(frame, ColReader(image, pref=path.parent), get_y, parts, f"table of {len(frame)} rows")
-
-
-def apply_splitter_words(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """Returns ``train``, ``valid`` or ``test`` of each row from a column of such words."""
-    split = ColSplitter(column)(frame)
-    parts = np.empty(len(frame), dtype=object)
-    for part in ("train", "valid", "test"):
-        parts[split[part]] = part
-    return parts
 
 
 def read_idx(path: Path) -> np.ndarray:

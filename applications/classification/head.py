@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from applications.classification.task import ClassificationTask
 from common.errors import ConfigError
-from common.train import optim
+from common.train import ClassificationTask, optim
 from common.train.evaluate import batches_of
 from common.train.metrics import hard_target
 from common.train.trainer import Trainer

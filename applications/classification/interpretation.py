@@ -5,9 +5,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from applications.classification.task import ClassificationTask, confusion
 from common.errors import ConfigError
 from common.show.pictures import Picture, matrix_figure, resize, show_results
+from common.train.classification import ClassificationTask, confusion
 from common.train.evaluate import Outputs
 from common.train.trainer import Trainer
 

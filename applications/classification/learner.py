@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from applications.classification.model import create_model
-from applications.classification.task import ClassificationTask
 from common.data.blocks import CategoryBlock, MultiCategoryBlock
 from common.data.dataloaders import DataLoaders
 from common.errors import ConfigError
+from common.train import ClassificationTask
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
 from common.vision.architectures import SMALL, arch_name

@@ -259,7 +259,7 @@ def unlabelled(
         failed: Where to note them; those in it are passed over.
     """
     for block, values in zip(blocks, raws, strict=True):
-        if not block.needs_fit:
+        if not block.needs_fit or block.target == "columns":  # of a table's cells none is wrong, only missing
             continue
         try:
             block.setup([value for row, value in enumerate(values) if row not in failed])

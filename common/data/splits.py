@@ -81,6 +81,20 @@ class Splitter:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class NoSplitter(Splitter):
+    """Every item trains and none validates: for models that judge themselves out of fold.
+
+    Examples:
+        >>> split = NoSplitter()(list("abc"))
+        >>> len(split.train), len(split.valid)
+        (3, 0)
+    """
+
+    def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
+        return split_of(np.arange(len(items)), ())
+
+
 def _share(count: int, valid_pct: float) -> int:
     in_range("valid_pct", valid_pct, 0, 1, open_low=True, open_high=True)
     if count < 2:
@@ -426,7 +440,7 @@ def apply_splitter(splitter: Callable[..., Any], items: Items, labels: Sequence[
         raise DataError(f"the splitter named position {wrong}, there are {len(items)} items")
     if len(everything) and np.bincount(everything, minlength=1).max() > 1:
         raise DataError("the splitter put one item into two parts")
-    for part in ("train", "valid"):
+    for part in ("train",) if isinstance(splitter, NoSplitter) else ("train", "valid"):
         if not len(split[part]):
             raise DataError(f"the splitter left the {part} part empty ({len(items)} items)")
     return split

@@ -26,6 +26,7 @@ from common.errors import BundleError, ConfigError, CookbookError
 from common.files import dump_json, sha256, staged_directory
 from common.registry import load_domain
 from common.spec import coerce, from_spec, to_spec
+from common.train.at_once import fitted_parts, part_file
 from common.train.checkpoint import save_tensors
 from common.train.task import Task
 
@@ -75,7 +76,7 @@ class Bundle:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in ("torch", "torchvision", "numpy", "pillow", "safetensors", "applications-cookbook"):
+    for name in ("torch", "torchvision", "xgboost", "numpy", "pillow", "safetensors", "applications-cookbook"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -122,6 +123,9 @@ def export(
         )
     with staged_directory(path) as aside:
         save_tensors(model.state_dict(), aside / "model.safetensors")
+        for place, part in fitted_parts(model).items():
+            for name, data in part.files().items():
+                (aside / part_file(place, name)).write_bytes(data)
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "domain": task.domain,
@@ -165,7 +169,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
         task = cast(Task, from_spec("task", content["task"], "task"))
         task.verify(encoder, content["model"])
         _check_seal(folder, content, text)
-        model = _load_model(folder, content["model"])
+        model = _load_model(folder, content["model"], set(content["files"]))
     except BundleError:
         raise
     except RecursionError as error:
@@ -257,13 +261,15 @@ def skeleton(cls: Any, fields: dict[str, Any]) -> nn.Module:
             return cast(nn.Module, cls.from_spec(fields))
 
 
-def _load_model(folder: Path, spec: dict[str, Any]) -> nn.Module:
+def _load_model(folder: Path, spec: dict[str, Any], listed: set[str]) -> nn.Module:
     """Builds the model without memory, compares names, shapes and types with the file, and only then reads it."""
     from common.registry import resolve
 
     fields = dict(spec)
     cls = resolve("model", fields.pop("kind", None))
-    wanted = skeleton(cls, fields).state_dict()
+    empty = skeleton(cls, fields)
+    _check_parts(folder, empty, listed)
+    wanted = empty.state_dict()
     file = folder / "model.safetensors"
     try:
         with safe_open(file, framework="pt") as tensors:
@@ -286,4 +292,16 @@ def _load_model(folder: Path, spec: dict[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         model = cast(nn.Module, cls.from_spec(fields))
     model.load_state_dict(state)
+    for place, part in fitted_parts(model).items():
+        if names := part.file_names():
+            part.load_files({name: (folder / part_file(place, name)).read_bytes() for name in names})
     return model
+
+
+def _check_parts(folder: Path, model: nn.Module, listed: set[str]) -> None:
+    """Checks that the files of the parts that are fitted at once are there, and no trees that no part asks for."""
+    wanted = {part_file(place, name) for place, part in fitted_parts(model).items() for name in part.file_names()}
+    for name in sorted(wanted - listed):
+        raise BundleError(f"{folder / MAIN}: files must name {name}, which the model needs")
+    for name in sorted(name for name in listed - wanted if name.endswith(".ubj")):
+        raise BundleError(f"{folder / name} belongs to no part of the model")

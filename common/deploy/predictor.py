@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import torch
 from torch import nn
 
 from common.augment.pipeline import BatchPipeline
 from common.data.dirty import DirtyPolicy
+from common.data.items import item_name
 from common.data.loader import Loader, LoaderOptions
 from common.data.sample import SampleEncoder
 from common.data.sources import Source
@@ -17,8 +19,8 @@ from common.deploy.bundle import Bundle, load
 from common.train.evaluate import Outputs, collect
 from common.train.task import Record, Task
 
-SAMPLES, PIXELS = 64, 64 * 224 * 224
-"""Of a batch where nobody says how large it is: fewer samples where images are large."""
+SAMPLES, PIXELS, ROWS = 64, 64 * 224 * 224, 4096
+"""Of a batch where nobody says how large it is: fewer samples where images are large, more of plain rows."""
 
 
 class Predictor:
@@ -67,7 +69,7 @@ class Predictor:
     def loader(
         self,
         raws: Sequence[Sequence[Any]],
-        names: Sequence[Any],
+        names: Sequence[Any] | pd.DataFrame,
         *,
         batch_size: int | None = None,
         on_error: str = "raise",
@@ -76,17 +78,20 @@ class Predictor:
 
         Args:
             raws: One sequence of raw values a field.
-            names: The items, for errors.
-            batch_size: Samples a batch; None: 64, or as many large images as have the pixels of 64 of 224 x 224.
+            names: The items, for errors; a frame's rows have theirs.
+            batch_size: Samples a batch; None: 64, as many large images as have the pixels of 64 of 224 x 224, or 4096
+                rows of columns.
             on_error: ``raise``, or ``skip`` to leave out what cannot be read.
         """
         rows = range(len(names))
+        listed = [item_name(names, row) for row in rows] if isinstance(names, pd.DataFrame) else list(names)
         policy = DirtyPolicy(on_error=on_error)
-        store = SampleStore(self.encoder, raws, list(names), rows, cache_bytes=0, policy=policy)
+        store = SampleStore(self.encoder, raws, listed, rows, cache_bytes=0, policy=policy)
         if batch_size is None:
             store.probe()
             height, width = (1, 1) if store.image_size is None else self.pipeline.evaluation.out_size(store.image_size)
-            batch_size = max(1, min(SAMPLES, PIXELS // (height * width)))
+            most = ROWS if all(block.target == "columns" for block in self.encoder.x_blocks) else SAMPLES
+            batch_size = max(1, min(most, PIXELS // (height * width)))
         return Loader(store, rows, self.pipeline, LoaderOptions(batch_size=batch_size), self.device)
 
     def outputs(self, raws: Sequence[Any], *, batch_size: int | None = None) -> Outputs:

@@ -18,7 +18,7 @@ from common.errors import ConfigError
 from common.files import write_bytes
 
 if TYPE_CHECKING:
-    from common.train.trainer import Trainer
+    from common.train.learner import Learner
 
 
 class Picture(Figure):
@@ -131,7 +131,7 @@ def show_batch(
 
 
 def show_results(
-    trainer: "Trainer",
+    trainer: "Learner",
     *,
     max_n: int = 9,
     part: str = "valid",

@@ -1,6 +1,9 @@
 """Training: the Trainer, its options, schedules, metrics, hooks and tasks."""
 
+from common.train.at_once import AtOnce, FittedModel
+from common.train.classification import ClassificationTask
 from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
+from common.train.learner import Learner
 from common.train.metrics import (
     Accuracy,
     AccuracyMulti,
@@ -26,14 +29,18 @@ from common.train.trainer import Trainer
 __all__ = [
     "Accuracy",
     "AccuracyMulti",
+    "AtOnce",
+    "ClassificationTask",
     "Constant",
     "EarlyStop",
     "ErrorRate",
     "EventLog",
     "F1Score",
     "F1ScoreMulti",
+    "FittedModel",
     "Hook",
     "Interrupted",
+    "Learner",
     "Metric",
     "OneCycle",
     "ProgressBar",

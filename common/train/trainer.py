@@ -18,18 +18,18 @@ from common.train import checkpoint as ckpt
 from common.train import optim, resume
 from common.train.backend import forward_of, make_accelerator
 from common.train.ema import WeightAverage
-from common.train.evaluate import Outputs, batches_of, collect
+from common.train.evaluate import collect
 from common.train.fingerprint import data_fingerprint
 from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
+from common.train.learner import Learner
 from common.train.loop import Fit
 from common.train.lr_find import SuggestedRates, find_lr
-from common.train.metrics import Metric, as_metrics
 from common.train.options import TrainerOptions
 from common.train.schedule import Constant, OneCycle, Schedule, group_rates
-from common.train.task import Record, Task
+from common.train.task import Task
 
 
-class Trainer:
+class Trainer(Learner):
     """Trains a model on DataLoaders for a task.
 
     Args:
@@ -67,18 +67,15 @@ class Trainer:
     ) -> None:
         self.options = options or TrainerOptions()
         self.accelerator = make_accelerator(self.options)
-        self.device = self.accelerator.device
-        if self.device.type == "cpu":
+        device = self.accelerator.device
+        if device.type == "cpu":
             keep_freed_memory()
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
-        self.dls = dls.to(self.device)
-        dls.share(self.rank, self.world)
         layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
-        self.model: nn.Module = model.to(self.device, memory_format=layout)  # type: ignore[reportCallIssue]
-        self.task = task
-        self.metrics: tuple[Metric, ...] = as_metrics(metrics) if metrics is not None else task.metrics()
+        placed: nn.Module = model.to(device, memory_format=layout)  # type: ignore[reportCallIssue]
+        super().__init__(placed, dls, task, device, metrics=metrics)
+        dls.share(self.rank, self.world)
         self.hooks = [*self._own_hooks(), *hooks]
-        self.history: list[dict[str, Any]] = []
         self.phase = self.epoch = self.step = 0
         self.stop = False
         self.average: WeightAverage | None = None
@@ -205,49 +202,11 @@ class Trainer:
         """Returns the weights that are evaluated: the average where one is kept, else the model's."""
         return self.average.average if self.average is not None else self.model.state_dict()
 
-    @torch.no_grad()
-    def measure(self, loader: Any, between: Callable[[], None] | None = None) -> dict[str, float]:
-        """Returns the loss and the metrics over a loader; nothing is read from the device before its last batch.
-
-        Args:
-            loader: The loader.
-            between: Called after each batch.
-        """
-        self.model.eval()
-        forward = forward_of(self.model, self.device, self.options.precision)
-        sums: list[list[Tensor]] = []
-        for batch in batches_of(loader, self.device, 0):
-            output = self.task.forward(forward, batch)
-            loss = self.task.losses(output, batch)
-            total = torch.stack([loss.sum(dtype=torch.float64), loss.new_full((), len(loss), dtype=torch.float64)])
-            sums.append([total, *(metric.measure(output, batch) for metric in self.metrics)])
-            if between is not None:
-                between()
-        own = [torch.stack(column).sum(dim=0).cpu() for column in zip(*sums, strict=True)]
-        every = [part for part in self._gather(own) if part]  # a process may have had no sample of a small part
-        if not every:
-            raise ConfigError("the validation loader gave no batch")
-        total, *rest = [torch.stack(column).sum(dim=0) for column in zip(*every, strict=True)]
-        found = {"valid_loss": float(total[0] / total[1])}
-        return found | {m.name: m.compute(column) for m, column in zip(self.metrics, rest, strict=True)}
+    def _forward(self) -> Callable[..., Any]:
+        return forward_of(self.model, self.device, self.options.precision)
 
     def _gather(self, own: list[Tensor]) -> list[list[Tensor]]:
-        """Returns what each process holds."""
         return [own] if self.world == 1 else cast("list[list[Tensor]]", gather_object([own]))
-
-    def validate(self, part: str = "valid") -> dict[str, float]:
-        """Returns the loss and the metrics of one part (``valid``, ``test`` or ``train``) by name."""
-        return self.measure(self._loader(part))
-
-    def _loader(self, part: str) -> Any:
-        found = self.dls.part(part)
-        if part == "train" and isinstance(found, Loader):  # every item once, in order, unchanged
-            return found.with_options(shuffle=False, drop_last=False, train=False)
-        return found
-
-    def get_preds(self, part: str = "valid") -> Outputs:
-        """Returns every output, target, id and loss of one part, in order."""
-        return collect(self.model, self._loader(part), self.task, self.device)
 
     def tta(self, part: str = "valid", n: int = 4, beta: float = 0.25) -> tuple[Tensor, Any]:
         """Returns probabilities averaged over augmented versions (test-time augmentation), and the targets.
@@ -257,7 +216,7 @@ class Trainer:
             n: How many augmented versions.
             beta: The weight of the plain version, in [0, 1].
         """
-        loader = self._loader(part)
+        loader = self.loader(part)
         if not isinstance(loader, Loader):
             raise ConfigError("tta needs a loader that a DataBlock made")
         plain = collect(self.model, loader, self.task, self.device)
@@ -265,28 +224,6 @@ class Trainer:
         versions = [collect(self.model, changed, self.task, self.device, epoch) for epoch in range(n)]
         mean = torch.stack([self.task.activation(v.output) for v in versions]).mean(dim=0)
         return beta * self.task.activation(plain.output) + (1 - beta) * mean, plain.target
-
-    def predict(self, raw: Any) -> Record:
-        """Returns the prediction for one raw input (a path, an image) as a plain record; see `Predictor`."""
-        return self.predictor()(raw)
-
-    def predictor(self) -> Any:
-        """Returns a `Predictor` that uses this trainer's model as it is now."""
-        from common.deploy.predictor import Predictor
-
-        encoder = self._train_loader().store.encoder
-        return Predictor.of(self.model, self.task, encoder, self._train_loader().pipeline, self.device)
-
-    def _train_loader(self) -> Loader:
-        if not isinstance(self.dls.train, Loader):
-            raise ConfigError("this needs loaders that a DataBlock made: they know how a raw input becomes a tensor")
-        return self.dls.train
-
-    def show_results(self, max_n: int = 9, *, part: str = "valid", path: Any = None) -> Any:
-        """Draws samples of a part with target / prediction and returns the matplotlib figure."""
-        from common.show.pictures import show_results
-
-        return show_results(self, max_n=max_n, part=part, path=path)
 
     def find_lr(self, low: float = 1e-7, high: float = 10.0, steps: int = 100) -> SuggestedRates:
         """Tries rates from low to high on training batches and suggests one; the model is left as it was.
@@ -301,22 +238,6 @@ class Trainer:
     lr_find = find_lr  # the book's name
 
     # ------------------------------------------------------- saving and export
-
-    def export(self, path: str | Path = "bundle", metrics: dict[str, float] | None = None) -> Path:
-        """Writes a bundle: data only, everything that was fitted in it; returns its folder.
-
-        Args:
-            path: The bundle's folder; an older bundle there is replaced when the new one is whole.
-            metrics: Measured results for the model card; the last epoch's when None.
-        """
-        from common.deploy.bundle import export
-
-        loader = self._train_loader()
-        if metrics is None and self.history:
-            metrics = {
-                k: v for k, v in self.history[-1].items() if isinstance(v, float) and k not in ("lr", "wait_seconds")
-            }
-        return export(Path(path), self.model, self.task, loader.store.encoder, loader.pipeline, metrics or {})
 
     def save(self, path: str | Path) -> None:
         """Writes a checkpoint of the training as it stands, to go on with `resume`; in a fit, from ``epoch_end``."""

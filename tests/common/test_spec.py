@@ -24,6 +24,7 @@ from common.data import (
     SpectrogramBlock,
     TextBlock,
 )
+from common.data.columns import Column
 from common.errors import ConfigError
 from common.files import dump_json
 from common.registry import names, resolve
@@ -34,7 +35,15 @@ EXAMPLES = {
         CategoryBlock(("cat", "dog")),
         MultiCategoryBlock(("car", "person")),
         RegressionBlock(),
-        ColumnsBlock(("age",), ("town",), (1.5,), (2.0,), (("A", "B"),)),
+        ColumnsBlock(("age",), ("town",), texts=("note",), infer=True, buckets=99, most_ngrams=7),
+        ColumnsBlock(
+            ("age",),
+            columns=(
+                Column("age", "number", "given", ("value",), (1.5,), (2.0,)),
+                Column("town", "category", levels=("A", "B")),
+            ),
+            ngrams=3,
+        ),
         ImageBlock(),
         ImageBlock("L", (0.25,), (0.5,)),
         MaskBlock(("sky", "ground"), 255),

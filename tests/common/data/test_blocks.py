@@ -55,9 +55,9 @@ CASES = {
     "multi_category": Case(MultiCategoryBlock(), [["a"], ["b", "c"], [], ["a"]], (B, 3)),
     "number": Case(RegressionBlock(), [1.0, 2.5, -3.0, 0.0], (B,)),
     "columns": Case(
-        ColumnsBlock(numbers=("age", "pay"), categories=("town",)),
-        [{"age": 1.0 + i, "pay": 4.0 - i * i, "town": "AB"[i % 2]} for i in range(4)],
-        {"numbers": (B, 2), "categories": (B, 1)},
+        ColumnsBlock(numbers=("age", "pay"), categories=("town",), dates=("day",)),
+        [{"age": 1.0 + i, "pay": 4.0 - i * i, "town": "AB"[i % 2], "day": f"2024-0{i + 1}-09"} for i in range(4)],
+        {"numbers": (B, 8), "missing": (B, 8), "categories": (B, 1), "text": (B, 0)},
     ),
     "image": Case(ImageBlock(), [PIXELS, PIXELS + 1, PIXELS + 2, PIXELS + 3], (B, 3, 6, 8)),
     "mask": Case(MaskBlock(), [IDS, IDS, IDS, IDS], (B, 6, 8)),

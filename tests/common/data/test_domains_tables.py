@@ -48,15 +48,16 @@ def test_tabular_rows_are_a_dictionary_of_matrices_and_a_known_answer_is_learned
         houses, bs=50
     )
     for batch in batches(dls):
-        assert shape(batch.x) == {"numbers": (50, 2), "categories": (50, 1)}
+        assert shape(batch.x) == {"numbers": (50, 2), "missing": (50, 2), "categories": (50, 1), "text": (50, 0)}
         assert (batch.x["numbers"].dtype, batch.x["categories"].dtype) == (torch.float32, torch.int64)
+        assert not batch.x["missing"].any()
         assert shape(batch.y) == (50,)
     arrays = dls.train.arrays()
-    design = np.c_[arrays.x["numbers"], arrays.x["categories"] == 1, np.ones(150)]
+    design = np.c_[arrays.x["numbers"], arrays.x["categories"] == 2, np.ones(150)]
     answer, *_ = np.linalg.lstsq(design, arrays.y.numpy(), rcond=None)
-    std = np.array(dls.blocks[0].std)
-    np.testing.assert_allclose(answer[:3] / [*std, 1], [2, -1, 3], rtol=1e-4)
-    trainer = Trainer(Additive(2, 3), dls, RegressionTask(), QUIET)
+    rooms, age, _ = dls.blocks[0].columns
+    np.testing.assert_allclose(answer[:3] / [*rooms.scale, *age.scale, 1], [2, -1, 3], rtol=1e-4)
+    trainer = Trainer(Additive(2, dls.blocks[0].sizes[0]), dls, RegressionTask(), QUIET)
     trainer.fit_one_cycle(60, 0.5)
     assert trainer.validate()["rmse"] < 0.1
 

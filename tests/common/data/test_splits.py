@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.data import DataBlock, RegressionBlock
 from common.data.splits import (
     PARTS,
     ColSplitter,
@@ -18,6 +19,7 @@ from common.data.splits import (
     HoldOutFolder,
     IndexSplitter,
     KFoldSplitter,
+    NoSplitter,
     RandomSplitter,
     Split,
     StratifiedGroupSplitter,
@@ -57,6 +59,7 @@ EVERY = {
     "column": ColSplitter(),
     "index": IndexSplitter(range(0, COUNT, 3)),
     "function": FuncSplitter(lambda row: row["group"] == "g1"),
+    "none": NoSplitter(),
 }
 
 
@@ -252,6 +255,32 @@ def test_a_held_out_folder_passes_the_right_labels_on():
 def test_splitters_by_folder_refuse_a_table(splitter):
     with pytest.raises(CookbookError):
         splitter(FRAME)
+
+
+@pytest.mark.parametrize("items", [FRAME, [Path("a.png")], range(1)])
+def test_without_a_split_every_item_trains(items):
+    split = apply_splitter(NoSplitter(), items, None)
+    assert parts(split) == [list(range(len(items))), [], []]
+    assert all(split[part].dtype == np.int64 for part in PARTS)
+
+
+def test_without_a_split_there_must_be_an_item_still():
+    with pytest.raises(DataError, match="left the train part empty"):
+        apply_splitter(NoSplitter(), [], None)
+
+
+def test_any_other_splitter_may_not_leave_the_validation_empty():
+    with pytest.raises(DataError, match="left the valid part empty"):
+        apply_splitter(IndexSplitter([]), range(4), None)
+
+
+def test_loaders_without_a_split_have_no_validation_part():
+    block = DataBlock((RegressionBlock, RegressionBlock), get_x=float, get_y=float, splitter=NoSplitter())
+    dls = block.dataloaders(list(range(6)), bs=2, num_workers=0)
+    assert dls.train.n == 6
+    assert not dls.has("valid")
+    with pytest.raises(ConfigError, match="have no valid part"):
+        _ = dls.valid
 
 
 def test_index_out_of_range_is_named():

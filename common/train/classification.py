@@ -1,4 +1,4 @@
-"""The classification task: one label an image, or several."""
+"""The classification task: one label a sample, or several; for images, sounds, texts and rows alike."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -25,7 +25,7 @@ class ClassificationTask(Task):
 
     Args:
         vocab: The classes, in order.
-        multi_label: Whether an image may have several labels, or none.
+        multi_label: Whether a sample may have several labels, or none.
         label_smoothing: Share of the target that is spread over all classes in training, in [0, 1).
         threshold: With ``multi_label``: the probability from which a label is given.
 

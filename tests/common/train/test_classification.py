@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from sklearn import metrics as sk
 
 from applications.classification import ClassificationTask
-from applications.classification.task import confusion
 from common.data import CategoryBlock, MultiCategoryBlock
 from common.data.batch import Batch
 from common.errors import ConfigError
 from common.spec import from_spec
+from common.train.classification import confusion
 
 NUMBERS = torch.Generator().manual_seed(0)
 VOCAB = ("ant", "bee", "cat", "dog")

@@ -1,0 +1,136 @@
+"""The learner: a model with its data and its task, and what is asked of it once it has learned, in whichever way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.data.dataloaders import DataLoaders
+from common.data.loader import Loader
+from common.errors import ConfigError
+from common.train.evaluate import Outputs, batches_of, collect
+from common.train.metrics import Metric, as_metrics
+from common.train.task import Record, Task
+
+_NOT_MEASURED = ("lr", "wait_seconds")
+
+
+class Learner:
+    """A model with its data and its task: evaluation, predictions, pictures and export.
+
+    Base of the two ways to learn: `Trainer` (step by step) and `AtOnce` (trees, closed forms, neighbours, ensembles).
+
+    Args:
+        model: The model, on ``device``.
+        dls: The loaders; ours or any torch DataLoaders that yield (x, y).
+        task: The domain's losses, metrics and records.
+        device: Where it runs.
+        metrics: Metrics to show; the task's own when None.
+
+    Attributes:
+        history: One record of numbers for each time that it was measured.
+    """
+
+    def __init__(
+        self, model: nn.Module, dls: DataLoaders, task: Task, device: str | torch.device = "cpu", *, metrics: Any = None
+    ) -> None:
+        self.model, self.task = model, task
+        self.device = torch.device(device)
+        self.dls = dls.to(self.device)
+        self.metrics: tuple[Metric, ...] = as_metrics(metrics) if metrics is not None else task.metrics()
+        self.history: list[dict[str, Any]] = []
+
+    # -------------------------------------------------------------- evaluation
+
+    def _forward(self) -> Callable[..., Any]:
+        return self.model
+
+    def _gather(self, own: list[Tensor]) -> list[list[Tensor]]:
+        """Returns what each process holds."""
+        return [own]
+
+    @torch.no_grad()
+    def measure(self, loader: Any, between: Callable[[], None] | None = None) -> dict[str, float]:
+        """Returns the loss and the metrics over a loader; nothing is read from the device before its last batch.
+
+        Args:
+            loader: The loader.
+            between: Called after each batch.
+        """
+        self.model.eval()
+        forward = self._forward()
+        sums: list[list[Tensor]] = []
+        for batch in batches_of(loader, self.device, 0):
+            output = self.task.forward(forward, batch)
+            loss = self.task.losses(output, batch)
+            total = torch.stack([loss.sum(dtype=torch.float64), loss.new_full((), len(loss), dtype=torch.float64)])
+            sums.append([total, *(metric.measure(output, batch) for metric in self.metrics)])
+            if between is not None:
+                between()
+        own = [torch.stack(column).sum(dim=0).cpu() for column in zip(*sums, strict=True)]
+        every = [part for part in self._gather(own) if part]  # a process may have had no sample of a small part
+        if not every:
+            raise ConfigError("the validation loader gave no batch")
+        total, *rest = [torch.stack(column).sum(dim=0) for column in zip(*every, strict=True)]
+        found = {"valid_loss": float(total[0] / total[1])}
+        return found | {m.name: m.compute(column) for m, column in zip(self.metrics, rest, strict=True)}
+
+    def validate(self, part: str = "valid") -> dict[str, float]:
+        """Returns the loss and the metrics of one part (``valid``, ``test`` or ``train``) by name."""
+        return self.measure(self.loader(part))
+
+    def loader(self, part: str) -> Any:
+        """Returns the loader of a part as it is evaluated: every item once, in order, unchanged."""
+        found = self.dls.part(part)
+        if part == "train" and isinstance(found, Loader):
+            return found.with_options(shuffle=False, drop_last=False, train=False)
+        return found
+
+    def get_preds(self, part: str = "valid") -> Outputs:
+        """Returns every output, target, id and loss of one part, in order."""
+        return collect(self.model, self.loader(part), self.task, self.device)
+
+    def predict(self, raw: Any) -> Record:
+        """Returns the prediction for one raw input (a path, an image, a row) as a plain record; see `Predictor`."""
+        return self.predictor()(raw)
+
+    def predictor(self) -> Any:
+        """Returns a `Predictor` that uses this model as it is now."""
+        from common.deploy.predictor import Predictor
+
+        loader = self.train_loader()
+        return Predictor.of(self.model, self.task, loader.store.encoder, loader.pipeline, self.device)
+
+    def train_loader(self) -> Loader:
+        """Returns the training loader.
+
+        Raises:
+            ConfigError: if it is not one of ours.
+        """
+        if not isinstance(self.dls.train, Loader):
+            raise ConfigError("this needs loaders that a DataBlock made: they know how a raw input becomes a tensor")
+        return self.dls.train
+
+    def show_results(self, max_n: int = 9, *, part: str = "valid", path: Any = None) -> Any:
+        """Draws samples of a part with target / prediction and returns the matplotlib figure."""
+        from common.show.pictures import show_results
+
+        return show_results(self, max_n=max_n, part=part, path=path)
+
+    # ------------------------------------------------------------------ export
+
+    def export(self, path: str | Path = "bundle", metrics: dict[str, float] | None = None) -> Path:
+        """Writes a bundle: data only, everything that was fitted in it; returns its folder.
+
+        Args:
+            path: The bundle's folder; an older bundle there is replaced when the new one is whole.
+            metrics: Measured results for the model card; those measured last when None.
+        """
+        from common.deploy.bundle import export
+
+        loader = self.train_loader()
+        if metrics is None and self.history:
+            metrics = {k: v for k, v in self.history[-1].items() if isinstance(v, float) and k not in _NOT_MEASURED}
+        return export(Path(path), self.model, self.task, loader.store.encoder, loader.pipeline, metrics or {})
