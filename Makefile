@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-EXTRAS := classification,detection,segmentation,dev
+EXTRAS := classification,detection,segmentation,tabular,dev
 
 SHARED  := ../shared/data
 RESULTS := tests/benchmarks/results

@@ -18,10 +18,12 @@ RECIPES: dict[str, tuple[str, str]] = {
     "classification": ("recipes.classification", "photos in class folders, a table or idx files to a classifier"),
     "detection": ("recipes.detection", "photos with boxes (Pascal VOC, COCO) to a detector"),
     "segmentation": ("recipes.segmentation", "images with masks to what each pixel is"),
+    "tabular": ("recipes.tabular", "rows of numbers, categories, dates and texts to a class or a number"),
 }
 EVALUATE_OPTIONS = {
     **dict.fromkeys(("image_column", "label_column", "split_column", "label_delim"), "classification"),
     "annotations": "detection",
+    "target": "tabular",
 }
 """Options of ``cookbook evaluate`` beyond those of every domain, and whose each is."""
 
@@ -134,20 +136,31 @@ def _predict(arguments: Any) -> None:
     from common.deploy import Predictor
 
     predictor = Predictor(arguments.bundle)
-    if arguments.window is None:
-        records = predictor.predict_many(arguments.inputs)
+    names, records = arguments.inputs, None
+    read_inputs = getattr(_domain(predictor), "read_inputs", None)
+    if arguments.window is not None:
+        records = (_through_windows(predictor, name, arguments.window) for name in names)
+    elif read_inputs is not None:  # a file holds many inputs
+        tables = {name: read_inputs(name) for name in names}
+        names = [f"{name}, row {row}" for name, table in tables.items() for row in range(len(table))]
+        records = (record for table in tables.values() for record in predictor.predict_many(table))
     else:
-        records = (_through_windows(predictor, name, arguments.window) for name in arguments.inputs)
-    for name, record in zip(arguments.inputs, records, strict=True):
+        records = predictor.predict_many(names)
+    for name, record in zip(names, records, strict=True):
         words = predictor.task.brief(record)
         print(json.dumps({"input": name, **record}, ensure_ascii=False) if arguments.json else f"{name}: {words}")
 
 
-def _through_windows(predictor: Any, name: str, window_px: int) -> dict[str, Any]:
-    from common.errors import ConfigError
+def _domain(predictor: Any) -> Any:
     from common.registry import load_domain
 
-    predict = getattr(load_domain(predictor.bundle.domain), "predict_sliding", None)
+    return load_domain(predictor.bundle.domain)
+
+
+def _through_windows(predictor: Any, name: str, window_px: int) -> dict[str, Any]:
+    from common.errors import ConfigError
+
+    predict = getattr(_domain(predictor), "predict_sliding", None)
     if predict is None:
         raise ConfigError(f"--window is for detection and segmentation, this is a bundle of {predictor.bundle.domain}")
     return predict(predictor, name, window_px)

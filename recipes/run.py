@@ -58,12 +58,15 @@ class RunFolder:
 
         page, train, history = self.report, trainer.dls.train, trainer.history
         page.table("Metrics", [{"metric": name, "value": value} for name, value in sorted(metrics.items())])
-        page.table("Epochs", history)
+        if len(history) > 1:
+            page.table("Epochs", history)
         if left_out := train.store.dirty.table():
             page.table(f"Items left out: {len(left_out)}", left_out)
-        self.picture("Learning curves", "curves", learning_curves(history, ["train_loss", "valid_loss"]))
+        if len(history) > 1:
+            self.picture("Learning curves", "curves", learning_curves(history, ["train_loss", "valid_loss"]))
         self.picture("Training items as the model sees them", "batch", train.show_batch(max_n=16))
-        self.picture("One item in successive epochs", "augmented", train.show_batch(max_n=8, nrows=2, unique=True))
+        if train.pipeline.changes or train.pipeline.crops:
+            self.picture("One item in successive epochs", "augmented", train.show_batch(max_n=8, nrows=2, unique=True))
 
     def finish(self, options: Any, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes config, metrics and report, and returns the metrics with the seconds of the whole run."""
@@ -143,7 +146,7 @@ def carry_out(
     with run_folder(options, recipe) as folder:
         prepared.split.write(folder.path / "split.csv", prepared.items)
         folder.notes(prepared.notes())
-        if options.resume:
+        if getattr(options, "resume", False):
             print(trainer.resume(folder.path / "checkpoints"))
         train(options, trainer)
         trainer.export(folder.bundle)

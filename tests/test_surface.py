@@ -13,15 +13,20 @@ SURFACE = {
         load_learner""",
     "common.data": """BBoxBlock Batch Block CategoryBlock ColReader ColSplitter ColumnsBlock Counter DataBlock DataLoaders
         FileSplitter FuncSplitter GrandparentSplitter GroupSplitter HoldOutFolder ImageBlock IndexSplitter InstanceBlock
-        KFoldSplitter Loader ManifestSplitter MaskBlock MultiCategoryBlock Objects PointBlock Source RandomResizedCrop RandomSplitter RegexLabeller
+        KFoldSplitter Loader ManifestSplitter MaskBlock MultiCategoryBlock NoSplitter Objects PointBlock Source RandomResizedCrop RandomSplitter RegexLabeller
         RegressionBlock Resize ResizeMethod SignalBlock SpectrogramBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock
         TimeSplitter get_files get_image_files imagenet_stats parent_label using_attr""",
     "common.augment": "Augment BatchPipeline CutMix Drawn Mixup Mosaic Normalize SpecAugment aug_transforms",
-    "common.train": """Accuracy AccuracyMulti Constant EarlyStop ErrorRate EventLog F1Score F1ScoreMulti Hook
-        Interrupted Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy
+    "common.train": """Accuracy AccuracyMulti AtOnce ClassificationTask Constant EarlyStop ErrorRate EventLog F1Score
+        F1ScoreMulti FittedModel Hook Interrupted Learner Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy
         Trainer TrainerOptions accuracy accuracy_multi error_rate rmse top_k_accuracy""",
     "common.deploy": "Bundle Predictor export load load_learner",
     "common.show": "Picture Report learning_curves line_figure matrix_figure show_batch show_results",
+    "applications.tabular": """EnsembleConfig TableSource TabularClassification TabularClassifier TabularDataLoaders
+        TabularEnsemble TabularNetwork TabularRegression TabularRegressor adversarial_validation baseline
+        dependence_figure evaluate importance_figure leakage make_task member_metrics partial_dependence
+        permutation_importance read_inputs read_source shap_importance shap_values slices table_source
+        tabular_learner""",
     "applications.classification": """Augment CategoryBlock ClassificationInterpretation ClassificationTask ColReader
         ColSplitter DataBlock DataLoaders F1Score F1ScoreMulti GrandparentSplitter ImageBlock ImageDataLoaders ImageSource
         Interpretation Mixup MultiCategoryBlock Normalize Path Predictor RandomResizedCrop RandomSplitter RegexLabeller

@@ -1,0 +1,216 @@
+"""Boosted trees and random forests by XGBoost, in a model whose file is checked before XGBoost sees it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.errors import BundleError, ConfigError, in_range, one_of
+from common.train.at_once import FittedPart
+
+TREES = "trees.ubj"
+OBJECTIVES = ("binary:logistic", "multi:softprob", "reg:squarederror", "reg:quantileerror")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoosterConfig:
+    """How trees are grown.
+
+    Attributes:
+        rounds: The most rounds; fewer where the held-out loss has not fallen for ``patience`` of them.
+        learning_rate: The share of a tree's answer that is added.
+        depth: Of a tree.
+        min_child_weight: The least weight of rows in a leaf.
+        subsample: Share of the rows that each tree sees.
+        columns: Share of the columns that each split chooses from.
+        l2: Penalty on the leaves' answers.
+        patience: See ``rounds``.
+        forest: Trees that are grown side by side in a round; above 1 with one round it is a random forest.
+    """
+
+    rounds: int = 3000
+    learning_rate: float = 0.05
+    depth: int = 6
+    min_child_weight: float = 1.0
+    subsample: float = 0.8
+    columns: float = 0.7
+    l2: float = 3.0
+    patience: int = 60
+    forest: int = 1
+
+    def __post_init__(self) -> None:
+        in_range("rounds", self.rounds, 1, 100_000)
+        in_range("learning_rate", self.learning_rate, 0, 1, open_low=True)
+        in_range("depth", self.depth, 1, 16)
+        in_range("subsample", self.subsample, 0, 1, open_low=True)
+        in_range("columns", self.columns, 0, 1, open_low=True)
+
+
+class Booster(FittedPart):
+    """Trees over a matrix of features; called with one it returns raw scores, float32 (N, outputs).
+
+    Args:
+        config: How they are grown.
+        objective: One of `OBJECTIVES`.
+        features: Columns of the matrix.
+        categories: Which of them are categories.
+        outputs: Scores a row: 1, the classes of multi:softprob, or the quantiles.
+        seed: Of the rows and columns that are drawn.
+    """
+
+    def __init__(
+        self,
+        config: BoosterConfig,
+        objective: str,
+        features: int,
+        categories: tuple[int, ...] = (),
+        outputs: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        one_of("objective", objective, OBJECTIVES)
+        self.config, self.objective, self.features = config, objective, features
+        self.categories, self.outputs, self.seed = categories, outputs, seed
+        self.booster: Any = None
+
+    @property
+    def _types(self) -> list[str]:
+        chosen = set(self.categories)
+        return ["c" if i in chosen else "q" for i in range(self.features)]
+
+    def _growing(self, quantiles: tuple[float, ...], threads: int) -> dict[str, Any]:
+        config = self.config
+        found: dict[str, Any] = {
+            "objective": self.objective,
+            "tree_method": "hist",
+            "learning_rate": config.learning_rate,
+            "max_depth": config.depth,
+            "min_child_weight": config.min_child_weight,
+            "subsample": config.subsample,
+            "colsample_bynode": config.columns,
+            "lambda": config.l2,
+            "num_parallel_tree": config.forest,
+            "seed": self.seed,
+            "nthread": threads,
+            "verbosity": 0,
+        }
+        if self.objective == "multi:softprob":
+            found |= {"num_class": self.outputs, "eval_metric": "mlogloss"}
+        elif self.objective == "binary:logistic":
+            found["eval_metric"] = "logloss"
+        elif self.objective == "reg:quantileerror":
+            found["quantile_alpha"] = list(quantiles)
+        return found
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        held_x: np.ndarray | None = None,
+        held_y: np.ndarray | None = None,
+        *,
+        quantiles: tuple[float, ...] = (),
+        seconds: float = float("inf"),
+        threads: int = 0,
+    ) -> int:
+        """Grows the trees and returns how many rounds are kept.
+
+        Args:
+            x: Features, float32 (N, F); NaN for missing ones, positions for categories.
+            y: Targets (N,): 0 and 1, class positions or numbers.
+            held_x: Features of rows that say when to stop; None: all rounds are grown.
+            held_y: Their targets.
+            quantiles: Of reg:quantileerror.
+            seconds: The most time; what is grown by then is kept.
+            threads: Of XGBoost; 0: as many as torch has.
+        """
+        import torch
+        import xgboost as xgb
+        from xgboost.callback import EarlyStopping
+
+        threads = threads or torch.get_num_threads()
+        options: dict[str, Any] = {"feature_types": self._types, "enable_categorical": True, "nthread": threads}
+        data = xgb.QuantileDMatrix(x, y, **options)
+        watched: list[tuple[Any, str]] = []
+        callbacks: list[Any] = [_clock(time.perf_counter() + seconds)] if seconds != float("inf") else []
+        if held_x is not None:
+            watched = [(xgb.QuantileDMatrix(held_x, held_y, ref=data, **options), "held")]
+            callbacks.append(EarlyStopping(rounds=self.config.patience))
+        grown = xgb.train(
+            self._growing(quantiles, threads),
+            data,
+            num_boost_round=self.config.rounds,
+            evals=watched,
+            verbose_eval=False,
+            callbacks=callbacks,
+        )
+        kept = grown.best_iteration + 1 if watched else grown.num_boosted_rounds()
+        self.booster = grown[:kept]
+        self.booster.set_attr(best_iteration=None, best_score=None)
+        return kept
+
+    def _need(self) -> Any:
+        if self.booster is None:
+            raise ConfigError("these trees are not grown yet: call fit, or load a bundle")
+        return self.booster
+
+    def _matrix(self, x: np.ndarray) -> Any:
+        import torch
+        import xgboost as xgb
+
+        return xgb.DMatrix(x, feature_types=self._types, enable_categorical=True, nthread=torch.get_num_threads())
+
+    def scores(self, x: np.ndarray) -> np.ndarray:
+        """Returns raw scores, float32 (N, outputs)."""
+        found = self._need().predict(self._matrix(x), output_margin=True, strict_shape=True)
+        return np.asarray(found, np.float32).reshape(len(x), self.outputs)
+
+    def contributions(self, x: np.ndarray) -> np.ndarray:
+        """Returns what each feature adds to each score (SHAP values of the trees), the last column what none does.
+
+        float32 (N, outputs, F + 1), whose sum over the last axis is `scores`.
+        """
+        found = self._need().predict(self._matrix(x), pred_contribs=True, strict_shape=True)
+        return np.asarray(found, np.float32).reshape(len(x), self.outputs, self.features + 1)
+
+    # ------------------------------------------------------------ in a bundle
+
+    def file_names(self) -> tuple[str, ...]:
+        return (TREES,)
+
+    def files(self) -> dict[str, bytes]:
+        return {TREES: bytes(self._need().save_raw("ubj"))}
+
+    def load_files(self, files: Mapping[str, bytes]) -> None:
+        import xgboost as xgb
+
+        from common.deploy.trees import check_trees
+
+        data = files[TREES]
+        found = check_trees(data, TREES, features=self.features, outputs=self.outputs)
+        if found.objective != self.objective:
+            raise BundleError(f"{TREES} minimises {found.objective}, the model needs {self.objective}")
+        booster = xgb.Booster()
+        try:
+            booster.load_model(bytearray(data))
+        except xgb.core.XGBoostError as error:
+            raise BundleError(f"{TREES} is no model that XGBoost reads: {str(error).splitlines()[0]}") from error
+        self.booster = booster
+
+
+def _clock(end: float) -> Any:
+    """A callback that stops growing when the time is up."""
+    from xgboost.callback import TrainingCallback
+
+    class Clock(TrainingCallback):
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            return time.perf_counter() >= end
+
+    return Clock()
+
+
+def class_scores(scores: np.ndarray) -> np.ndarray:
+    """Returns raw scores of trees as scores of classes before softmax: two for the one of binary:logistic."""
+    return np.concatenate([np.zeros_like(scores), scores], axis=1) if scores.shape[1] == 1 else scores

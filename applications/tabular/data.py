@@ -1,0 +1,297 @@
+"""Tables in the forms people have them, and the DataBlock of a table in one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from common.data.blocks import CategoryBlock, RegressionBlock
+from common.data.column_kinds import series
+from common.data.columns import ColumnsBlock
+from common.data.datablock import DataBlock
+from common.data.dataloaders import DataLoaders
+from common.data.items import ColReader
+from common.data.sources import PART_NAMES, Source
+from common.data.splits import PARTS, GroupSplitter, RandomSplitter, Split, Splitter, StratifiedSplitter, TimeSplitter
+from common.data.tables import TABLE_ENDINGS, parts_of, read_table
+from common.errors import ConfigError, DataError, nearest
+
+MOST_WHOLE_CLASSES = 20  # different whole numbers up to which a target of numbers may be one of classes
+
+
+@dataclass(frozen=True)
+class TableSource(Source):
+    """Rows of a table with a target, as a DataBlock takes them.
+
+    Attributes:
+        items: The rows.
+        get_x: Of a row: the row itself.
+        get_y: Of a row: its target.
+        parts: ``train``, ``valid`` or ``test`` of each row, or None where the source does not say.
+        kind: What was found, in words.
+        target: The target's column.
+        classes: Whether it names classes; else it is a number.
+        ignore: Columns that are no features: the target, the part, and what the user left out.
+    """
+
+    target: str = ""
+    classes: bool = False
+    ignore: tuple[str, ...] = ()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a frame."""
+        assert isinstance(self.items, pd.DataFrame)
+        return self.items
+
+    def block(
+        self,
+        splitter: Splitter,
+        *,
+        numbers: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        dates: Sequence[str] = (),
+        texts: Sequence[str] = (),
+    ) -> DataBlock:
+        """Returns the DataBlock of the table; what the columns are is found out where it is not given.
+
+        Args:
+            splitter: Makes the validation part.
+            numbers: Columns that are numbers.
+            categories: Columns that are categories.
+            dates: Columns that are dates.
+            texts: Columns that are texts.
+        """
+        columns = ColumnsBlock(
+            tuple(numbers), tuple(categories), tuple(dates), tuple(texts), ignore=self.ignore, infer=True
+        )
+        target = CategoryBlock() if self.classes else RegressionBlock()
+        return DataBlock((columns, target), get_y=ColReader(self.target), splitter=splitter)
+
+    def dividing(
+        self, valid_pct: float, seed: int, *, group: str | None = None, time: str | None = None, gap: float = 0.0
+    ) -> Splitter:
+        """Returns what divides the rows that train from those that validate.
+
+        Args:
+            valid_pct: The share that validates.
+            seed: Of the division.
+            group: A column whose equal values stay together.
+            time: A column of times: the latest rows validate.
+            gap: What is left out before them: seconds for dates, else in the column's own unit.
+
+        Raises:
+            ConfigError: if both a group and a time are given.
+            DataError: if there is no such column.
+        """
+        from common.data.sources import PartSplitter
+
+        if group is not None and time is not None:
+            raise ConfigError("a table is divided by group or by time, not by both")
+        for name in (group, time):
+            if name is not None and name not in self.frame.columns:
+                raise DataError(f"the table has no column {name!r}: {nearest(name, map(str, self.frame.columns))}")
+        inner: Splitter = RandomSplitter(valid_pct, seed)
+        if group is not None:
+            inner = GroupSplitter(ColReader(group), valid_pct, seed)
+        elif time is not None:
+            inner = TimeSplitter(ColReader(time), valid_pct, gap)
+        elif self.classes and self.frame[self.target].value_counts().min() > 1:
+            inner = _Stratified(valid_pct, seed)
+        return PartSplitter(self.parts, inner)
+
+
+@dataclass(frozen=True)
+class _Stratified(Splitter):
+    """Keeps each class's share where there are rows enough for it, else divides at random."""
+
+    valid_pct: float
+    seed: int
+
+    def __call__(self, items: Any, labels: Sequence[Any] | None = None) -> Split:
+        try:
+            return StratifiedSplitter(self.valid_pct, self.seed)(items, labels)
+        except DataError:
+            return RandomSplitter(self.valid_pct, self.seed)(items, labels)
+
+
+def read_source(
+    path: str | Path | None,
+    target: str | None = None,
+    *,
+    ignore: Sequence[str] = (),
+    split_column: str = "split",
+    classes: bool | None = None,
+) -> TableSource:
+    """Returns the rows and the target of a table, its form found out.
+
+    Args:
+        path: A CSV, TSV, JSONL or parquet file, also gzipped; or a folder of them called train, valid and test; None:
+            the embedded table.
+        target: The column to predict; the last column when None.
+        ignore: Columns that are no features.
+        split_column: A column of the parts, which may be absent.
+        classes: Whether the target names classes; found out from its values when None.
+
+    Raises:
+        DataError: if the path does not exist, is no table, has no such column, or a row has no target.
+    """
+    if path is None:
+        return embedded_table()
+    root = Path(path)
+    if not root.exists():
+        raise DataError(f"{root} does not exist")
+    frame, parts = _folder(root) if root.is_dir() else (read_table(root), None)
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    if parts is None and split_column in frame.columns:
+        parts = parts_of(frame, split_column)
+    return table_source(frame, target, ignore=(*ignore, split_column), parts=parts, classes=classes, name=str(root))
+
+
+def table_source(
+    frame: pd.DataFrame,
+    target: str | None = None,
+    *,
+    ignore: Sequence[str] = (),
+    parts: np.ndarray | None = None,
+    classes: bool | None = None,
+    name: str = "the table",
+) -> TableSource:
+    """Returns a frame as a source.
+
+    Args:
+        frame: The rows.
+        target: The column to predict; the last one when None.
+        ignore: Columns that are no features.
+        parts: ``train``, ``valid`` or ``test`` of each row, or None.
+        classes: Whether the target names classes; found out from its values when None.
+        name: What to call the table in errors.
+
+    Raises:
+        DataError: if there is no such column, or a row has no target.
+    """
+    known = [str(column) for column in frame.columns]
+    chosen = target if target is not None else next((n for n in reversed(known) if n not in ignore), "")
+    if chosen not in known:
+        raise DataError(f"{name} has no column {chosen!r} (target): {nearest(chosen, known)}")
+    if known.count(chosen) > 1:
+        raise DataError(f"{name} has two columns called {chosen!r}: rename one")
+    gone = frame[chosen].isna().to_numpy()
+    if gone.any():
+        rows, first = int(gone.sum()), int(np.flatnonzero(gone)[0])
+        raise DataError(f"{name}: {rows} rows have no {chosen!r}, the first is row {frame.index[first]}: remove them")
+    values = series(frame, chosen)
+    named = names_classes(values) if classes is None else classes
+    if named:
+        frame = frame.assign(**{chosen: values.map(_label)})
+        if values.nunique() < 2:
+            raise DataError(f"{name}: every {chosen!r} is {frame[chosen].iloc[0]!r}: there is nothing to learn")
+    kind = f"table of {len(frame)} rows, {frame[chosen].nunique()} classes" if named else f"table of {len(frame)} rows"
+    left_out = tuple(dict.fromkeys((chosen, *(column for column in ignore if column in known))))
+    return TableSource(frame, _row, ColReader(chosen), parts, kind, chosen, named, left_out)
+
+
+def _row(item: Any) -> Any:
+    return item
+
+
+def _label(value: Any) -> str:
+    """A class's name: a whole number has one, whether it is an integer or a float."""
+    return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
+
+
+def names_classes(target: pd.Series) -> bool:
+    """Whether the values of a target are taken for classes: words, yes and no, or a few whole numbers from 0 on.
+
+    Examples:
+        >>> [names_classes(pd.Series(values)) for values in (["a", "b"], [0, 1, 1], [1.5, 2.0])]
+        [True, True, False]
+    """
+    if pd.api.types.is_bool_dtype(target) or not pd.api.types.is_numeric_dtype(target):
+        return True
+    values = np.unique(target.to_numpy(np.float64))
+    whole = bool((values == np.round(values)).all())
+    return whole and len(values) <= MOST_WHOLE_CLASSES and bool((values == np.arange(len(values))).all())
+
+
+def _folder(root: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """The tables of a folder that are called after the parts, one below the other."""
+    found: dict[str, Path] = {}
+    for file in sorted(root.iterdir()):
+        part = PART_NAMES.get(file.name.split(".")[0].lower())
+        if part and file.name.lower().endswith(TABLE_ENDINGS):
+            if part in found:
+                raise DataError(f"{root} has two {part} tables: {found[part].name} and {file.name}")
+            found[part] = file
+    if "train" not in found:
+        raise DataError(
+            f"{root} has no table called train ({', '.join('train' + end for end in TABLE_ENDINGS[:4])}, …)"
+        )
+    frames = {part: read_table(found[part]) for part in PARTS if part in found}
+    for part, frame in frames.items():
+        if missing := [c for c in frames["train"].columns if c not in frame.columns]:
+            raise DataError(f"{found[part]} has no column {missing[0]!r}, which {found['train'].name} has")
+    names = list(frames["train"].columns)
+    whole = pd.concat([cast(pd.DataFrame, frame[names]) for frame in frames.values()], ignore_index=True)
+    return whole, np.concatenate([np.full(len(frame), part) for part, frame in frames.items()])
+
+
+def embedded_table() -> TableSource:
+    """Returns scikit-learn's 569 breast tumours (Wolberg et al. 1995, CC BY 4.0): 30 numbers, malignant or benign.
+
+    A fixed fifth is the test part.
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    data: Any = load_breast_cancer(as_frame=True)
+    frame: pd.DataFrame = data.data.assign(diagnosis=[str(data.target_names[i]) for i in data.target])
+    test = StratifiedSplitter(0.2, seed=0)(frame, frame["diagnosis"].tolist()).valid
+    parts = np.full(len(frame), "train", dtype=object)
+    parts[test] = "test"
+    source = table_source(frame, "diagnosis", parts=parts, name="the embedded table")
+    return source
+
+
+class TabularDataLoaders:
+    """The book's short ways to the loaders of a table; each is one DataBlock."""
+
+    @staticmethod
+    def from_df(
+        df: pd.DataFrame,
+        path: str | Path = ".",
+        procs: Any = None,
+        cat_names: Sequence[str] = (),
+        cont_names: Sequence[str] = (),
+        y_names: str = "",
+        valid_idx: Sequence[int] | None = None,
+        bs: int = 64,
+    ) -> DataLoaders:
+        """Returns loaders of a frame.
+
+        Args:
+            df: The rows.
+            path: Taken for the book's sake and not needed.
+            procs: Taken for the book's sake: categories, gaps and scales are always seen to.
+            cat_names: The categories; what the columns are is found out where neither these nor the numbers are given.
+            cont_names: The numbers.
+            y_names: The target's column.
+            valid_idx: Positions of the rows that validate; a random fifth when None.
+            bs: Rows a batch.
+        """
+        from common.data.splits import IndexSplitter
+
+        source = table_source(df, y_names or None)
+        given = [*cat_names, *cont_names]
+        ignore = [c for c in map(str, df.columns) if given and c not in given]
+        source = table_source(df, y_names or None, ignore=[c for c in ignore if c != source.target])
+        splitter = RandomSplitter() if valid_idx is None else IndexSplitter(list(valid_idx))
+        block = source.block(splitter, categories=cat_names, numbers=cont_names)
+        return block.dataloaders(source.items, bs=bs)
+
+    @staticmethod
+    def from_csv(csv: str | Path, **options: Any) -> DataLoaders:
+        """Returns loaders of a table in a file; the options are those of `from_df`."""
+        return TabularDataLoaders.from_df(read_table(Path(csv)), **options)

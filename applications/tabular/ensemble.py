@@ -1,0 +1,396 @@
+"""The ensemble of a table: members fitted fold by fold, and the weights that make the best mean of them out of fold."""
+
+import time
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from applications.tabular.fold import FEW_ROWS, MEMBERS, QUANTILES, Fold, Rows, Shape
+from applications.tabular.selection import Loss, fit_temperature, log_loss, select_weights, squared_error
+from applications.tabular.task import TabularRegression
+from common.data.dataloaders import DataLoaders
+from common.data.loader import Loader
+from common.errors import ConfigError, DataError, in_range, one_of
+from common.registry import register
+from common.spec import build, to_spec
+from common.train.at_once import FittedModel, Tell, silent
+from common.train.options import DEVICES
+from common.train.task import Task
+
+LEAST_EPOCHS = 3  # of a network; with time for fewer it is left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """How an ensemble is made.
+
+    Attributes:
+        members: Which; see `MEMBERS`.
+        folds: Each member is fitted that many times, each time without a fold, on which it is judged.
+        budget_s: Seconds that the fit may take; members that would take longer are left out, and told.
+        group: A column whose equal values stay in one fold.
+        time: A column by which folds are contiguous.
+        epochs: Of the network; by the number of rows when 0.
+        batch_size: Rows a step of the network; by their number when 0.
+        device: Where the network is trained: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
+        seed: Of everything drawn.
+    """
+
+    members: tuple[str, ...] = ("xgboost", "linear", "xgboost_shallow", "xgboost_deep", "forest", "network")
+    folds: int = 5
+    budget_s: float = 240.0
+    group: str | None = None
+    time: str | None = None
+    epochs: int = 0
+    batch_size: int = 0
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(self.members))
+        if not self.members:
+            raise ConfigError(f"members must name at least one of {', '.join(MEMBERS)}")
+        for name in self.members:
+            one_of("members", name, MEMBERS)
+        one_of("device", self.device, DEVICES)
+        if (
+            "xgboost_embedded" in self.members
+            and "network" not in self.members[: self.members.index("xgboost_embedded")]
+        ):
+            raise ConfigError("xgboost_embedded sees the network's embeddings: name network before it")
+        in_range("folds", self.folds, 2, 50)
+        in_range("budget_s", self.budget_s, 0, float("inf"), open_low=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What a fit has chosen, and how each member did.
+
+    Attributes:
+        names: The members that are in the mean.
+        weights: Of each in it.
+        folds: How many folds there are.
+        temperature: That the logarithms of the mean's probabilities are divided by.
+        shifts: What is added to each quantile, so that it holds out of fold.
+        table: One record a member that was fitted, and one for the ensemble: its out-of-fold loss, seconds, weight.
+    """
+
+    names: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    folds: int = 0
+    temperature: float = 1.0
+    shifts: tuple[float, ...] = ()
+    table: tuple[dict[str, Any], ...] = ()
+
+
+@register("model", "tabular_ensemble")
+class TabularEnsemble(FittedModel):
+    """Members (linear, boosted trees, a forest, a network) fitted in folds, and their weighted mean.
+
+    Called with the dictionary of a `ColumnsBlock` it returns class scores (B, classes) or numbers (B,).
+
+    Args:
+        config: How it is made.
+        shape: What the members are made for; found out by `fit` when None.
+        chosen: What a fit has chosen, to make the model of a bundle.
+    """
+
+    def __init__(self, config: EnsembleConfig, shape: Shape | None = None, chosen: Chosen | None = None) -> None:
+        super().__init__()
+        self.config, self.shape, self.chosen = config, shape, chosen or Chosen()
+        self.folds = nn.ModuleList()
+        if shape is not None:
+            names = kept_members(self.chosen.names, shape)
+            self.folds.extend(Fold(shape, names, config.seed + i) for i in range(self.chosen.folds))
+        self.out_of_fold: dict[str, np.ndarray] = {}
+
+    # ------------------------------------------------------------ fitting
+
+    def fit(self, dls: DataLoaders, task: Task, tell: Tell = silent) -> None:
+        started = time.perf_counter()
+        end = started + self.config.budget_s
+        loader = cast(Loader, dls.train)
+        whole = loader.arrays()
+        x, y = cast("dict[str, Tensor]", whole.x), cast(Tensor, whole.y).numpy()
+        self.shape = shape = shape_of(x, y, loader, task)
+        cuts = self._cuts(loader, y)
+        given = [self._given(i, loader, x, y, train, held) for i, (train, held) in enumerate(cuts)]
+        tell(f"features of {len(cuts)} folds: {time.perf_counter() - started:.1f} s")
+        self.out_of_fold, table = {}, list[dict[str, Any]]()
+        loss = log_loss(y) if shape.classes > 1 else squared_error(y)
+        for name in self.config.members:
+            began = time.perf_counter()
+            if name == "xgboost_embedded" and "network" not in self.out_of_fold:
+                tell(f"{name}: left out, there is no network whose embeddings it could see")
+                continue
+            found = self._fit_member(name, given, len(y), task, end, first=not table)
+            if found is None:
+                tell(f"{name}: left out, it would not be done within budget_s={self.config.budget_s:g}")
+                continue
+            self.out_of_fold[name] = found
+            table.append({"member": name, "loss": loss(found), "seconds": round(time.perf_counter() - began, 2)})
+            tell(f"{name}: out-of-fold loss {table[-1]['loss']:.6g}, {table[-1]['seconds']:.1f} s")
+        self._choose(given, y, loss, table)
+        if shape.quantiles:
+            self._fit_quantiles(given, y, task, end)
+        table.append({"member": "ensemble", "loss": loss(self.out_of_fold["ensemble"])})
+        table[-1] |= {"seconds": round(time.perf_counter() - started, 2), "weight": 1.0}
+        self.chosen = replace(self.chosen, table=tuple(table))
+        tell(f"ensemble: out-of-fold loss {table[-1]['loss']:.6g}, {table[-1]['seconds']:.1f} s")
+
+    def _given(
+        self, number: int, loader: Loader, x: dict[str, Tensor], y: np.ndarray, train: np.ndarray, held: np.ndarray
+    ) -> "_Given":
+        """One fold with what its members are fitted to."""
+        fold = Fold(cast(Shape, self.shape), (), self.config.seed + number)
+        rows = fold.fit_features(_take(x, train), y[train])
+        loaders = _loaders(loader, train, held, self.batch_size(len(train)))
+        return _Given(fold, rows, y[train], fold.rows(_take(x, held)), y[held], held, loaders)
+
+    def _fit_member(
+        self, name: str, given: "list[_Given]", rows: int, task: Task, end: float, first: bool
+    ) -> np.ndarray | None:
+        """Fits a member in every fold and returns what it says out of fold; None where the time is too short.
+
+        Trees stop growing when their share of the time is up; the network takes fewer epochs.
+        """
+        shape = cast(Shape, self.shape)
+        found = np.zeros((rows, shape.classes) if shape.classes > 1 else rows)
+        an_epoch, device = 0.0, self.config.device
+        for number, part in enumerate(given):
+            left, rest = end - time.perf_counter(), len(given) - number
+            epochs = self.epochs(len(part.y))
+            if name == "network":
+                if not number:
+                    an_epoch = part.fold.seconds_an_epoch(part.dls, task, device)
+                possible = int(left * 0.95 / rest / an_epoch)
+                if possible < min(epochs, LEAST_EPOCHS):
+                    return None
+                epochs = min(epochs, possible)
+            elif left <= 0 and not first:
+                return None
+            began = time.perf_counter()
+            share = max(left, 1.0) / rest
+            part.fold.fit_member(
+                name, part.rows, part.y, part.held, part.held_y, part.dls, task,
+                epochs=epochs, seconds=share, device=device,
+            )  # fmt: skip
+            found[part.places] = part.fold.predict(name, part.held)
+            took = time.perf_counter() - began
+            an_epoch = took / epochs
+            if name != "network" and not first and took * (rest - 1) > end - time.perf_counter():
+                return None
+        return found
+
+    def _choose(self, given: "list[_Given]", y: np.ndarray, loss: Loss, table: list[dict[str, Any]]) -> None:
+        """Chooses the weights, and lets go of the members that have none."""
+        shape, fitted = cast(Shape, self.shape), list(self.out_of_fold)
+        weights = select_weights([self.out_of_fold[name] for name in fitted], loss)
+        mean = cast(np.ndarray, sum(w * self.out_of_fold[n] for n, w in zip(fitted, weights, strict=True)))
+        for record, weight in zip(table, weights.tolist(), strict=True):
+            record["weight"] = weight
+        names = tuple(name for name, weight in zip(fitted, weights, strict=True) if weight > 0)
+        kept = kept_members(names, shape)
+        for part in given:
+            for name in set(part.fold.members) - set(kept):
+                del part.fold.members[name]
+        self.folds = nn.ModuleList(part.fold for part in given)
+        self.out_of_fold["ensemble"] = mean
+        self.chosen = Chosen(
+            names=names,
+            weights=tuple(weight for weight in weights.tolist() if weight > 0),
+            folds=len(given),
+            temperature=fit_temperature(mean, y) if shape.classes > 1 else 1.0,
+        )
+
+    def _fit_quantiles(self, given: "list[_Given]", y: np.ndarray, task: Task, end: float) -> None:
+        """Fits the trees of the quantiles, and moves each quantile so that its share of the rows holds out of fold."""
+        quantiles = cast(Shape, self.shape).quantiles
+        found = np.zeros((len(y), len(quantiles)))
+        for number, part in enumerate(given):
+            share = max(end - time.perf_counter(), 1.0) / (len(given) - number)
+            part.fold.fit_member(
+                QUANTILES, part.rows, part.y, part.held, part.held_y, part.dls, task, epochs=0, seconds=share
+            )
+            found[part.places] = part.fold.predict(QUANTILES, part.held)
+        shifts = [float(np.quantile(y - found[:, i], quantile)) for i, quantile in enumerate(quantiles)]
+        self.chosen = replace(self.chosen, shifts=tuple(shifts))
+
+    def batch_size(self, rows: int) -> int:
+        """Returns the rows a step of the network."""
+        return self.config.batch_size or (64 if rows < 4000 else 128 if rows < 12000 else 256 if rows < 24000 else 512)
+
+    def epochs(self, rows: int) -> int:
+        """Returns the epochs of the network: few where it would learn the rows by heart, or there are very many."""
+        if self.config.epochs:
+            return self.config.epochs
+        if rows < FEW_ROWS:
+            return 12
+        return 10 if cast(Shape, self.shape).classes > 1 else int(np.clip(500_000 / rows, 10, 30))
+
+    def _cuts(self, loader: Loader, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Positions among the training rows that each fold learns from, and those it is judged on."""
+        from sklearn import model_selection as select
+
+        config, count = self.config, self.config.folds
+        items = loader.store.items
+        column = config.group or config.time
+        values: Any = None
+        if column is not None:
+            if not isinstance(items, pd.DataFrame) or column not in items.columns:
+                raise DataError(f"the table has no column {column!r} to make folds by")
+            values = items[column].iloc[loader.rows.tolist()]
+        if config.time is not None:
+            order = np.argsort(pd.factorize(values, sort=True)[0], kind="stable")
+            parts = np.array_split(order, count)
+            return [(np.sort(np.concatenate([p for p in parts if p is not held])), np.sort(held)) for held in parts]
+        classes = cast(Shape, self.shape).classes
+        if classes > 1 and np.bincount(y, minlength=classes).max() < count:
+            count = max(2, int(np.bincount(y, minlength=classes).max()))
+        if config.group is not None:
+            groups = pd.factorize(values)[0]
+            kind: Any = select.StratifiedGroupKFold if classes > 1 else select.GroupKFold
+            return list(kind(count, shuffle=True, random_state=config.seed).split(y, y, groups))
+        kind = select.StratifiedKFold if classes > 1 else select.KFold
+        with warnings.catch_warnings():  # of a class with fewer rows than folds, which is in some of them only
+            warnings.simplefilter("ignore", UserWarning)
+            return list(kind(count, shuffle=True, random_state=config.seed).split(y, y))
+
+    # ------------------------------------------------------------ predicting
+
+    def members(self, x: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        """Returns what each member says, the mean over its folds: probabilities (B, classes) or numbers (B,)."""
+        return self._said(x, self.chosen.names)
+
+    def _said(self, x: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Any]:
+        found: dict[str, Any] = dict.fromkeys(names, 0.0)
+        for fold in cast("list[Fold]", list(self.folds)):
+            rows = fold.rows(x)
+            for name in names:
+                found[name] = found[name] + fold.predict(name, rows) / len(self.folds)
+        return found
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        if not len(self.folds):
+            raise ConfigError("this ensemble is not fitted yet")
+        shape, device = cast(Shape, self.shape), x["numbers"].device
+        names = (*self.chosen.names, QUANTILES) if shape.quantiles else self.chosen.names
+        every = self._said(x, names)
+        mean = cast(np.ndarray, sum(w * every[n] for n, w in zip(self.chosen.names, self.chosen.weights, strict=True)))
+        out = torch.from_numpy(mean)
+        if shape.classes > 1:
+            out = out.clamp(min=1e-9).log() / self.chosen.temperature
+        if shape.quantiles:
+            ends = np.sort(every[QUANTILES] + np.array(self.chosen.shifts), axis=1)
+            out = torch.cat([out[:, None], torch.from_numpy(ends)], dim=1)
+        return out.float().to(device)
+
+    # ------------------------------------------------------------ in a bundle
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "kind": self.registered_name,
+            "config": to_spec(self.config),
+            "shape": None if self.shape is None else to_spec(self.shape),
+            "chosen": to_spec(self.chosen),
+        }
+
+    @classmethod
+    def from_spec(cls, fields: dict[str, Any]) -> Self:
+        for name in fields:
+            one_of("model", name, ("config", "shape", "chosen"))
+        config = build(EnsembleConfig, fields.get("config") or {}, "model.config")
+        shape = build(Shape, fields.get("shape") or {}, "model.shape")
+        chosen = build(Chosen, fields.get("chosen") or {}, "model.chosen")
+        if len(chosen.names) != len(chosen.weights):
+            raise ConfigError("model.chosen must have one weight a name")
+        for name in chosen.names:
+            one_of("model.chosen.names", name, MEMBERS)
+        in_range("model.chosen.folds", chosen.folds, 1, 50)
+        if len(chosen.shifts) != len(shape.quantiles):
+            raise ConfigError("model.chosen must have one shift a quantile")
+        return cls(config, shape, chosen)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A fold with what its members are fitted to and judged on."""
+
+    fold: Fold
+    rows: Rows
+    y: np.ndarray
+    held: Rows
+    held_y: np.ndarray
+    places: np.ndarray
+    dls: DataLoaders
+
+
+def kept_members(names: tuple[str, ...], shape: Shape) -> tuple[str, ...]:
+    """Returns the members that a fold must hold for those in the mean, and for the quantiles."""
+    network = ("network",) if "xgboost_embedded" in names and "network" not in names else ()
+    return (*names, *network, *((QUANTILES,) if shape.quantiles else ()))
+
+
+def shape_of(x: dict[str, Tensor], y: np.ndarray, loader: Loader, task: Task) -> Shape:
+    """Returns what the members are made for: the columns of the block, and the classes or the spread of the target."""
+    from common.data.columns import ColumnsBlock
+
+    block = loader.store.encoder.blocks[0]
+    if not isinstance(block, ColumnsBlock):
+        raise ConfigError(f"an ensemble of a table needs a ColumnsBlock as its input, got {type(block).__name__}")
+    vocab = getattr(task, "vocab", None)
+    quantiles = tuple(getattr(task, "quantiles", ()))
+    shape = Shape(
+        numbers=x["numbers"].shape[1], sizes=block.sizes, buckets=block.buckets if block.ngrams else 0,
+        classes=len(vocab) if vocab else 1,
+    )  # fmt: skip
+    if not vocab:
+        deviation = float(y.astype(np.float64).std())
+        shape = replace(
+            shape,
+            center=float(y.astype(np.float64).mean()),
+            scale=deviation if deviation > 0 else 1.0,
+            quantiles=quantiles,
+        )
+    return shape
+
+
+def _take(x: dict[str, Tensor], rows: np.ndarray) -> dict[str, Tensor]:
+    chosen = torch.from_numpy(rows)
+    return {name: tensor[chosen] for name, tensor in x.items()}
+
+
+def _loaders(loader: Loader, train: np.ndarray, held: np.ndarray, batch_size: int) -> DataLoaders:
+    """Loaders of some of a part's rows."""
+    made: list[Loader] = []
+    for rows, learning in ((train, True), (held, False)):
+        options = replace(
+            loader.options, train=learning, shuffle=learning, drop_last=learning, rank=0, world=1,
+            batch_size=batch_size if learning else 2048,
+        )  # fmt: skip
+        made.append(Loader(loader.store, loader.rows[torch.from_numpy(rows)], loader.full, options, loader.device))
+    return DataLoaders(*made)
+
+
+def member_metrics(model: TabularEnsemble, task: Task, loader: Loader) -> dict[str, dict[str, float]]:
+    """Returns the metrics of each member alone, the mean over its folds, on the rows of a loader.
+
+    Args:
+        model: A fitted ensemble.
+        task: Its task.
+        loader: The rows.
+    """
+    whole = loader.arrays()
+    if isinstance(task, TabularRegression):
+        task = replace(task, quantiles=())  # which the members do not give
+    found: dict[str, dict[str, float]] = {}
+    for name, said in model.members(cast("dict[str, Tensor]", whole.x)).items():
+        values = torch.from_numpy(said)
+        output = values.clamp(min=1e-9).log() if values.dim() > 1 else values
+        found[name] = task.report(output.float(), whole.y)
+    return found

@@ -1,0 +1,75 @@
+"""One call from loaders to what fits a table: the ensemble, or a network alone on the Trainer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from applications.tabular.ensemble import EnsembleConfig, TabularEnsemble
+from applications.tabular.task import TabularClassification, TabularRegression
+from common.data.blocks import CategoryBlock, MultiCategoryBlock, RegressionBlock
+from common.data.dataloaders import DataLoaders
+from common.errors import ConfigError
+from common.train.at_once import AtOnce
+from common.train.task import Task
+
+
+def make_task(dls: DataLoaders, target: str = "", quantiles: Sequence[float] = ()) -> Task:
+    """Returns the task of loaders: the classes of their target, or its spread over the training rows.
+
+    Args:
+        dls: Loaders of a ColumnsBlock and a CategoryBlock or RegressionBlock.
+        target: The target's column, for evaluation of the bundle.
+        quantiles: For a number: which quantiles are predicted beside it.
+
+    Raises:
+        ConfigError: if their last block is neither, or quantiles are asked of classes.
+    """
+    block = dls.blocks[-1]
+    if isinstance(block, CategoryBlock) and not isinstance(block, MultiCategoryBlock):
+        if quantiles:
+            raise ConfigError("quantiles are for a target that is a number, this one names classes")
+        return TabularClassification(block.vocab, target=target)
+    if not isinstance(block, RegressionBlock):
+        raise ConfigError(f"a table needs a CategoryBlock or RegressionBlock as target, got {type(block).__name__}")
+    values = dls.train.arrays().y.numpy().astype(np.float64)
+    if values.ndim > 1:
+        raise ConfigError(f"a table has one number as target, got rows of {values.shape[1]}")
+    spread = float(values.std())
+    return TabularRegression(target, float(values.mean()), spread if spread > 0 else 1.0, tuple(quantiles))
+
+
+def tabular_learner(
+    dls: DataLoaders,
+    members: Sequence[str] | None = None,
+    metrics: Any = None,
+    *,
+    target: str = "",
+    quantiles: Sequence[float] = (),
+    config: EnsembleConfig | None = None,
+    progress: bool = True,
+    out: str | Path | None = None,
+) -> AtOnce:
+    """Returns what fits an ensemble to these loaders: call ``fit()``.
+
+    Args:
+        dls: Loaders of a ColumnsBlock and a CategoryBlock or RegressionBlock.
+        members: Which members, of ``linear``, ``xgboost``, ``xgboost_deep``, ``forest``, ``network``; the config's
+            when None.
+        metrics: Metrics to show; the task's own when None.
+        target: The target's column, for evaluation of the bundle.
+        quantiles: For a number: which quantiles are predicted beside it.
+        config: How the ensemble is made.
+        progress: Whether to tell what goes on.
+        out: A folder for ``events.jsonl``, or None.
+
+    Raises:
+        ConfigError: for an unknown member, or blocks that are not columns and a target.
+    """
+    task = make_task(dls, target, quantiles)
+    chosen = config or EnsembleConfig()
+    if members is not None:
+        chosen = replace(chosen, members=tuple(members))
+    return AtOnce(TabularEnsemble(chosen), dls, task, metrics=metrics, progress=progress, out=out)

@@ -1,0 +1,83 @@
+"""The linear member: piecewise-linear numbers, one weight a level, one a word; fitted by scikit-learn."""
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from applications.tabular.piecewise import PiecewiseLinear, quantile_edges
+
+BINS = 16
+
+
+class LinearModel(nn.Module):
+    """A weight for each bin of each number, each level of each category, and each text score.
+
+    Args:
+        numbers: K.
+        sizes: How many positions each category has.
+        scores: Text scores a row; see `TextScores`.
+        outputs: Classes, or 1 for a number.
+    """
+
+    def __init__(self, numbers: int, sizes: tuple[int, ...], scores: int, outputs: int) -> None:
+        super().__init__()
+        self.sizes, self.outputs = sizes, outputs
+        self.encode = PiecewiseLinear(numbers, BINS)
+        self.columns = numbers * (BINS + 1) + sum(sizes) + scores
+        self.register_buffer("weights", torch.zeros(self.columns, outputs))
+        self.register_buffer("bias", torch.zeros(outputs))
+
+    def design(self, x: dict[str, Tensor], scores: np.ndarray) -> Any:
+        """Returns the features of each row as a sparse matrix (N, columns)."""
+        from scipy.sparse import csr_matrix, hstack
+
+        numbers = self.encode(x["numbers"]).flatten(1).numpy()
+        codes = x["categories"].numpy()
+        rows, places = len(codes), np.arange(len(codes))
+        parts: list[Any] = [csr_matrix(numbers), csr_matrix(x["missing"].numpy().astype(np.float32))]
+        for i, size in enumerate(self.sizes):
+            parts.append(csr_matrix((np.ones(rows, np.float32), (places, codes[:, i])), (rows, size)))
+        return hstack([*parts, csr_matrix(scores)], format="csr")
+
+    def fit(self, x: dict[str, Tensor], scores: np.ndarray, y: np.ndarray) -> None:
+        """Fits the weights.
+
+        Args:
+            x: The dictionary of a `ColumnsBlock`.
+            scores: Text scores (N, s).
+            y: Class positions, or standardised numbers (N,).
+        """
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        self.encode.set(quantile_edges(x["numbers"].numpy(), x["missing"].numpy(), BINS))
+        design = self.design(x, scores)
+        weights, bias = np.zeros((self.columns, self.outputs)), np.zeros(self.outputs)
+        if self.outputs == 1:
+            model: Any = Ridge(1.0, solver="sparse_cg").fit(design, y)
+            weights[:, 0], bias[0] = model.coef_, model.intercept_
+        elif len(np.unique(y)) == 1:
+            bias[int(y[0])] = 12.0
+        else:
+            model = LogisticRegression(C=1.0, max_iter=300).fit(design, y)
+            seen = model.classes_.astype(int)
+            if len(seen) == 2:
+                weights[:, seen[1]], bias[seen[1]] = model.coef_[0], model.intercept_[0]
+            else:
+                weights[:, seen], bias[seen] = model.coef_.T, model.intercept_
+            absent = np.setdiff1d(np.arange(self.outputs), seen)
+            bias[absent] = -12.0
+        cast(Tensor, self.weights).copy_(torch.from_numpy(weights))
+        cast(Tensor, self.bias).copy_(torch.from_numpy(bias))
+
+    def scores(self, x: dict[str, Tensor], scores: np.ndarray) -> np.ndarray:
+        """Returns class scores (N, classes), or standardised numbers (N, 1), float32."""
+        found = self.design(x, scores) @ cast(Tensor, self.weights).numpy() + cast(Tensor, self.bias).numpy()
+        return np.asarray(found, np.float32)
+
+
+def log_probabilities(scores: np.ndarray) -> np.ndarray:
+    """Returns class scores (N, classes) as the logarithms of probabilities, float32."""
+    return F.log_softmax(torch.from_numpy(scores), dim=1).numpy()

@@ -1,0 +1,139 @@
+"""The tasks of tables: a class or a number for each row."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.data.batch import Batch
+from common.data.blocks import Block, RegressionBlock
+from common.data.sample import SampleEncoder
+from common.errors import ConfigError, in_range
+from common.registry import register
+from common.train.classification import ClassificationTask
+from common.train.metrics import Metric, RootMeanSquaredError
+from common.train.task import Record, Task
+
+
+@register("task", "tabular_classification")
+@dataclass(frozen=True)
+class TabularClassification(ClassificationTask):
+    """Outputs (B, classes) before softmax; those of several networks at once (B, k, classes) in training.
+
+    Args:
+        vocab: The classes, in order.
+        multi_label: Not for tables.
+        label_smoothing: Share of the target that is spread over all classes in training, in [0, 1).
+        threshold: Not used: a row has one class.
+        target: The column that holds the classes.
+    """
+
+    target: str = ""
+    domain: ClassVar[str] = "tabular"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.multi_label:
+            raise ConfigError("a row of a table has one class: multi_label is not for tables")
+
+    def _losses(self, output: Any, batch: Batch, smoothing: float) -> Tensor:
+        scores = cast(Tensor, output)
+        if scores.dim() < 3:
+            return super()._losses(scores, batch, smoothing)
+        target = cast(Tensor, batch.y)[:, None].expand(scores.shape[:2])
+        losses = F.cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="none", label_smoothing=smoothing)
+        return losses.reshape(scores.shape[:2]).mean(dim=1)
+
+
+@register("task", "tabular_regression")
+@dataclass(frozen=True)
+class TabularRegression(Task):
+    """Outputs (B,), or (B, k) of several networks at once in training; with quantiles (B, 1 + q): the value first.
+
+    Args:
+        target: The column that holds the number.
+        center: Its mean over the training rows.
+        scale: Its deviation there; the loss is the squared error in these units.
+        quantiles: Which quantiles follow the value in an output, rising.
+    """
+
+    target: str = ""
+    center: float = 0.0
+    scale: float = 1.0
+    quantiles: tuple[float, ...] = ()
+    domain: ClassVar[str] = "tabular"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quantiles", tuple(self.quantiles))
+        in_range("scale", self.scale, 0, float("inf"), open_low=True, open_high=True)
+        for quantile in self.quantiles:
+            in_range("quantiles", quantile, 0, 1, open_low=True, open_high=True)
+        if list(self.quantiles) != sorted(set(self.quantiles)):
+            raise ConfigError(f"quantiles must rise, got {self.quantiles}")
+
+    def value(self, output: Any) -> Tensor:
+        """Returns the values (B,) of outputs."""
+        found = cast(Tensor, output)
+        return found if found.dim() == 1 else found[:, 0] if self.quantiles else found.mean(dim=1)
+
+    def losses(self, output: Any, batch: Batch) -> Tensor:
+        found, target = cast(Tensor, output), cast(Tensor, batch.y)
+        if found.dim() == 1 or self.quantiles:
+            return ((self.value(found) - target) / self.scale).square()
+        return ((found - target[:, None]) / self.scale).square().mean(dim=1)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        return (ValueRootMeanSquaredError(self),)
+
+    def decode(self, output: Any) -> list[Record]:
+        records: list[Record] = [{"value": value} for value in self.value(output).double().tolist()]
+        if self.quantiles:
+            rows = cast(Tensor, output)[:, 1:].double().tolist()
+            for record, row in zip(records, rows, strict=True):
+                record["quantiles"] = {f"{q:g}": value for q, value in zip(self.quantiles, row, strict=True)}
+        return records
+
+    def report(self, output: Any, target: Any) -> dict[str, float]:
+        truth, found = cast(Tensor, target).double(), self.value(output).double()
+        error = found - truth
+        spread = (truth - truth.mean()).square().mean()
+        metrics = {"rmse": float(error.square().mean().sqrt()), "mae": float(error.abs().mean())}
+        if spread > 0:
+            metrics["r2"] = float(1 - error.square().mean() / spread)
+        if self.quantiles:
+            every = cast(Tensor, output)[:, 1:].double()
+            shares = torch.tensor(self.quantiles, dtype=torch.float64)
+            metrics["pinball"] = float(
+                torch.maximum(shares * (truth[:, None] - every), (shares - 1) * (truth[:, None] - every)).mean()
+            )
+            if len(self.quantiles) > 1:
+                inside = (truth >= every[:, 0]) & (truth <= every[:, -1])
+                metrics["coverage"] = float(inside.double().mean())
+        return metrics
+
+    def verify(self, encoder: SampleEncoder, model: dict[str, Any]) -> None:
+        if not encoder.y_blocks or not isinstance(encoder.y_blocks[0], RegressionBlock):
+            raise ConfigError("a tabular_regression task needs a number block as its target")
+
+    def brief(self, record: Record) -> str:
+        interval = record.get("quantiles")
+        ends = "" if not interval else f" ({min(interval.values()):.4g} … {max(interval.values()):.4g})"
+        return f"{record['value']:.6g}{ends}"
+
+    def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
+        truth = float(block.decode(target))
+        near = abs(truth - record["value"]) < self.scale
+        return f"{truth:.4g} / {record['value']:.4g}", near
+
+
+class ValueRootMeanSquaredError(RootMeanSquaredError):
+    """The root mean squared error of the values, whatever else an output holds."""
+
+    def __init__(self, task: TabularRegression) -> None:
+        super().__init__()
+        self.task = task
+
+    def measure(self, output: Any, batch: Batch) -> Tensor:
+        return super().measure(self.task.value(output), batch)

@@ -1,0 +1,193 @@
+"""Tables: from rows of numbers, categories, dates and texts to a bundle that predicts a class or a number.
+
+Read from top to bottom: data, model, training, evaluation, bundle, report.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from recipes.options import CommonOptions, option
+
+LEAST_ROWS = 40  # of a part that is told apart from train
+QUICK_MEMBERS = ("linear", "xgboost", "network")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    """Options of the tabular recipe."""
+
+    target: str | None = option(None, "the column to predict (default: the last one)")
+    kind: str = option("auto", "classification, regression or auto (by the target's values)")
+    ignore: str | None = option(None, "columns that are no features, separated by commas")
+    numbers: str | None = option(None, "columns that are numbers, where what was found out is wrong")
+    categories: str | None = option(None, "columns that are categories, likewise")
+    dates: str | None = option(None, "columns that are dates, likewise")
+    texts: str | None = option(None, "columns that are texts, likewise")
+    group: str | None = option(
+        None, "a column whose equal values stay on one side of every split (patients, customers)"
+    )
+    time: str | None = option(None, "a column of times: the latest rows validate")
+    gap: float = option(0.0, "with --time: what is left out before them: seconds for dates, else the column's own unit")
+    split_column: str = option("split", "a column of train, valid or test, which may be absent")
+    valid_pct: float = option(0.2, "share of train that validates where the data has no such part")
+    members: str | None = option(None, "of linear, xgboost, xgboost_deep, forest, network (default: all)")
+    folds: int = option(5, "folds: each member is fitted that many times, without one of them each time")
+    budget: float = option(240.0, "seconds that the fit may take")
+    quantiles: str | None = option(None, "of a number, beside its value: such as 0.05,0.95")
+
+    def __post_init__(self) -> None:
+        from common.errors import ConfigError, in_range, one_of
+
+        one_of("kind", self.kind, ("auto", "classification", "regression"))
+        in_range("valid_pct", self.valid_pct, 0, 1, open_low=True, open_high=True)
+        in_range("folds", self.folds, 2, 50)
+        in_range("budget", self.budget, 1, 1e7)
+        in_range("gap", self.gap, 0, float("inf"))
+        if self.gap and self.time is None:
+            raise ConfigError("gap needs --time, the column of times")
+        quantiles_of(self.quantiles)
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Returns the names in a list that was typed with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def quantiles_of(text: str | None) -> tuple[float, ...]:
+    """Returns the quantiles in a list that was typed with commas.
+
+    Raises:
+        ConfigError: if one is no number.
+    """
+    from common.errors import ConfigError
+
+    try:
+        return tuple(float(part) for part in names_of(text))
+    except ValueError as error:
+        raise ConfigError(f"quantiles must be numbers such as 0.05,0.95, got {text!r}") from error
+
+
+def find_source(options: Options) -> Any:
+    """The rows and the target; without data, the embedded table."""
+    from applications.tabular import read_source
+
+    return read_source(
+        options.data,
+        options.target,
+        ignore=names_of(options.ignore),
+        split_column=options.split_column,
+        classes=None if options.kind == "auto" else options.kind == "classification",
+    )
+
+
+def make_loaders(options: Options, source: Any) -> Any:
+    """The four questions of the DataBlock, answered."""
+    from common.data.loader import LoaderOptions
+    from recipes.run import dirty_policy
+
+    splitter = source.dividing(options.valid_pct, options.seed, group=options.group, time=options.time, gap=options.gap)
+    block = source.block(
+        splitter,
+        numbers=names_of(options.numbers),
+        categories=names_of(options.categories),
+        dates=names_of(options.dates),
+        texts=names_of(options.texts),
+    )
+    prepared = block.prepare(source.items, dirty_policy(options, "tabular"))
+    return prepared, prepared.loaders(LoaderOptions(batch_size=256, seed=options.seed), 4096, 0, None, "cpu")
+
+
+def make_learner(options: Options, dls: Any, source: Any, out: Any) -> Any:
+    """The ensemble for these columns and this target."""
+    from applications.tabular import EnsembleConfig, tabular_learner
+
+    members = names_of(options.members) or (QUICK_MEMBERS if options.quick else EnsembleConfig().members)
+    config = EnsembleConfig(
+        members=members,
+        folds=min(options.folds, 3) if options.quick else options.folds,
+        budget_s=min(options.budget, 30.0) if options.quick else options.budget,
+        group=options.group,
+        time=options.time,
+        seed=options.seed,
+    )
+    return tabular_learner(dls, target=source.target, quantiles=quantiles_of(options.quantiles), config=config, out=out)
+
+
+def train(options: Options, learner: Any) -> None:
+    """Every member, fold by fold, and the weights of their mean."""
+    learner.fit()
+
+
+def run(options: Options) -> dict[str, float]:
+    """Runs the recipe and returns its metrics."""
+    from recipes.run import carry_out, folder_of
+
+    source = find_source(options)
+    prepared, dls = make_loaders(options, source)
+    learner = make_learner(options, dls, source, folder_of(options, "tabular"))
+    return carry_out(options, "tabular", source, prepared, learner, train, write_report)
+
+
+def write_report(folder: Any, learner: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
+    """What a person looks at: the figures beside a simple rule and each member, the columns, and what matters."""
+    from applications.tabular import baseline, member_metrics
+
+    page, task = folder.report, learner.task
+    target = learner.loader(part).arrays().y
+    rules = baseline(task, learner.dls.train.arrays().y, target)
+    alone = member_metrics(learner.fitted, task, learner.loader(part))
+    shown = [name for name in ("accuracy", "auc", "loss", "f1", "rmse", "mae", "r2") if name in metrics]
+    page.table(
+        f"On the {part} part, beside a simple rule and each member alone",
+        [
+            {"model": name, **{metric: found.get(metric, float("nan")) for metric in shown}}
+            for name, found in {"this model": metrics, **rules, **alone}.items()
+        ],
+    )
+    page.table("Members, out of fold", learner.fitted.chosen.table)
+    page.table("Columns", [
+        {"column": c.name, "kind": c.kind, "why": c.why, "levels": len(c.levels) or ""}
+        for c in prepared.encoder.blocks[0].columns
+    ])  # fmt: skip
+    folder.training(learner, metrics)
+    folder.picture("Results", "results", learner.show_results(max_n=9, part=part))
+    explain(folder, learner, prepared, part)
+
+
+def explain(folder: Any, learner: Any, prepared: Any, part: str) -> None:
+    """What matters, how it moves the answer, where the model errs, and what should make one suspicious."""
+    import numpy as np
+
+    from applications.tabular import (
+        TabularClassification,
+        adversarial_validation,
+        dependence_figure,
+        importance_figure,
+        leakage,
+        partial_dependence,
+        permutation_importance,
+        slices,
+    )
+
+    page, task, predictor = folder.report, learner.task, learner.predictor()
+    items, kinds = prepared.items, {c.name: c.kind for c in prepared.encoder.blocks[0].columns}
+    frame = items.iloc[prepared.split[part].tolist()]
+    matters = permutation_importance(predictor, frame, task.target)
+    page.table("What matters: rise of the loss when a column is shuffled", matters[:20])
+    folder.picture("What matters", "importance", importance_figure(matters))
+    best = [row["column"] for row in matters if kinds[row["column"]] != "text"][:6]
+    if best:
+        moved = [partial_dependence(predictor, frame, name) for name in best]
+        folder.picture("How the answer moves with a column", "dependence", dependence_figure(moved))
+    used = [name for name, kind in kinds.items() if kind not in ("text", "identifier", "constant", "ignored")]
+    page.table("Where it errs most", slices(frame, task.target, learner.get_preds(part).output, task, used))
+    where = np.full(len(items), "", dtype=object)
+    for name in ("train", "valid", "test"):
+        where[prepared.split[name]] = name
+    ignore = prepared.encoder.blocks[0].ignore
+    found = leakage(items, task.target, isinstance(task, TabularClassification), parts=where, ignore=ignore)
+    page.table("To look at before it is trusted", [{"column": row["column"], "why": row["warning"]} for row in found])
+    if len(frame) >= LEAST_ROWS:
+        apart = adversarial_validation(items.iloc[prepared.split.train.tolist()], frame, ignore)
+        said = f"AUC {apart['auc']:.3f} ({apart['low']:.3f} to {apart['high']:.3f}); 0.5: they are alike"
+        page.text(f"Train against {part}: can a model tell their rows apart?", said)
