@@ -200,6 +200,7 @@ class TabularEnsemble(FittedModel):
             for name in set(part.fold.members) - set(kept):
                 del part.fold.members[name]
         self.folds = nn.ModuleList(part.fold for part in given)
+        self.eval()
         self.out_of_fold["ensemble"] = mean
         self.chosen = Chosen(
             names=names,

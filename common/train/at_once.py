@@ -50,6 +50,10 @@ class FittedModel(FittedPart):
 
     registered_name: ClassVar[str]
 
+    def train(self, mode: bool = True) -> Self:
+        """Leaves every part in evaluation mode: what is in it was trained when it was fitted."""
+        return super().train(False)
+
     def fit(self, dls: DataLoaders, task: Task, tell: Tell = silent) -> None:
         """Learns from ``dls.train.arrays()``; ``dls.valid``, where there is one, may only be chosen by.
 

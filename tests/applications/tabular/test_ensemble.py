@@ -236,3 +236,14 @@ def test_evaluate_with_the_bundle_is_what_the_learner_measured(learners, frames,
     found = evaluate(Predictor(learner.export(tmp_path / "bundle")), tmp_path / "rows.csv")
     right = [r["label"] == t for r, t in zip(learner.predictor().predict_many(frame), frame["price"], strict=True)]
     assert found["accuracy"] == pytest.approx(np.mean(right))
+
+
+@KINDS
+def test_members_say_the_same_before_and_after_an_evaluation(learners, kind):
+    learner = learners[kind]
+    x = learner.dls.valid.arrays().x
+    before = learner.model.members(x)
+    learner.get_preds("valid")
+    learner.model.train()
+    for name, said in learner.model.members(x).items():
+        assert np.array_equal(said, before[name]), name
