@@ -136,7 +136,7 @@ def _predict(arguments: Any) -> None:
     from common.deploy import Predictor
 
     predictor = Predictor(arguments.bundle)
-    names, records = arguments.inputs, None
+    names = arguments.inputs
     read_inputs = getattr(_domain(predictor), "read_inputs", None)
     if arguments.window is not None:
         records = (_through_windows(predictor, name, arguments.window) for name in names)

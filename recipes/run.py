@@ -58,11 +58,12 @@ class RunFolder:
 
         page, train, history = self.report, trainer.dls.train, trainer.history
         page.table("Metrics", [{"metric": name, "value": value} for name, value in sorted(metrics.items())])
-        if len(history) > 1:
+        stepwise = "train_loss" in history[0]  # else it was fitted at once
+        if stepwise:
             page.table("Epochs", history)
         if left_out := train.store.dirty.table():
             page.table(f"Items left out: {len(left_out)}", left_out)
-        if len(history) > 1:
+        if stepwise:
             self.picture("Learning curves", "curves", learning_curves(history, ["train_loss", "valid_loss"]))
         self.picture("Training items as the model sees them", "batch", train.show_batch(max_n=16))
         if train.pipeline.changes or train.pipeline.crops:

@@ -10,10 +10,9 @@ import pandas as pd
 from pandas.util import hash_pandas_object
 
 from applications.tabular.booster import Booster, BoosterConfig
-from applications.tabular.explain import feature_names
+from applications.tabular.explain import NORMAL_95, drawn_rows, feature_names
 from applications.tabular.fold import Fold, Shape
 from applications.tabular.targets import TargetMeans, TextScores, target_columns
-from common.counter import key
 from common.data.column_kinds import USED, Found, infer_kinds, read_dates, series
 from common.data.columns import ColumnsBlock
 from common.errors import DataError, in_range, nearest
@@ -23,7 +22,6 @@ LEAST_AUC, LEAST_R2 = 0.55, 0.1  # from which the order of an identifier says so
 FOLDS = 3
 LEAST_ROWS = 20  # below which nothing is tried out
 TREES = BoosterConfig(rounds=60, learning_rate=0.1, depth=4, subsample=0.8, columns=0.8)
-_Z = 1.959964  # of a normal's middle 95 %
 
 
 def leakage(
@@ -84,7 +82,7 @@ def _warning(check: str, column: str, figure: float, warning: str) -> dict[str, 
 def _alone(
     train: pd.DataFrame, target: str, classes: bool, kinds: list[Found], most_rows: int, seed: int
 ) -> list[dict[str, Any]]:
-    some = _drawn(train, most_rows, seed)
+    some = drawn_rows(train, most_rows, seed)
     truth, count = _truth(series(some, target), classes)
     found: list[dict[str, Any]] = []
     if len(some) < LEAST_ROWS or not np.ptp(truth, axis=0).any():
@@ -107,14 +105,6 @@ def _alone(
             check = "identifier" if kind.kind == "identifier" else "one column"
             found.append(_warning(check, name, figure, f"{name!r} ({measure} {figure:.3f} out of fold) {why}"))
     return found
-
-
-def _drawn(frame: pd.DataFrame, most_rows: int, seed: int) -> pd.DataFrame:
-    """At most so many rows of a frame, in their order."""
-    if len(frame) > most_rows:
-        rng = np.random.default_rng(key(seed, len(frame)))
-        frame = frame.iloc[np.sort(rng.choice(len(frame), most_rows, replace=False))]
-    return frame.reset_index(drop=True)
 
 
 def _truth(column: pd.Series, classes: bool) -> tuple[np.ndarray, int]:
@@ -170,7 +160,7 @@ def _low(figure: float, truth: np.ndarray, classes: bool) -> float:
     if classes:
         positive = float(truth.sum(axis=0).mean())
         return auc_interval(figure, positive, len(truth) - positive)[0]
-    z = np.arctanh(min(figure, 1 - 1e-12) ** 0.5) - _Z / (len(truth) - 3) ** 0.5
+    z = np.arctanh(min(figure, 1 - 1e-12) ** 0.5) - NORMAL_95 / (len(truth) - 3) ** 0.5
     return float(np.tanh(max(z, 0.0)) ** 2)
 
 
@@ -188,7 +178,7 @@ def auc_interval(auc: float, positive: float, negative: float) -> tuple[float, f
     """
     one, two = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     spread = auc * (1 - auc) + (positive - 1) * (one - auc**2) + (negative - 1) * (two - auc**2)
-    half = _Z * (max(spread, 0.0) / (positive * negative)) ** 0.5
+    half = NORMAL_95 * (max(spread, 0.0) / (positive * negative)) ** 0.5
     return max(0.0, auc - half), min(1.0, auc + half)
 
 
@@ -297,7 +287,7 @@ def adversarial_validation(
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold
 
-    frames = [_drawn(part.set_axis([str(n) for n in part.columns], axis=1), most_rows, seed) for part in (train, test)]
+    frames = [drawn_rows(part, most_rows, seed) for part in (train, test)]
     for name, frame in zip(("train", "test"), frames, strict=True):
         if len(frame) < LEAST_ROWS:
             raise DataError(f"{name} has {len(frame)} rows, at least {LEAST_ROWS} are needed to tell parts apart")
@@ -327,9 +317,6 @@ def _told_apart(x: dict[str, Any], part: np.ndarray, block: ColumnsBlock, seed: 
     buckets = block.buckets if block.ngrams else 0
     fold = Fold(Shape(numbers=x["numbers"].shape[1], sizes=block.sizes, buckets=buckets, classes=2), (), seed)
     rows = fold.fit_features(x, part)
-    first = fold.shape.numbers
-    trees = Booster(
-        TREES, "binary:logistic", fold.features, tuple(range(first, first + len(fold.shape.native))), 1, seed
-    )
+    trees = Booster(TREES, "binary:logistic", fold.features, fold.native, 1, seed)
     trees.fit(rows.matrix, part)
     return fold, trees

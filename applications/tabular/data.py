@@ -1,7 +1,7 @@
 """Tables in the forms people have them, and the DataBlock of a table in one call."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +14,17 @@ from common.data.columns import ColumnsBlock
 from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
 from common.data.items import ColReader
-from common.data.sources import PART_NAMES, Source
-from common.data.splits import PARTS, GroupSplitter, RandomSplitter, Split, Splitter, StratifiedSplitter, TimeSplitter
+from common.data.sources import PART_NAMES, PartSplitter, Source
+from common.data.splits import (
+    PARTS,
+    GroupSplitter,
+    IndexSplitter,
+    RandomSplitter,
+    Split,
+    Splitter,
+    StratifiedSplitter,
+    TimeSplitter,
+)
 from common.data.tables import TABLE_ENDINGS, parts_of, read_table
 from common.errors import ConfigError, DataError, nearest
 
@@ -87,8 +96,6 @@ class TableSource(Source):
             ConfigError: if both a group and a time are given.
             DataError: if there is no such column.
         """
-        from common.data.sources import PartSplitter
-
         if group is not None and time is not None:
             raise ConfigError("a table is divided by group or by time, not by both")
         for name in (group, time):
@@ -99,7 +106,7 @@ class TableSource(Source):
             inner = GroupSplitter(ColReader(group), valid_pct, seed)
         elif time is not None:
             inner = TimeSplitter(ColReader(time), valid_pct, gap)
-        elif self.classes and self.frame[self.target].value_counts().min() > 1:
+        elif self.classes:
             inner = _Stratified(valid_pct, seed)
         return PartSplitter(self.parts, inner)
 
@@ -251,8 +258,7 @@ def embedded_table() -> TableSource:
     test = StratifiedSplitter(0.2, seed=0)(frame, frame["diagnosis"].tolist()).valid
     parts = np.full(len(frame), "train", dtype=object)
     parts[test] = "test"
-    source = table_source(frame, "diagnosis", parts=parts, name="the embedded table")
-    return source
+    return table_source(frame, "diagnosis", parts=parts, name="the embedded table")
 
 
 class TabularDataLoaders:
@@ -281,12 +287,10 @@ class TabularDataLoaders:
             valid_idx: Positions of the rows that validate; a random fifth when None.
             bs: Rows a batch.
         """
-        from common.data.splits import IndexSplitter
-
         source = table_source(df, y_names or None)
-        given = [*cat_names, *cont_names]
-        ignore = [c for c in map(str, df.columns) if given and c not in given]
-        source = table_source(df, y_names or None, ignore=[c for c in ignore if c != source.target])
+        if given := {*cat_names, *cont_names}:
+            others = (c for c in map(str, df.columns) if c not in given)
+            source = replace(source, ignore=tuple(dict.fromkeys((source.target, *others))))
         splitter = RandomSplitter() if valid_idx is None else IndexSplitter(list(valid_idx))
         block = source.block(splitter, categories=cat_names, numbers=cont_names)
         return block.dataloaders(source.items, bs=bs)

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from applications.tabular.fold import FEW_ROWS, MEMBERS, QUANTILES, Fold, Rows, Shape
+from applications.tabular.fold import FEW_ROWS, MEMBERS, QUANTILES, Fold, Given, Shape
 from applications.tabular.selection import Loss, fit_temperature, log_loss, select_weights, squared_error
 from applications.tabular.task import TabularRegression
 from common.data.dataloaders import DataLoaders
@@ -119,7 +119,7 @@ class TabularEnsemble(FittedModel):
         x, y = cast("dict[str, Tensor]", whole.x), cast(Tensor, whole.y).numpy()
         self.shape = shape = shape_of(x, y, loader, task)
         cuts = self._cuts(loader, y)
-        given = [self._given(i, loader, x, y, train, held) for i, (train, held) in enumerate(cuts)]
+        parts = [self._part(i, loader, x, y, train, held) for i, (train, held) in enumerate(cuts)]
         tell(f"features of {len(cuts)} folds: {time.perf_counter() - started:.1f} s")
         self.out_of_fold, table = {}, list[dict[str, Any]]()
         loss = log_loss(y) if shape.classes > 1 else squared_error(y)
@@ -128,32 +128,32 @@ class TabularEnsemble(FittedModel):
             if name == "xgboost_embedded" and "network" not in self.out_of_fold:
                 tell(f"{name}: left out, there is no network whose embeddings it could see")
                 continue
-            found = self._fit_member(name, given, len(y), task, end, first=not table)
+            found = self._fit_member(name, parts, len(y), task, end, first=not table)
             if found is None:
                 tell(f"{name}: left out, it would not be done within budget_s={self.config.budget_s:g}")
                 continue
             self.out_of_fold[name] = found
             table.append({"member": name, "loss": loss(found), "seconds": round(time.perf_counter() - began, 2)})
             tell(f"{name}: out-of-fold loss {table[-1]['loss']:.6g}, {table[-1]['seconds']:.1f} s")
-        self._choose(given, y, loss, table)
+        self._choose(parts, y, loss, table)
         if shape.quantiles:
-            self._fit_quantiles(given, y, task, end)
+            self._fit_quantiles(parts, y, task, end)
         table.append({"member": "ensemble", "loss": loss(self.out_of_fold["ensemble"])})
         table[-1] |= {"seconds": round(time.perf_counter() - started, 2), "weight": 1.0}
         self.chosen = replace(self.chosen, table=tuple(table))
         tell(f"ensemble: out-of-fold loss {table[-1]['loss']:.6g}, {table[-1]['seconds']:.1f} s")
 
-    def _given(
+    def _part(
         self, number: int, loader: Loader, x: dict[str, Tensor], y: np.ndarray, train: np.ndarray, held: np.ndarray
-    ) -> "_Given":
+    ) -> "_Part":
         """One fold with what its members are fitted to."""
         fold = Fold(cast(Shape, self.shape), (), self.config.seed + number)
         rows = fold.fit_features(_take(x, train), y[train])
         loaders = _loaders(loader, train, held, self.batch_size(len(train)))
-        return _Given(fold, rows, y[train], fold.rows(_take(x, held)), y[held], held, loaders)
+        return _Part(fold, Given(rows, y[train], fold.rows(_take(x, held)), y[held], loaders), held)
 
     def _fit_member(
-        self, name: str, given: "list[_Given]", rows: int, task: Task, end: float, first: bool
+        self, name: str, parts: "list[_Part]", rows: int, task: Task, end: float, first: bool
     ) -> np.ndarray | None:
         """Fits a member in every fold and returns what it says out of fold; None where the time is too short.
 
@@ -162,12 +162,12 @@ class TabularEnsemble(FittedModel):
         shape = cast(Shape, self.shape)
         found = np.zeros((rows, shape.classes) if shape.classes > 1 else rows)
         an_epoch, device = 0.0, self.config.device
-        for number, part in enumerate(given):
-            left, rest = end - time.perf_counter(), len(given) - number
-            epochs = self.epochs(len(part.y))
+        for number, part in enumerate(parts):
+            left, rest = end - time.perf_counter(), len(parts) - number
+            epochs = self.epochs(len(part.given.y))
             if name == "network":
                 if not number:
-                    an_epoch = part.fold.seconds_an_epoch(part.dls, task, device)
+                    an_epoch = part.fold.seconds_an_epoch(part.given.dls, task, device)
                 possible = int(left * 0.95 / rest / an_epoch)
                 if possible < min(epochs, LEAST_EPOCHS):
                     return None
@@ -176,18 +176,15 @@ class TabularEnsemble(FittedModel):
                 return None
             began = time.perf_counter()
             share = max(left, 1.0) / rest
-            part.fold.fit_member(
-                name, part.rows, part.y, part.held, part.held_y, part.dls, task,
-                epochs=epochs, seconds=share, device=device,
-            )  # fmt: skip
-            found[part.places] = part.fold.predict(name, part.held)
+            part.fold.fit_member(name, part.given, task, epochs=epochs, seconds=share, device=device)
+            found[part.places] = part.fold.predict(name, part.given.held)
             took = time.perf_counter() - began
             an_epoch = took / epochs
             if name != "network" and not first and took * (rest - 1) > end - time.perf_counter():
                 return None
         return found
 
-    def _choose(self, given: "list[_Given]", y: np.ndarray, loss: Loss, table: list[dict[str, Any]]) -> None:
+    def _choose(self, parts: "list[_Part]", y: np.ndarray, loss: Loss, table: list[dict[str, Any]]) -> None:
         """Chooses the weights, and lets go of the members that have none."""
         shape, fitted = cast(Shape, self.shape), list(self.out_of_fold)
         weights = select_weights([self.out_of_fold[name] for name in fitted], loss)
@@ -196,29 +193,27 @@ class TabularEnsemble(FittedModel):
             record["weight"] = weight
         names = tuple(name for name, weight in zip(fitted, weights, strict=True) if weight > 0)
         kept = kept_members(names, shape)
-        for part in given:
+        for part in parts:
             for name in set(part.fold.members) - set(kept):
                 del part.fold.members[name]
-        self.folds = nn.ModuleList(part.fold for part in given)
+        self.folds = nn.ModuleList(part.fold for part in parts)
         self.eval()
         self.out_of_fold["ensemble"] = mean
         self.chosen = Chosen(
             names=names,
             weights=tuple(weight for weight in weights.tolist() if weight > 0),
-            folds=len(given),
+            folds=len(parts),
             temperature=fit_temperature(mean, y) if shape.classes > 1 else 1.0,
         )
 
-    def _fit_quantiles(self, given: "list[_Given]", y: np.ndarray, task: Task, end: float) -> None:
+    def _fit_quantiles(self, parts: "list[_Part]", y: np.ndarray, task: Task, end: float) -> None:
         """Fits the trees of the quantiles, and moves each quantile so that its share of the rows holds out of fold."""
         quantiles = cast(Shape, self.shape).quantiles
         found = np.zeros((len(y), len(quantiles)))
-        for number, part in enumerate(given):
-            share = max(end - time.perf_counter(), 1.0) / (len(given) - number)
-            part.fold.fit_member(
-                QUANTILES, part.rows, part.y, part.held, part.held_y, part.dls, task, epochs=0, seconds=share
-            )
-            found[part.places] = part.fold.predict(QUANTILES, part.held)
+        for number, part in enumerate(parts):
+            share = max(end - time.perf_counter(), 1.0) / (len(parts) - number)
+            part.fold.fit_member(QUANTILES, part.given, task, epochs=0, seconds=share)
+            found[part.places] = part.fold.predict(QUANTILES, part.given.held)
         shifts = [float(np.quantile(y - found[:, i], quantile)) for i, quantile in enumerate(quantiles)]
         self.chosen = replace(self.chosen, shifts=tuple(shifts))
 
@@ -319,16 +314,12 @@ class TabularEnsemble(FittedModel):
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A fold with what its members are fitted to and judged on."""
+class _Part:
+    """A fold, what its members are fitted to, and where among the training rows those lie that it is judged on."""
 
     fold: Fold
-    rows: Rows
-    y: np.ndarray
-    held: Rows
-    held_y: np.ndarray
+    given: Given
     places: np.ndarray
-    dls: DataLoaders
 
 
 def kept_members(names: tuple[str, ...], shape: Shape) -> tuple[str, ...]:

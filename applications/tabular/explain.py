@@ -27,7 +27,7 @@ TableTask = TabularClassification | TabularRegression
 
 BOOTSTRAPS = 300  # times that the rows of a slice are drawn anew for the interval of its error
 FEW_LEVELS = 8  # different values up to which each value of a number is a slice, not each quartile
-_Z = 1.959964  # of a normal's middle 95 %
+NORMAL_95 = 1.959964  # of a normal's middle 95 %
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def permutation_importance(
     """
     in_range("repeats", repeats, 1, 1000)
     block, task = _block(predictor), _checked(predictor.task)
-    rows = _drawn(frame, most_rows, seed)
+    rows = drawn_rows(frame, most_rows, seed)
     truth, found = _truth(rows, target, task), list[dict[str, Any]]()
     before = _overall(task, _losses(task, _outputs(predictor, rows), truth))
     for name in (column.name for column in block.columns if column.kind in USED):
@@ -113,7 +113,7 @@ def partial_dependence(
         raise ConfigError(f"the model does not use a column {column!r}: {nearest(column, kinds)}")
     if kinds[column] == "text":
         raise ConfigError(f"{column!r} holds texts, which have no values to set it to: choose another column")
-    rows = _drawn(frame, most_rows, seed)
+    rows = drawn_rows(frame, most_rows, seed)
     grid, places = _grid(_column(rows, column), kinds[column], points)
     values = series(rows, column).iloc[np.repeat(places, len(rows))].array
     every = rows.iloc[np.tile(np.arange(len(rows)), len(places))].assign(**{column: values}).reset_index(drop=True)
@@ -133,12 +133,7 @@ def feature_names(fold: Fold, block: ColumnsBlock, member: str = "") -> list[tup
         member: Which trees; ``xgboost_embedded`` have features of their own.
     """
     every, shape = block.category_names, fold.shape
-    found = [
-        (name, column.name)
-        for column in block.columns
-        if column.kind in USED
-        for name in ([column.name] if len(column.parts) == 1 else [f"{column.name}.{part}" for part in column.parts])
-    ]
+    found = list(zip(block.number_names, (c.name for c in block.columns for _ in c.parts), strict=True))
     found += [(every[i], every[i]) for i in shape.native]
     for i in shape.many:
         found += [(f"{every[i]}: mean target", every[i])] * fold.means.outputs + [(f"{every[i]}: rows", every[i])]
@@ -185,7 +180,7 @@ def shap_values(
         rows = fold.rows(x)
         for member in trees:
             booster = cast(Booster, fold.members[member])
-            seen = fold.seen(member, rows)  # pyright: ignore[reportPrivateUsage]  # what these very trees are given
+            seen = fold.seen(member, rows)
             values = booster.contributions(seen).astype(np.float64) * (weights[member] / total / len(folds))
             for place, name in enumerate(feature_names(fold, block, member)):
                 found[name] = found.get(name, 0.0) + values[:, :, place]
@@ -214,7 +209,7 @@ def shap_importance(
     block, model = _block(predictor), predictor.model
     if not isinstance(model, TabularEnsemble):
         raise ConfigError(f"SHAP values need an ensemble with trees, got {type(model).__name__}")
-    names, values = shap_values(model, block.encode_many(cast(Any, _drawn(frame, most_rows, seed))), block)
+    names, values = shap_values(model, block.encode_many(cast(Any, drawn_rows(frame, most_rows, seed))), block)
     by_column: dict[str, Any] = {}
     for place, (_, column) in enumerate(names):
         by_column[column] = by_column.get(column, 0.0) + values[:, :, place]
@@ -362,8 +357,17 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_axis([str(name) for name in frame.columns], axis=1)
 
 
-def _drawn(frame: pd.DataFrame, most_rows: int, seed: int) -> pd.DataFrame:
-    """At most so many rows of a frame, in their order."""
+def drawn_rows(frame: pd.DataFrame, most_rows: int, seed: int) -> pd.DataFrame:
+    """Returns at most so many rows of a frame, in their order, its columns called by text.
+
+    Args:
+        frame: Raw rows.
+        most_rows: How many.
+        seed: Of the drawing.
+
+    Raises:
+        DataError: if it has no rows.
+    """
     in_range("most_rows", most_rows, 1, float("inf"))
     frame = _named(frame)
     if len(frame) > most_rows:
@@ -422,9 +426,9 @@ def _interval(task: TableTask, errors: np.ndarray, rng: np.random.Generator) -> 
         means = [errors[rng.integers(0, rows, rows)].mean() for _ in range(BOOTSTRAPS)]
         low, high = np.sqrt(np.quantile(means, [0.025, 0.975])).tolist()
         return low, high
-    rate, z2 = float(errors.mean()), _Z**2
+    rate, z2 = float(errors.mean()), NORMAL_95**2
     middle = (rate + z2 / (2 * rows)) / (1 + z2 / rows)
-    half = _Z * (rate * (1 - rate) / rows + z2 / (4 * rows**2)) ** 0.5 / (1 + z2 / rows)
+    half = NORMAL_95 * (rate * (1 - rate) / rows + z2 / (4 * rows**2)) ** 0.5 / (1 + z2 / rows)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 

@@ -101,6 +101,25 @@ class Rows:
     matrix: np.ndarray
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the members of a fold are fitted to and judged on.
+
+    Attributes:
+        rows: The rows that they learn from.
+        y: Their targets.
+        held: The rows that say when to stop, and how good a member is.
+        held_y: Their targets.
+        dls: The same rows as loaders, for a network.
+    """
+
+    rows: Rows
+    y: np.ndarray
+    held: Rows
+    held_y: np.ndarray
+    dls: DataLoaders
+
+
 class Fold(nn.Module):
     """The members that were fitted to the rows of all folds but one.
 
@@ -128,6 +147,11 @@ class Fold(nn.Module):
         """Columns of the features of trees."""
         return self.shape.numbers + len(self.shape.native) + self.means.width + self.text_width
 
+    @property
+    def native(self) -> tuple[int, ...]:
+        """Which columns of the features of trees are categories."""
+        return tuple(range(self.shape.numbers, self.shape.numbers + len(self.shape.native)))
+
     def _make(self, name: str) -> nn.Module:
         shape = self.shape
         if name == "linear":
@@ -140,14 +164,18 @@ class Fold(nn.Module):
             )  # fmt: skip
             with seeded_weights(self.seed):
                 return TabularNetwork(config)
-        native = tuple(range(shape.numbers, shape.numbers + len(shape.native)))
         if name == QUANTILES:
-            return Booster(QUANTILE_TREES, "reg:quantileerror", self.features, native, len(shape.quantiles), self.seed)
+            return Booster(
+                QUANTILE_TREES, "reg:quantileerror", self.features, self.native, len(shape.quantiles), self.seed
+            )
         outputs = shape.classes if shape.classes > 2 else 1
         more = sum(embedding_width(size) for size in shape.sizes) if name == "xgboost_embedded" else 0
-        return Booster(BOOSTERS[name], shape.objective, self.features + more, native, outputs, self.seed)
+        return Booster(BOOSTERS[name], shape.objective, self.features + more, self.native, outputs, self.seed)
 
     # ------------------------------------------------------------ features
+
+    def _many(self, x: dict[str, Tensor]) -> np.ndarray:
+        return x["categories"].numpy()[:, list(self.shape.many)]
 
     def _matrix(self, x: dict[str, Tensor], means: np.ndarray, scores: np.ndarray) -> np.ndarray:
         numbers = x["numbers"].numpy().copy()
@@ -160,9 +188,7 @@ class Fold(nn.Module):
         x = {name: tensor.cpu() for name, tensor in x.items()}
         scores = self.texts.features(x["text"].numpy()) if self.texts is not None else np.zeros((len(x["text"]), 0))
         scores = np.asarray(scores, np.float32)
-        return Rows(
-            x, scores, self._matrix(x, self.means.features(x["categories"].numpy()[:, list(self.shape.many)]), scores)
-        )
+        return Rows(x, scores, self._matrix(x, self.means.features(self._many(x)), scores))
 
     def fit_features(self, x: dict[str, Tensor], y: np.ndarray) -> Rows:
         """Learns the features made with the target, and returns what the members are fitted to.
@@ -174,7 +200,7 @@ class Fold(nn.Module):
         target = target_columns(y, self.shape.classes)
         if self.shape.classes == 1:
             target = (target - self.shape.center) / self.shape.scale
-        means = self.means.fit(x["categories"].numpy()[:, list(self.shape.many)], target, self.seed)
+        means = self.means.fit(self._many(x), target, self.seed)
         scores = np.zeros((len(y), 0), np.float32)
         if self.texts is not None:
             scores = self.texts.fit(x["text"].numpy(), target, self.seed)
@@ -183,34 +209,30 @@ class Fold(nn.Module):
     # ------------------------------------------------------------ members
 
     def fit_member(
-        self, name: str, train: Rows, y: np.ndarray, held: Rows, held_y: np.ndarray, dls: DataLoaders, task: Task,
-        *, epochs: int, seconds: float = float("inf"), device: str = "cpu",
-    ) -> None:  # fmt: skip
+        self, name: str, given: Given, task: Task, *, epochs: int, seconds: float = float("inf"), device: str = "cpu"
+    ) -> None:
         """Makes and fits one member.
 
         Args:
             name: Which.
-            train: The rows that it learns from.
-            y: Their targets.
-            held: The rows that say when to stop.
-            held_y: Their targets.
-            dls: The same rows as loaders, for a network.
+            given: What it is fitted to.
             task: Its task.
             epochs: Of a network.
             seconds: The most time, for trees.
             device: Where a network is trained.
         """
-        member = self._make(name)
+        member, train = self._make(name), given.rows
+        y, held_y = given.y, given.held_y
         if self.shape.classes == 1:
             y, held_y = (y - self.shape.center) / self.shape.scale, (held_y - self.shape.center) / self.shape.scale
         if isinstance(member, LinearModel):
             member.fit(train.x, train.scores, y)
         elif isinstance(member, Booster):
             stops = member.config.forest == 1
-            found = (self.seen(name, held), held_y) if stops else (None, None)
+            found = (self.seen(name, given.held), held_y) if stops else (None, None)
             member.fit(self.seen(name, train), y, *found, quantiles=self.shape.quantiles, seconds=seconds)
         else:
-            self._train(cast(TabularNetwork, member), train, dls, task, epochs, device)
+            self._train(cast(TabularNetwork, member), train, given.dls, task, epochs, device)
         self.members[name] = member
 
     def _train(

@@ -1,10 +1,9 @@
-"""The linear member: piecewise-linear numbers, one weight a level, one a word; fitted by scikit-learn."""
+"""The linear member: piecewise-linear numbers, one weight a level, one a text score; fitted by scikit-learn."""
 
 from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from applications.tabular.piecewise import PiecewiseLinear, quantile_edges
@@ -76,8 +75,3 @@ class LinearModel(nn.Module):
         """Returns class scores (N, classes), or standardised numbers (N, 1), float32."""
         found = self.design(x, scores) @ cast(Tensor, self.weights).numpy() + cast(Tensor, self.bias).numpy()
         return np.asarray(found, np.float32)
-
-
-def log_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Returns class scores (N, classes) as the logarithms of probabilities, float32."""
-    return F.log_softmax(torch.from_numpy(scores), dim=1).numpy()

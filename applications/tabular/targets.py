@@ -5,7 +5,7 @@ learns from them does not learn a row's own target (Micci-Barreca 2001; Wolpert 
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ class TargetMeans(nn.Module):
         return self._look_up(cast(Tensor, self.table).numpy(), codes)
 
 
-def word_counts(text: np.ndarray, buckets: int) -> "object":
+def word_counts(text: np.ndarray, buckets: int) -> Any:
     """Returns how often each position occurs in each row, as a sparse matrix (N, buckets)."""
     from scipy.sparse import csr_matrix
 
@@ -150,21 +150,21 @@ class TextScores(nn.Module):
         self.register_buffer("weights", torch.zeros(buckets, outputs))
         self.register_buffer("bias", torch.zeros(outputs))
 
-    def _weighed(self, counts: "object", rarity: np.ndarray) -> "object":
+    def _weighed(self, counts: Any, rarity: np.ndarray) -> Any:
         from sklearn.preprocessing import normalize
 
-        found = counts.copy()  # type: ignore[attr-defined]
+        found = counts.copy()
         found.data = (1 + np.log(found.data)) * rarity[found.indices]
         return normalize(found)
 
-    def _learn(self, counts: "object", target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _learn(self, counts: Any, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from sklearn.linear_model import LogisticRegression, Ridge
 
-        rows = counts.shape[0]  # type: ignore[attr-defined]
-        seen = np.bincount(counts.indices, minlength=self.buckets)  # type: ignore[attr-defined]
+        rows = counts.shape[0]
+        seen = np.bincount(counts.indices, minlength=self.buckets)
         rarity = np.where(seen > 1, np.log((1 + rows) / (1 + seen)) + 1, 0).astype(np.float32)
         used = np.flatnonzero(rarity)
-        weighed = self._weighed(counts, rarity)[:, used]  # type: ignore[index]
+        weighed = self._weighed(counts, rarity)[:, used]
         weights, bias = np.zeros((self.buckets, self.width)), np.zeros(self.width)
         for i, column in enumerate(target.T):
             if not len(used) or (self.classes and len(np.unique(column)) < 2):
@@ -188,8 +188,8 @@ class TextScores(nn.Module):
             cast(Tensor, getattr(self, name)).copy_(torch.from_numpy(array))
 
         def learn(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-            rarity, weights, bias = self._learn(counts[rows], target[rows])  # type: ignore[index]
-            return lambda held: self._weighed(counts[held], rarity) @ weights + bias  # type: ignore[index,operator]
+            rarity, weights, bias = self._learn(counts[rows], target[rows])
+            return lambda held: self._weighed(counts[held], rarity) @ weights + bias
 
         return out_of_fold(len(text), seed, learn, self.width)
 
@@ -197,4 +197,4 @@ class TextScores(nn.Module):
         """Returns the scores of other rows, float32 (N, outputs)."""
         rarity, weights, bias = (cast(Tensor, getattr(self, name)).numpy() for name in ("rarity", "weights", "bias"))
         weighed = self._weighed(word_counts(text, self.buckets), rarity)
-        return np.asarray(weighed @ weights + bias, np.float32)  # type: ignore[operator]
+        return np.asarray(weighed @ weights + bias, np.float32)

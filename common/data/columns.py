@@ -176,7 +176,7 @@ class ColumnsBlock(Block):
 
     @property
     def _categories(self) -> list[Column]:
-        return self._of("category", "high_cardinality")
+        return [column for column in self.columns if column.category]
 
     @property
     def _texts(self) -> list[Column]:

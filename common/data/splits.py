@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,9 @@ def from_mask(held_out: np.ndarray) -> Split:
 class Splitter:
     """Base of the splitters: called with the items (and their labels where it needs them), returns a `Split`."""
 
+    needed: ClassVar[tuple[str, ...]] = ("train", "valid")
+    """The parts that must not be empty."""
+
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         """Returns which items train and which validate."""
         raise NotImplementedError
@@ -90,6 +93,8 @@ class NoSplitter(Splitter):
         >>> len(split.train), len(split.valid)
         (3, 0)
     """
+
+    needed: ClassVar[tuple[str, ...]] = ("train",)
 
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         return split_of(np.arange(len(items)), ())
@@ -440,7 +445,7 @@ def apply_splitter(splitter: Callable[..., Any], items: Items, labels: Sequence[
         raise DataError(f"the splitter named position {wrong}, there are {len(items)} items")
     if len(everything) and np.bincount(everything, minlength=1).max() > 1:
         raise DataError("the splitter put one item into two parts")
-    for part in ("train",) if isinstance(splitter, NoSplitter) else ("train", "valid"):
+    for part in splitter.needed if isinstance(splitter, Splitter) else Splitter.needed:
         if not len(split[part]):
             raise DataError(f"the splitter left the {part} part empty ({len(items)} items)")
     return split

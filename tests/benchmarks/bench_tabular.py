@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,13 +161,8 @@ def autogluon(name: str, train: pd.DataFrame, test: pd.DataFrame, target: str, o
 def child(given: dict) -> None:
     """One run; prints its result on a line of its own."""
     train, test, target = read(Path(given["data"]), given["name"], given["seed"])
-    run = ours if given["which"] == "ours" else None
-    options = given["options"]
-    found = (
-        run(given["name"], train, test, target, given["seed"], options)
-        if run
-        else peer(given["which"], given["name"], train, test, target, given["seed"], options)
-    )
+    run = ours if given["which"] == "ours" else partial(peer, given["which"])
+    found = run(given["name"], train, test, target, given["seed"], given["options"])
     print("RESULT " + json.dumps({**found, "rows": len(train)}))
 
 
