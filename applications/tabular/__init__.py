@@ -14,12 +14,11 @@ from applications.tabular.explain import (
     importance_figure,
     partial_dependence,
     permutation_importance,
-    shap_importance,
-    shap_values,
     slices,
 )
 from applications.tabular.learner import make_task, tabular_learner
 from applications.tabular.network import TabularNetwork
+from applications.tabular.shap import shap_importance, shap_values
 from applications.tabular.task import TabularClassification, TabularRegression
 
 __all__ = [

@@ -10,8 +10,9 @@ import pandas as pd
 from pandas.util import hash_pandas_object
 
 from applications.tabular.booster import Booster, BoosterConfig
-from applications.tabular.explain import NORMAL_95, drawn_rows, feature_names
+from applications.tabular.explain import NORMAL_95, drawn_rows
 from applications.tabular.fold import Fold, Shape
+from applications.tabular.shap import feature_names
 from applications.tabular.targets import TargetMeans, TextScores, target_columns
 from common.data.column_kinds import USED, Found, infer_kinds, read_dates, series
 from common.data.columns import ColumnsBlock

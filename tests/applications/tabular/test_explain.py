@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn import inspection
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from applications.tabular import EnsembleConfig, TabularClassification, TabularRegression
+from applications.tabular import EnsembleConfig, TabularClassification, TabularRegression, shap
 from applications.tabular import explain as x
 from applications.tabular.booster import Booster
 from applications.tabular.data import table_source
@@ -177,19 +177,19 @@ def trees_of(learn, frame):
 def test_shap_values_add_up_to_what_the_trees_say(classifier, regressor):
     held = rows(50, seed=1)
     said, encoded, block = trees_of(classifier, held)
-    names, values = x.shap_values(classifier.fitted, encoded, block)
+    names, values = shap.shap_values(classifier.fitted, encoded, block)
     np.testing.assert_allclose(values.sum(axis=2), said, atol=1e-4)
     assert values.shape == (50, 1, len(names) + 1)
     assert ("size", "size") in names
     assert ("opened.weekday", "opened") in names
     said, encoded, block = trees_of(regressor, held)
-    values = x.shap_values(regressor.fitted, encoded, block)[1]
+    values = shap.shap_values(regressor.fitted, encoded, block)[1]
     shape = regressor.fitted.shape
     np.testing.assert_allclose(values.sum(axis=2), said * shape.scale + shape.center, atol=1e-4)
 
 
 def test_shap_importance_finds_the_columns_that_matter(classifier):
-    found = x.shap_importance(classifier.predictor(), rows(100, seed=1))
+    found = shap.shap_importance(classifier.predictor(), rows(100, seed=1))
     assert [record["column"] for record in found[:2]] == ["size", "town"]
     assert found[0]["importance"] > 10 * found[-1]["importance"]
 
@@ -204,22 +204,22 @@ def test_features_made_with_the_target_are_named_after_their_columns():
     )
     learn = taught(frame, "kind", members=("xgboost_shallow",))
     said, encoded, block = trees_of(learn, frame[:40])
-    names, values = x.shap_values(learn.fitted, encoded, block)
+    names, values = shap.shap_values(learn.fitted, encoded, block)
     fold = learn.fitted.folds[0]
-    assert len(x.feature_names(fold, block)) == fold.features
+    assert len(shap.feature_names(fold, block)) == fold.features
     assert [name for name, _ in names] == [
         "review.words", "review.characters", "size", "town: mean target", "town: rows", "review: text"
     ]  # fmt: skip
     assert values.shape == (40, 3, 7)
     np.testing.assert_allclose(values.sum(axis=2), said, atol=1e-4)
-    found = x.shap_importance(learn.predictor(), frame[:100])
+    found = shap.shap_importance(learn.predictor(), frame[:100])
     assert {record["column"] for record in found[:2]} == {"town", "review"}
 
 
 def test_an_ensemble_without_trees_has_no_shap_values():
     learn = taught(rows(60), "class", ("score",), members=("linear",))
     with pytest.raises(ConfigError, match="the mean holds no trees"):
-        x.shap_importance(learn.predictor(), rows(10))
+        shap.shap_importance(learn.predictor(), rows(10))
 
 
 # ---------------------------------------------------------------- slices
