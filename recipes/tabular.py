@@ -23,6 +23,7 @@ class Options(CommonOptions):
     categories: str | None = option(None, "columns that are categories, likewise")
     dates: str | None = option(None, "columns that are dates, likewise")
     texts: str | None = option(None, "columns that are texts, likewise")
+    places: str | None = option(None, "latitude,longitude: columns that are places, where their names do not tell")
     group: str | None = option(
         None, "a column whose equal values stay on one side of every split (patients, customers)"
     )
@@ -46,6 +47,7 @@ class Options(CommonOptions):
         if self.gap and self.time is None:
             raise ConfigError("gap needs --time, the column of times")
         quantiles_of(self.quantiles)
+        places_of(self.places)
 
 
 def names_of(text: str | None) -> tuple[str, ...]:
@@ -65,6 +67,20 @@ def quantiles_of(text: str | None) -> tuple[float, ...]:
         return tuple(float(part) for part in names_of(text))
     except ValueError as error:
         raise ConfigError(f"quantiles must be numbers such as 0.05,0.95, got {text!r}") from error
+
+
+def places_of(text: str | None) -> tuple[tuple[str, str], ...]:
+    """Returns the pairs in a list that was typed with commas.
+
+    Raises:
+        ConfigError: if a longitude is missing.
+    """
+    from common.errors import ConfigError
+
+    names = names_of(text)
+    if len(names) % 2:
+        raise ConfigError(f"places must be latitude,longitude (several pairs one after another), got {text!r}")
+    return tuple(zip(names[::2], names[1::2], strict=True))
 
 
 def find_source(options: Options) -> Any:
@@ -92,6 +108,7 @@ def make_loaders(options: Options, source: Any) -> Any:
         categories=names_of(options.categories),
         dates=names_of(options.dates),
         texts=names_of(options.texts),
+        places=places_of(options.places),
     )
     prepared = block.prepare(source.items, dirty_policy(options, "tabular"))
     return prepared, prepared.loaders(LoaderOptions(batch_size=256, seed=options.seed), 4096, 0, None, "cpu")

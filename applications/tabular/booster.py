@@ -21,29 +21,34 @@ class BoosterConfig:
     Attributes:
         rounds: The most rounds; fewer where the held-out loss has not fallen for ``patience`` of them.
         learning_rate: The share of a tree's answer that is added.
-        depth: Of a tree.
+        depth: Of a tree; 0: as deep as ``leaves`` lead.
+        leaves: The most leaves of a tree, grown where the loss falls most; 0: level by level, down to ``depth``.
         min_child_weight: The least weight of rows in a leaf.
         subsample: Share of the rows that each tree sees.
         columns: Share of the columns that each split chooses from.
         l2: Penalty on the leaves' answers.
         patience: See ``rounds``.
+        one_hot: Levels up to which a split parts one level of a category from the rest; of more it parts groups.
         forest: Trees that are grown side by side in a round; above 1 with one round it is a random forest.
     """
 
     rounds: int = 3000
     learning_rate: float = 0.05
     depth: int = 6
+    leaves: int = 0
     min_child_weight: float = 1.0
     subsample: float = 0.8
     columns: float = 0.7
     l2: float = 3.0
     patience: int = 60
+    one_hot: int = 4
     forest: int = 1
 
     def __post_init__(self) -> None:
         in_range("rounds", self.rounds, 1, 100_000)
         in_range("learning_rate", self.learning_rate, 0, 1, open_low=True)
-        in_range("depth", self.depth, 1, 16)
+        in_range("leaves", self.leaves, 0, 1 << 16)
+        in_range("depth", self.depth, 0 if self.leaves else 1, 16)
         in_range("subsample", self.subsample, 0, 1, open_low=True)
         in_range("columns", self.columns, 0, 1, open_low=True)
 
@@ -87,6 +92,9 @@ class Booster(FittedPart):
             "tree_method": "hist",
             "learning_rate": config.learning_rate,
             "max_depth": config.depth,
+            "max_leaves": config.leaves,
+            "grow_policy": "lossguide" if config.leaves else "depthwise",
+            "max_cat_to_onehot": config.one_hot,
             "min_child_weight": config.min_child_weight,
             "subsample": config.subsample,
             "colsample_bynode": config.columns,

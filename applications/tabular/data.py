@@ -64,6 +64,7 @@ class TableSource(Source):
         categories: Sequence[str] = (),
         dates: Sequence[str] = (),
         texts: Sequence[str] = (),
+        places: Sequence[tuple[str, str]] = (),
     ) -> DataBlock:
         """Returns the DataBlock of the table; what the columns are is found out where it is not given.
 
@@ -73,10 +74,12 @@ class TableSource(Source):
             categories: Columns that are categories.
             dates: Columns that are dates.
             texts: Columns that are texts.
+            places: Pairs of columns that are latitude and longitude.
         """
         columns = ColumnsBlock(
-            tuple(numbers), tuple(categories), tuple(dates), tuple(texts), ignore=self.ignore, infer=True
-        )
+            tuple(numbers), tuple(categories), tuple(dates), tuple(texts),
+            ignore=self.ignore, places=tuple(places), infer=True,
+        )  # fmt: skip
         target = CategoryBlock() if self.classes else RegressionBlock()
         return DataBlock((columns, target), get_y=ColReader(self.target), splitter=splitter)
 

@@ -1,5 +1,6 @@
 """The ensemble of a table: members fitted fold by fold, and the weights that make the best mean of them out of fold."""
 
+import math
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -10,9 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from applications.tabular.fold import FEW_ROWS, MEMBERS, QUANTILES, Fold, Given, Shape
-from applications.tabular.selection import Loss, fit_temperature, log_loss, select_weights, squared_error
+from applications.tabular.fold import MEMBERS, QUANTILES, Fold, Given, Rows, Shape
+from applications.tabular.places import Place
+from applications.tabular.schedule import fit_network
+from applications.tabular.selection import Loss, fit_temperature, loss_of, select_weights
 from applications.tabular.task import TabularRegression
+from common.data.columns import ColumnsBlock
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.errors import ConfigError, DataError, in_range, one_of
@@ -21,8 +25,6 @@ from common.spec import build, to_spec
 from common.train.at_once import FittedModel, Tell, silent
 from common.train.options import DEVICES
 from common.train.task import Task
-
-LEAST_EPOCHS = 3  # of a network; with time for fewer it is left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,15 @@ class EnsembleConfig:
         budget_s: Seconds that the fit may take; members that would take longer are left out, and told.
         group: A column whose equal values stay in one fold.
         time: A column by which folds are contiguous.
-        epochs: Of the network; by the number of rows when 0.
+        epochs: Of the network; as many as help, tried on the first fold, when 0.
         batch_size: Rows a step of the network; by their number when 0.
         device: Where the network is trained: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         seed: Of everything drawn.
     """
 
-    members: tuple[str, ...] = ("xgboost", "linear", "xgboost_shallow", "xgboost_deep", "forest", "network")
+    members: tuple[str, ...] = (
+        "xgboost", "linear", "xgboost_shallow", "xgboost_leafwise", "xgboost_deep", "forest", "network"
+    )  # fmt: skip
     folds: int = 5
     budget_s: float = 240.0
     group: str | None = None
@@ -122,7 +126,7 @@ class TabularEnsemble(FittedModel):
         parts = [self._part(i, loader, x, y, train, held) for i, (train, held) in enumerate(cuts)]
         tell(f"features of {len(cuts)} folds: {time.perf_counter() - started:.1f} s")
         self.out_of_fold, table = {}, list[dict[str, Any]]()
-        loss = log_loss(y) if shape.classes > 1 else squared_error(y)
+        loss = loss_of(y, shape.classes)
         for name in self.config.members:
             began = time.perf_counter()
             if name == "xgboost_embedded" and "network" not in self.out_of_fold:
@@ -149,8 +153,9 @@ class TabularEnsemble(FittedModel):
         """One fold with what its members are fitted to."""
         fold = Fold(cast(Shape, self.shape), (), self.config.seed + number)
         rows = fold.fit_features(_take(x, train), y[train])
-        loaders = _loaders(loader, train, held, self.batch_size(len(train)))
-        return _Part(fold, Given(rows, y[train], fold.rows(_take(x, held)), y[held], loaders), held)
+        seen = fold.rows(_take(x, held))
+        loaders = _loaders(loader, (train, rows), (held, seen), self.batch_size(len(train)))
+        return _Part(fold, Given(rows, y[train], seen, y[held], loaders), held)
 
     def _fit_member(
         self, name: str, parts: "list[_Part]", rows: int, task: Task, end: float, first: bool
@@ -161,26 +166,21 @@ class TabularEnsemble(FittedModel):
         """
         shape = cast(Shape, self.shape)
         found = np.zeros((rows, shape.classes) if shape.classes > 1 else rows)
-        an_epoch, device = 0.0, self.config.device
+        if name == "network":
+            folds = [(part.fold, part.given) for part in parts]
+            said = fit_network(folds, task, end, epochs=self.config.epochs, device=self.config.device)
+            for part, values in zip(parts, said or (), strict=False):
+                found[part.places] = values
+            return None if said is None else found
         for number, part in enumerate(parts):
             left, rest = end - time.perf_counter(), len(parts) - number
-            epochs = self.epochs(len(part.given.y))
-            if name == "network":
-                if not number:
-                    an_epoch = part.fold.seconds_an_epoch(part.given.dls, task, device)
-                possible = int(left * 0.95 / rest / an_epoch)
-                if possible < min(epochs, LEAST_EPOCHS):
-                    return None
-                epochs = min(epochs, possible)
-            elif left <= 0 and not first:
+            if left <= 0 and not first:
                 return None
             began = time.perf_counter()
-            share = max(left, 1.0) / rest
-            part.fold.fit_member(name, part.given, task, epochs=epochs, seconds=share, device=device)
+            part.fold.fit_member(name, part.given, task, seconds=max(left, 1.0) / rest)
             found[part.places] = part.fold.predict(name, part.given.held)
             took = time.perf_counter() - began
-            an_epoch = took / epochs
-            if name != "network" and not first and took * (rest - 1) > end - time.perf_counter():
+            if not first and took * (rest - 1) > end - time.perf_counter():
                 return None
         return found
 
@@ -212,7 +212,7 @@ class TabularEnsemble(FittedModel):
         found = np.zeros((len(y), len(quantiles)))
         for number, part in enumerate(parts):
             share = max(end - time.perf_counter(), 1.0) / (len(parts) - number)
-            part.fold.fit_member(QUANTILES, part.given, task, epochs=0, seconds=share)
+            part.fold.fit_member(QUANTILES, part.given, task, seconds=share)
             found[part.places] = part.fold.predict(QUANTILES, part.given.held)
         shifts = [float(np.quantile(y - found[:, i], quantile)) for i, quantile in enumerate(quantiles)]
         self.chosen = replace(self.chosen, shifts=tuple(shifts))
@@ -220,14 +220,6 @@ class TabularEnsemble(FittedModel):
     def batch_size(self, rows: int) -> int:
         """Returns the rows a step of the network."""
         return self.config.batch_size or (64 if rows < 4000 else 128 if rows < 12000 else 256 if rows < 24000 else 512)
-
-    def epochs(self, rows: int) -> int:
-        """Returns the epochs of the network: few where it would learn the rows by heart, or there are very many."""
-        if self.config.epochs:
-            return self.config.epochs
-        if rows < FEW_ROWS:
-            return 12
-        return 10 if cast(Shape, self.shape).classes > 1 else int(np.clip(500_000 / rows, 10, 30))
 
     def _cuts(self, loader: Loader, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Positions among the training rows that each fold learns from, and those it is judged on."""
@@ -330,8 +322,6 @@ def kept_members(names: tuple[str, ...], shape: Shape) -> tuple[str, ...]:
 
 def shape_of(x: dict[str, Tensor], y: np.ndarray, loader: Loader, task: Task) -> Shape:
     """Returns what the members are made for: the columns of the block, and the classes or the spread of the target."""
-    from common.data.columns import ColumnsBlock
-
     block = loader.store.encoder.blocks[0]
     if not isinstance(block, ColumnsBlock):
         raise ConfigError(f"an ensemble of a table needs a ColumnsBlock as its input, got {type(block).__name__}")
@@ -339,7 +329,7 @@ def shape_of(x: dict[str, Tensor], y: np.ndarray, loader: Loader, task: Task) ->
     quantiles = tuple(getattr(task, "quantiles", ()))
     shape = Shape(
         numbers=x["numbers"].shape[1], sizes=block.sizes, buckets=block.buckets if block.ngrams else 0,
-        classes=len(vocab) if vocab else 1,
+        classes=len(vocab) if vocab else 1, places=places_of(block), rows=len(y),
     )  # fmt: skip
     if not vocab:
         deviation = float(y.astype(np.float64).std())
@@ -352,20 +342,36 @@ def shape_of(x: dict[str, Tensor], y: np.ndarray, loader: Loader, task: Task) ->
     return shape
 
 
+def places_of(block: ColumnsBlock) -> tuple[Place, ...]:
+    """Returns which numbers of a block are places."""
+    names, scales = block.number_names, [scale for column in block.numeric for scale in column.scale]
+    found = list[Place]()
+    for latitude, longitude in block.located:
+        i, j = names.index(latitude), names.index(longitude)
+        about = float([c for column in block.numeric for c in column.center][i])
+        found.append(Place(latitude=i, longitude=j, north=scales[i], east=scales[j] * math.cos(math.radians(about))))
+    return tuple(found)
+
+
 def _take(x: dict[str, Tensor], rows: np.ndarray) -> dict[str, Tensor]:
     chosen = torch.from_numpy(rows)
     return {name: tensor[chosen] for name, tensor in x.items()}
 
 
-def _loaders(loader: Loader, train: np.ndarray, held: np.ndarray, batch_size: int) -> DataLoaders:
-    """Loaders of some of a part's rows."""
+def _loaders(
+    loader: Loader, train: tuple[np.ndarray, Rows], held: tuple[np.ndarray, Rows], batch_size: int
+) -> DataLoaders:
+    """Loaders of some of a part's rows, with the numbers that a fold has made of them."""
+    places = [loader.rows[torch.from_numpy(rows)] for rows, _ in (train, held)]
+    seen = {name: torch.cat([train[1][name], held[1][name]]) for name in ("numbers", "missing")}
+    store = loader.store.with_entries(0, torch.cat(places), seen)
     made: list[Loader] = []
-    for rows, learning in ((train, True), (held, False)):
+    for rows, learning in zip(places, (True, False), strict=True):
         options = replace(
             loader.options, train=learning, shuffle=learning, drop_last=learning, rank=0, world=1,
             batch_size=batch_size if learning else 2048,
         )  # fmt: skip
-        made.append(Loader(loader.store, loader.rows[torch.from_numpy(rows)], loader.full, options, loader.device))
+        made.append(Loader(store, rows, loader.full, options, loader.device))
     return DataLoaders(*made)
 
 

@@ -36,6 +36,7 @@ class _Tabular(BaseEstimator):
         categories: Sequence[str] = (),
         texts: Sequence[str] = (),
         dates: Sequence[str] = (),
+        places: Sequence[tuple[str, str]] = (),
         ignore: Sequence[str] = (),
         random_state: int | None = 0,
         verbose: bool = False,
@@ -46,6 +47,7 @@ class _Tabular(BaseEstimator):
         self.categories = categories
         self.texts = texts
         self.dates = dates
+        self.places = places
         self.ignore = ignore
         self.random_state = random_state
         self.verbose = verbose
@@ -90,7 +92,7 @@ class _Tabular(BaseEstimator):
             name += "_"
         columns = ColumnsBlock(
             categories=tuple(self.categories), texts=tuple(self.texts), dates=tuple(self.dates),
-            ignore=(name, *self.ignore), infer=True,
+            ignore=(name, *self.ignore), places=tuple(self.places), infer=True,
         )  # fmt: skip
         data = DataBlock((columns, block), get_y=ColReader(name), splitter=NoSplitter())
         dls = data.dataloaders(frame.assign(**{name: target}))
@@ -126,6 +128,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         categories: Columns that are categories; what the others are is found out.
         texts: Columns that are texts.
         dates: Columns that are dates.
+        places: Pairs of columns that are latitude and longitude; pairs that are called so are found.
         ignore: Columns that are left out.
         random_state: Of everything drawn; drawn itself when None.
         verbose: Whether to tell what goes on.
@@ -170,6 +173,7 @@ class TabularRegressor(RegressorMixin, _Tabular):
         categories: Columns that are categories; what the others are is found out.
         texts: Columns that are texts.
         dates: Columns that are dates.
+        places: Pairs of columns that are latitude and longitude; pairs that are called so are found.
         ignore: Columns that are left out.
         random_state: Of everything drawn; drawn itself when None.
         verbose: Whether to tell what goes on.

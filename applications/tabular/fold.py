@@ -13,6 +13,7 @@ from applications.tabular.booster import Booster, BoosterConfig, class_scores
 from applications.tabular.linear import LinearModel
 from applications.tabular.network import NetworkConfig, TabularNetwork, embedding_width
 from applications.tabular.piecewise import quantile_edges
+from applications.tabular.places import TURNS, NearTargets, Place, turned
 from applications.tabular.targets import TargetMeans, TextScores, outputs_of, target_columns
 from common.counter import seeded_weights
 from common.data.dataloaders import DataLoaders
@@ -21,23 +22,35 @@ from common.train.options import TrainerOptions
 from common.train.task import Task
 from common.train.trainer import Trainer
 
+NATIVE = 64  # positions up to which trees get a category as such
 BOOSTERS = {
     "xgboost": BoosterConfig(),
-    "xgboost_shallow": BoosterConfig(learning_rate=0.06, depth=4, subsample=1.0, columns=1.0),
-    "xgboost_deep": BoosterConfig(learning_rate=0.04, depth=9, min_child_weight=6.0, columns=0.5, l2=4.0),
+    "xgboost_shallow": BoosterConfig(
+        learning_rate=0.04,
+        depth=4,
+        min_child_weight=0.1,
+        subsample=1.0,
+        columns=1.0,
+        l2=0.1,
+        patience=80,
+        one_hot=NATIVE,
+    ),
+    "xgboost_leafwise": BoosterConfig(learning_rate=0.04, depth=0, leaves=16, subsample=1.0, columns=1.0, l2=0.1),
+    "xgboost_deep": BoosterConfig(
+        learning_rate=0.03, depth=7, min_child_weight=3.0, subsample=1.0, columns=0.4, l2=1.0, patience=100
+    ),
     "forest": BoosterConfig(
         rounds=1, learning_rate=1.0, depth=14, min_child_weight=2.0, subsample=0.63, columns=0.4, l2=1e-3, forest=150
     ),
 }
-"""Of trees that learn one from another, three kinds (all but sampled; with no sampling; deep and few columns a split),
-and of trees that do not. Chosen on splits of training rows of nine tables; no one of them was best on all."""
+"""Of trees that learn one from another, four kinds (rows and columns sampled; shallow, levels of categories parted one
+by one; leaf by leaf; deep, with few columns a split), and of trees that do not. Chosen on splits of training rows of
+nine tables; no one of them was best on all."""
 BOOSTERS["xgboost_embedded"] = BOOSTERS["xgboost"]
 MEMBERS = ("linear", *BOOSTERS, "network")
 QUANTILES = "quantiles"  # the trees that give them, beside the members
 QUANTILE_TREES = BoosterConfig(rounds=1000, depth=5, patience=40)
-FEW_ROWS = 2000  # up to which the network learns slowly and not for long
-NATIVE = 64  # positions up to which trees get a category as such
-FOLDED_WORDS = 1 << 14  # positions that the network folds words to
+FEW_ROWS = 2000  # up to which the network learns slowly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +62,8 @@ class Shape:
         sizes: How many positions each category has.
         buckets: Positions that words are hashed to; 0: no text.
         classes: How many classes the target has; 1 for a number.
+        places: Which numbers are places.
+        rows: The most rows that a fold learns from.
         center: The mean of a number over the training rows.
         scale: Its deviation there.
         quantiles: Of a number, which are given beside it.
@@ -58,6 +73,8 @@ class Shape:
     sizes: tuple[int, ...]
     buckets: int
     classes: int
+    places: tuple[Place, ...] = ()
+    rows: int = 0
     center: float = 0.0
     scale: float = 1.0
     quantiles: tuple[float, ...] = ()
@@ -66,6 +83,9 @@ class Shape:
         in_range("numbers", self.numbers, 0, 1 << 16)
         in_range("buckets", self.buckets, 0, 1 << 24)
         in_range("classes", self.classes, 1, 1 << 16)
+        in_range("rows", self.rows, 0, 1 << 40)
+        for place in self.places:
+            in_range("places", max(place.latitude, place.longitude), 0, self.numbers, open_high=True)
         in_range("scale", self.scale, 0, float("inf"), open_low=True, open_high=True)
 
     @property
@@ -86,19 +106,8 @@ class Shape:
         return "binary:logistic" if self.classes == 2 else "multi:softprob"
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What the members take of some rows.
-
-    Attributes:
-        x: The dictionary of a `ColumnsBlock`.
-        scores: Text scores, float32 (N, s).
-        matrix: The features of trees, float32 (N, F).
-    """
-
-    x: dict[str, Tensor]
-    scores: np.ndarray
-    matrix: np.ndarray
+Rows = dict[str, Tensor]
+"""What the members take: the dictionary of a `ColumnsBlock`, with more numbers, those that a fold makes of the rows."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,7 @@ class Fold(nn.Module):
         outputs = outputs_of(shape.classes)
         self.means = TargetMeans(tuple(shape.sizes[i] for i in shape.many), outputs)
         self.texts = TextScores(shape.buckets, outputs, shape.classes > 1) if shape.buckets else None
+        self.near = nn.ModuleList(NearTargets(shape.rows, outputs) for _ in shape.places)
         self.members = nn.ModuleDict({name: self._make(name) for name in names})
 
     @property
@@ -143,22 +153,33 @@ class Fold(nn.Module):
         return self.texts.width if self.texts is not None else 0
 
     @property
+    def place_width(self) -> int:
+        """Numbers that are made of a place."""
+        return len(TURNS) + cast(NearTargets, self.near[0]).width if len(self.near) else 0
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that the members see: those of a row, and those that are made of it."""
+        shape = self.shape
+        return shape.numbers + self.means.width + self.text_width + self.place_width * len(shape.places)
+
+    @property
     def features(self) -> int:
         """Columns of the features of trees."""
-        return self.shape.numbers + len(self.shape.native) + self.means.width + self.text_width
+        return self.numbers + len(self.shape.native)
 
     @property
     def native(self) -> tuple[int, ...]:
         """Which columns of the features of trees are categories."""
-        return tuple(range(self.shape.numbers, self.shape.numbers + len(self.shape.native)))
+        return tuple(range(self.numbers, self.features))
 
     def _make(self, name: str) -> nn.Module:
         shape = self.shape
         if name == "linear":
-            return LinearModel(shape.numbers, shape.sizes, self.text_width, shape.classes)
+            return LinearModel(self.numbers, shape.sizes, shape.classes)
         if name == "network":
             config = NetworkConfig(
-                numbers=shape.numbers, sizes=shape.sizes, text=FOLDED_WORDS if shape.buckets else 0,
+                numbers=self.numbers, sizes=shape.sizes,
                 outputs=shape.classes, dropout=0.2 if shape.classes > 1 else 0.1,
                 center=shape.center, scale=shape.scale,
             )  # fmt: skip
@@ -177,20 +198,31 @@ class Fold(nn.Module):
     def _many(self, x: dict[str, Tensor]) -> np.ndarray:
         return x["categories"].numpy()[:, list(self.shape.many)]
 
-    def _matrix(self, x: dict[str, Tensor], means: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        numbers = x["numbers"].numpy().copy()
-        numbers[x["missing"].numpy()] = np.nan
-        codes = x["categories"].numpy()[:, list(self.shape.native)].astype(np.float32)
-        return np.concatenate([numbers, codes, means, scores], axis=1)
+    def _points(self, x: Rows) -> list[np.ndarray]:
+        numbers, missing = x["numbers"].numpy(), x["missing"].numpy()
+        return [place.points(numbers, missing) for place in self.shape.places]
 
-    def rows(self, x: dict[str, Tensor]) -> Rows:
+    def _seen(self, x: Rows, made: list[np.ndarray], points: list[np.ndarray]) -> Rows:
+        """Rows with the numbers that were made of them; what is made of no place is missing."""
+        found = np.concatenate([np.zeros((len(x["numbers"]), 0), np.float32), *made], axis=1).astype(np.float32)
+        gone = np.zeros(found.shape, bool)
+        for i, point in enumerate(reversed(points)):
+            stop = found.shape[1] - i * self.place_width
+            gone[:, stop - self.place_width : stop] = ~np.isfinite(point[:, :1])
+        more = {"numbers": torch.from_numpy(np.where(gone, np.float32(0), found)), "missing": torch.from_numpy(gone)}
+        return {**x, **{name: torch.cat([x[name], tensor], dim=1) for name, tensor in more.items()}}
+
+    def rows(self, x: Rows) -> Rows:
         """Returns what the members take of rows that they were not fitted to."""
         x = {name: tensor.cpu() for name, tensor in x.items()}
-        scores = self.texts.features(x["text"].numpy()) if self.texts is not None else np.zeros((len(x["text"]), 0))
-        scores = np.asarray(scores, np.float32)
-        return Rows(x, scores, self._matrix(x, self.means.features(self._many(x)), scores))
+        made, points = [self.means.features(self._many(x))], self._points(x)
+        if self.texts is not None:
+            made.append(self.texts.features(x["text"].numpy()))
+        for near, point in zip(self.near, points, strict=True):
+            made += [turned(point), cast(NearTargets, near).features(point)]
+        return self._seen(x, made, points)
 
-    def fit_features(self, x: dict[str, Tensor], y: np.ndarray) -> Rows:
+    def fit_features(self, x: Rows, y: np.ndarray) -> Rows:
         """Learns the features made with the target, and returns what the members are fitted to.
 
         Args:
@@ -200,16 +232,24 @@ class Fold(nn.Module):
         target = target_columns(y, self.shape.classes)
         if self.shape.classes == 1:
             target = (target - self.shape.center) / self.shape.scale
-        means = self.means.fit(self._many(x), target, self.seed)
-        scores = np.zeros((len(y), 0), np.float32)
+        made, points = [self.means.fit(self._many(x), target, self.seed)], self._points(x)
         if self.texts is not None:
-            scores = self.texts.fit(x["text"].numpy(), target, self.seed)
-        return Rows(x, scores, self._matrix(x, means, scores))
+            made.append(self.texts.fit(x["text"].numpy(), target, self.seed))
+        for near, point in zip(self.near, points, strict=True):
+            made += [turned(point), cast(NearTargets, near).fit(point, target, self.seed)]
+        return self._seen(x, made, points)
 
     # ------------------------------------------------------------ members
 
     def fit_member(
-        self, name: str, given: Given, task: Task, *, epochs: int, seconds: float = float("inf"), device: str = "cpu"
+        self,
+        name: str,
+        given: Given,
+        task: Task,
+        *,
+        epochs: int = 1,
+        seconds: float = float("inf"),
+        device: str = "cpu",
     ) -> None:
         """Makes and fits one member.
 
@@ -226,7 +266,7 @@ class Fold(nn.Module):
         if self.shape.classes == 1:
             y, held_y = (y - self.shape.center) / self.shape.scale, (held_y - self.shape.center) / self.shape.scale
         if isinstance(member, LinearModel):
-            member.fit(train.x, train.scores, y)
+            member.fit(train, y)
         elif isinstance(member, Booster):
             stops = member.config.forest == 1
             found = (self.seen(name, given.held), held_y) if stops else (None, None)
@@ -238,13 +278,13 @@ class Fold(nn.Module):
     def _train(
         self, network: TabularNetwork, train: Rows, dls: DataLoaders, task: Task, epochs: int, device: str
     ) -> None:
-        edges = quantile_edges(train.x["numbers"].numpy(), train.x["missing"].numpy(), network.config.bins)
+        edges = quantile_edges(train["numbers"].numpy(), train["missing"].numpy(), network.config.bins)
         network.numbers.encode.set(edges)
         options = TrainerOptions(
             seed=self.seed, device=device, precision="bf16", weight_decay=0.02, clip_norm=1.0, progress=False,
             channels_last=False,
         )  # fmt: skip
-        rate = 3e-3 if len(train.scores) < FEW_ROWS else 1e-2
+        rate = 3e-3 if len(train["numbers"]) < FEW_ROWS else 1e-2
         Trainer(network, dls, task, options).fit_one_cycle(epochs, rate)
         network.cpu().eval()
 
@@ -261,30 +301,33 @@ class Fold(nn.Module):
         return (time.perf_counter() - began) / 6 * (len(dls.train) + len(dls.valid) * 2)
 
     def seen(self, name: str, rows: Rows) -> np.ndarray:
-        """Returns what the trees of a member see of rows: with the network's embeddings of the categories, or without.
+        """Returns what the trees of a member see of rows, float32 (N, F), NaN for a missing number.
 
         Args:
             name: The member.
             rows: The rows.
         """
+        numbers = rows["numbers"].numpy().copy()
+        numbers[rows["missing"].numpy()] = np.nan
+        codes = rows["categories"].numpy()
+        found = np.concatenate([numbers, codes[:, list(self.shape.native)].astype(np.float32)], axis=1)
         if name != "xgboost_embedded":
-            return rows.matrix
+            return found
         network = cast(TabularNetwork, self.members["network"])
         with torch.no_grad():
-            tables = [table(rows.x["categories"][:, i]).numpy() for i, table in enumerate(network.categories)]
-        return np.concatenate([rows.matrix, *tables], axis=1)
+            tables = [table(rows["categories"][:, i]).numpy() for i, table in enumerate(network.categories)]
+        return np.concatenate([found, *tables], axis=1)
 
     def predict(self, name: str, rows: Rows) -> np.ndarray:
         """Returns what a member says: probabilities, float64 (N, classes), or numbers (N,)."""
         member: Any = self.members[name]
         if isinstance(member, TabularNetwork):
             with torch.no_grad():
-                parts = [
-                    member({k: v[i : i + 2048] for k, v in rows.x.items()}) for i in range(0, len(rows.scores), 2048)
-                ]
+                starts = range(0, len(rows["numbers"]), 2048)
+                parts = [member({k: v[i : i + 2048] for k, v in rows.items()}) for i in starts]
             out = torch.cat(parts).numpy()
         elif isinstance(member, LinearModel):
-            out = member.scores(rows.x, rows.scores)
+            out = member.scores(rows)
         else:
             out = member.scores(self.seen(name, rows))
             out = class_scores(out) if self.shape.classes > 1 else out

@@ -1,4 +1,4 @@
-"""The linear member: piecewise-linear numbers, one weight a level, one a text score; fitted by scikit-learn."""
+"""The linear member: piecewise-linear numbers, one weight a level; fitted by scikit-learn."""
 
 from typing import Any, cast
 
@@ -12,24 +12,23 @@ BINS = 16
 
 
 class LinearModel(nn.Module):
-    """A weight for each bin of each number, each level of each category, and each text score.
+    """A weight for each bin of each number and each level of each category.
 
     Args:
         numbers: K.
         sizes: How many positions each category has.
-        scores: Text scores a row; see `TextScores`.
         outputs: Classes, or 1 for a number.
     """
 
-    def __init__(self, numbers: int, sizes: tuple[int, ...], scores: int, outputs: int) -> None:
+    def __init__(self, numbers: int, sizes: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         self.sizes, self.outputs = sizes, outputs
         self.encode = PiecewiseLinear(numbers, BINS)
-        self.columns = numbers * (BINS + 1) + sum(sizes) + scores
+        self.columns = numbers * (BINS + 1) + sum(sizes)
         self.register_buffer("weights", torch.zeros(self.columns, outputs))
         self.register_buffer("bias", torch.zeros(outputs))
 
-    def design(self, x: dict[str, Tensor], scores: np.ndarray) -> Any:
+    def design(self, x: dict[str, Tensor]) -> Any:
         """Returns the features of each row as a sparse matrix (N, columns)."""
         from scipy.sparse import csr_matrix, hstack
 
@@ -39,20 +38,19 @@ class LinearModel(nn.Module):
         parts: list[Any] = [csr_matrix(numbers), csr_matrix(x["missing"].numpy().astype(np.float32))]
         for i, size in enumerate(self.sizes):
             parts.append(csr_matrix((np.ones(rows, np.float32), (places, codes[:, i])), (rows, size)))
-        return hstack([*parts, csr_matrix(scores)], format="csr")
+        return hstack(parts, format="csr")
 
-    def fit(self, x: dict[str, Tensor], scores: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, x: dict[str, Tensor], y: np.ndarray) -> None:
         """Fits the weights.
 
         Args:
             x: The dictionary of a `ColumnsBlock`.
-            scores: Text scores (N, s).
             y: Class positions, or standardised numbers (N,).
         """
         from sklearn.linear_model import LogisticRegression, Ridge
 
         self.encode.set(quantile_edges(x["numbers"].numpy(), x["missing"].numpy(), BINS))
-        design = self.design(x, scores)
+        design = self.design(x)
         weights, bias = np.zeros((self.columns, self.outputs)), np.zeros(self.outputs)
         if self.outputs == 1:
             model: Any = Ridge(1.0, solver="sparse_cg").fit(design, y)
@@ -71,7 +69,7 @@ class LinearModel(nn.Module):
         cast(Tensor, self.weights).copy_(torch.from_numpy(weights))
         cast(Tensor, self.bias).copy_(torch.from_numpy(bias))
 
-    def scores(self, x: dict[str, Tensor], scores: np.ndarray) -> np.ndarray:
+    def scores(self, x: dict[str, Tensor]) -> np.ndarray:
         """Returns class scores (N, classes), or standardised numbers (N, 1), float32."""
-        found = self.design(x, scores) @ cast(Tensor, self.weights).numpy() + cast(Tensor, self.bias).numpy()
+        found = self.design(x) @ cast(Tensor, self.weights).numpy() + cast(Tensor, self.bias).numpy()
         return np.asarray(found, np.float32)

@@ -20,7 +20,6 @@ class NetworkConfig:
     Attributes:
         numbers: How many numbers a row has.
         sizes: How many positions each category has.
-        text: Positions that hashed words are folded to; 0: no text.
         outputs: Classes, or 1 for a number.
         members: k, the networks in one.
         width: Units of each hidden layer.
@@ -34,7 +33,6 @@ class NetworkConfig:
 
     numbers: int
     sizes: tuple[int, ...] = ()
-    text: int = 0
     outputs: int = 1
     members: int = 16
     width: int = 256
@@ -49,7 +47,6 @@ class NetworkConfig:
         for name in ("outputs", "members", "width", "blocks", "bins", "embedding"):
             in_range(name, getattr(self, name), 1, 1 << 16)
         in_range("numbers", self.numbers, 0, 1 << 16)
-        in_range("text", self.text, 0, 1 << 24)
         in_range("dropout", self.dropout, 0, 1, open_high=True)
         for size in self.sizes:
             in_range("sizes", size, 1, 1 << 24)
@@ -102,6 +99,7 @@ class TabularNetwork(Configured, nn.Module):
 
     Called with the dictionary of a `ColumnsBlock` it returns what all k say, (B, k, outputs), in training, and in
     evaluation their mean: class scores (B, classes) whose softmax is the mean of the k probabilities, or numbers (B,).
+    It does not read words: a fold gives it the texts' scores among the numbers.
 
     Args:
         config: What to make.
@@ -119,8 +117,7 @@ class TabularNetwork(Configured, nn.Module):
         )
         for table in self.categories:
             nn.init.normal_(cast(nn.Embedding, table).weight, std=0.5)
-        self.words = nn.EmbeddingBag(config.text, 32, mode="mean", padding_idx=0) if config.text else None
-        inputs = config.numbers * (config.embedding + 1) + sum(widths) + (32 if config.text else 0)
+        inputs = config.numbers * (config.embedding + 1) + sum(widths)
         signs = torch.randint(0, 2, (config.members, inputs)) * 2.0 - 1
         self.views = nn.Parameter(signs)
         layers: list[nn.Module] = []
@@ -137,9 +134,6 @@ class TabularNetwork(Configured, nn.Module):
         """Returns what the network makes of each row before its layers, (B, inputs)."""
         found = [self.numbers(x["numbers"]).flatten(1), x["missing"].to(x["numbers"].dtype)]
         found += [table(x["categories"][:, i]) for i, table in enumerate(self.categories)]
-        if self.words is not None:
-            text = x["text"].long()
-            found.append(self.words(torch.where(text > 0, text % (self.config.text - 1) + 1, 0)))
         return torch.cat(found, dim=1)
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:

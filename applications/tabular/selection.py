@@ -8,6 +8,7 @@ Loss = Callable[[np.ndarray], float]
 
 ROUNDS = 60
 LEAST_SHARE = 0.02  # of the weights; what has less is left out
+PRIOR_ROWS = 10.0  # that speak for a temperature of 1: few rows do not tell how sure one may be
 
 
 def log_loss(target: np.ndarray) -> Loss:
@@ -19,6 +20,11 @@ def log_loss(target: np.ndarray) -> Loss:
 def squared_error(target: np.ndarray) -> Loss:
     """Returns the mean squared error of numbers (N,) as a function of what was found for them (N,)."""
     return lambda found: float(np.square(found - target).mean())
+
+
+def loss_of(target: np.ndarray, classes: int) -> Loss:
+    """Returns what is minimised: `log_loss` of classes, `squared_error` of a number (one class)."""
+    return log_loss(target) if classes > 1 else squared_error(target)
 
 
 def select_weights(predictions: Sequence[np.ndarray], loss: Loss, rounds: int = ROUNDS) -> np.ndarray:
@@ -56,6 +62,8 @@ def select_weights(predictions: Sequence[np.ndarray], loss: Loss, rounds: int = 
 def fit_temperature(probabilities: np.ndarray, target: np.ndarray) -> float:
     """Returns the temperature that the logarithms of probabilities are divided by to fit the target best (Guo 2017).
 
+    With few rows it stays near 1 (a normal prior on its logarithm).
+
     Args:
         probabilities: Out-of-fold, (N, classes).
         target: Class positions (N,).
@@ -68,7 +76,8 @@ def fit_temperature(probabilities: np.ndarray, target: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         top = scaled.max(axis=1)
-        return float((np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - scaled[rows, target]).mean())
+        loss = (np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - scaled[rows, target]).mean()
+        return float(loss + PRIOR_ROWS * log_temperature**2 / len(rows))
 
     found = minimize_scalar(loss, bounds=(-1.0, 1.0), method="bounded")
     return float(np.exp(found.x))

@@ -28,11 +28,14 @@ def feature_names(fold: Fold, block: ColumnsBlock, member: str = "") -> list[tup
     """
     every, shape = block.category_names, fold.shape
     found = list(zip(block.number_names, (c.name for c in block.columns for _ in c.parts), strict=True))
-    found += [(every[i], every[i]) for i in shape.native]
     for i in shape.many:
         found += [(f"{every[i]}: mean target", every[i])] * fold.means.outputs + [(f"{every[i]}: rows", every[i])]
     texts = " + ".join(column.name for column in block.columns if column.kind == "text")
     found += [(f"{texts}: text", texts)] * fold.text_width
+    for place in shape.places:
+        where = " + ".join(block.number_names[i] for i in (place.latitude, place.longitude))
+        found += [(f"{where}: place", where)] * fold.place_width
+    found += [(every[i], every[i]) for i in shape.native]
     if member == "xgboost_embedded":
         for name, size in zip(every, shape.sizes, strict=True):
             found += [(f"{name}: embedding", name)] * embedding_width(size)

@@ -24,6 +24,9 @@ _IDENTITY = re.compile(r"(?i:(^|[\s_.-])(id|uuid|guid)$)|(?<=[a-z])(Id|ID)$")
 _DATE = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{4}-\d{2}|[A-Za-z]{3,9}\s+\d{1,2},?\s+\d{4}|\d{1,2}\s+[A-Za-z]{3,9}\s+\d{4}"
 )
+_TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_LATITUDE = ("lat", "latitude")
+_LONGITUDE = ("lon", "lng", "long", "longitude")
 _YES = ("true", "yes", "y", "t")
 _NO = ("false", "no", "n", "f")
 
@@ -101,6 +104,29 @@ def _kind(name: str, filled: pd.Series, values: pd.Series, rows: int) -> tuple[K
     if pd.api.types.is_numeric_dtype(filled):
         return _number(name, filled, distinct, rows)
     return _text(name, filled.astype(str), distinct, rows)
+
+
+def infer_places(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    """Returns the pairs of numeric columns that are a latitude and a longitude, by their names and values.
+
+    Args:
+        frame: Training rows, columns that are numbers.
+
+    Examples:
+        >>> infer_places(pd.DataFrame({"pickup_lat": [52.5, 48.1], "pickup_lon": [13.4, 11.6], "lat": [1.0, 2.0]}))
+        (('pickup_lat', 'pickup_lon'),)
+    """
+    found: dict[str, dict[str, str]] = {"latitude": {}, "longitude": {}}
+    for name in map(str, frame.columns):
+        tokens = [token.lower() for token in _TOKEN.findall(name)]
+        for kind, words_for, most in (("latitude", _LATITUDE, 90.0), ("longitude", _LONGITUDE, 180.0)):
+            rest = [token for token in tokens if token not in words_for]
+            values = np.asarray(pd.to_numeric(series(frame, name), errors="coerce"), np.float64)
+            values = values[np.isfinite(values)]
+            if len(rest) == len(tokens) - 1 and len(values) and np.abs(values).max() <= most:
+                found[kind]["_".join(rest)] = name
+    pairs = [(name, found["longitude"].get(key)) for key, name in found["latitude"].items()]
+    return tuple((latitude, longitude) for latitude, longitude in pairs if longitude is not None)
 
 
 def _category(distinct: int, why: str) -> tuple[Kind, str]:

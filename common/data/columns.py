@@ -11,7 +11,17 @@ from torch import Tensor
 
 from common.data.batch import Value
 from common.data.blocks import Block, Target
-from common.data.column_kinds import USED, Found, Kind, duplicates, infer_kind, read_booleans, read_dates, series
+from common.data.column_kinds import (
+    USED,
+    Found,
+    Kind,
+    duplicates,
+    infer_kind,
+    infer_places,
+    read_booleans,
+    read_dates,
+    series,
+)
 from common.data.ngrams import hashed_ngrams, words
 from common.data.transforms import View
 from common.errors import ConfigError, DataError, in_range, nearest
@@ -79,11 +89,13 @@ class ColumnsBlock(Block):
         dates: Columns that are dates.
         texts: Columns that are texts.
         ignore: Columns that are left out (the target).
+        places: Pairs of columns, numbers, that are a latitude and a longitude.
         infer: Whether what the other columns are is found out from the training rows; else they are left out.
         buckets: Positions that words are hashed to.
         most_ngrams: The most words and pairs that are kept of a row.
         columns: Fitted: every column, also those that are left out, with the reason.
         ngrams: Fitted: t, the length of ``text``.
+        located: Fitted: the pairs that are places, those given and those that their names tell.
 
     Examples:
         >>> frame = pd.DataFrame({"age": [1.0, 3.0, None], "town": ["A", "B", "A"]})
@@ -98,11 +110,13 @@ class ColumnsBlock(Block):
     dates: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
     infer: bool = False
     buckets: int = 1 << 18
     most_ngrams: int = 512
     columns: tuple[Column, ...] = ()
     ngrams: int = 0
+    located: tuple[tuple[str, str], ...] = ()
     target: ClassVar[Target] = "columns"
     needs_fit: ClassVar[bool] = True
 
@@ -114,6 +128,11 @@ class ColumnsBlock(Block):
             raise ConfigError(
                 f"the column {twice!r} is given twice: it can be one of numbers, categories, dates, texts"
             )
+        for name in ("places", "located"):
+            pairs = tuple(tuple(pair) for pair in getattr(self, name))
+            object.__setattr__(self, name, pairs)
+            if any(len(pair) != 2 for pair in pairs) or next(duplicates(n for pair in pairs for n in pair), None):
+                raise ConfigError(f"{name} must be pairs of columns (latitude, longitude), all different, got {pairs}")
         in_range("buckets", self.buckets, 2, 1 << 31)
         in_range("most_ngrams", self.most_ngrams, 1, 1 << 20)
         in_range("ngrams", self.ngrams, 0, self.most_ngrams)
@@ -139,9 +158,21 @@ class ColumnsBlock(Block):
             told = "; ".join(f"{column.name!r}: {column.why}" for column in columns[:4])
             remedy = "; name it in numbers or categories if it is more than that" if told else ""
             raise DataError(f"no column of the table can be learned from ({told or 'there are none'}){remedy}")
-        made = replace(self, columns=columns)
+        located = self._located(columns, frame)
+        columns = tuple(replace(c, why=_placed(c, located)) for c in columns)
+        made = replace(self, columns=columns, located=located)
         length = max((len(row) for row in made._hashed(frame)), default=0) if made._texts else 0
         return replace(made, ngrams=length)
+
+    def _located(self, columns: tuple[Column, ...], frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+        """The pairs of columns that are places: those given, else numbers that are called so and lie on the globe."""
+        numbers = [column.name for column in columns if column.kind == "number"]
+        for name in (name for pair in self.places for name in pair):
+            if name not in numbers:
+                raise ConfigError(f"places: {name!r} is no number of the table: {nearest(name, numbers)}")
+        named = {name for pair in self.places for name in pair} | set(self.numbers)
+        free = [name for name in numbers if name not in named] if self.infer else []
+        return (*self.places, *infer_places(frame[free]))
 
     def _fit(self, column: Column, frame: pd.DataFrame) -> Column:
         if column.category:
@@ -171,7 +202,8 @@ class ColumnsBlock(Block):
         return [column for column in self.columns if column.kind in kinds]
 
     @property
-    def _numeric(self) -> list[Column]:
+    def numeric(self) -> list[Column]:
+        """The columns that become numbers, in their order."""
         return self._of("number", "boolean", "date", "text")
 
     @property
@@ -187,7 +219,7 @@ class ColumnsBlock(Block):
         """The numbers, in order: a column's name, with a part's name behind it where it has several."""
         return tuple(
             column.name if len(column.parts) == 1 else f"{column.name}.{part}"
-            for column in self._numeric
+            for column in self.numeric
             for part in column.parts
         )
 
@@ -209,10 +241,10 @@ class ColumnsBlock(Block):
         frame = self._frame(raws)
         rows = len(frame)
         values = np.concatenate(
-            [np.zeros((rows, 0)), *(_numbers(c, series(frame, c.name))[1] for c in self._numeric)], axis=1
+            [np.zeros((rows, 0)), *(_numbers(c, series(frame, c.name))[1] for c in self.numeric)], axis=1
         )
-        center = np.array([x for column in self._numeric for x in column.center])
-        scale = np.array([x for column in self._numeric for x in column.scale])
+        center = np.array([x for column in self.numeric for x in column.center])
+        scale = np.array([x for column in self.numeric for x in column.scale])
         missing = ~np.isfinite(values)
         with np.errstate(over="ignore"):
             scaled = np.where(missing, 0.0, (np.where(missing, 0.0, values) - center) / scale)
@@ -243,7 +275,7 @@ class ColumnsBlock(Block):
     def decode(self, value: Value) -> dict[str, Any]:
         fields, out = cast("dict[str, Tensor]", value), dict[str, Any]()
         place = 0
-        for column in self._numeric:
+        for column in self.numeric:
             stop = place + len(column.parts)
             numbers = fields["numbers"][place:stop].double().numpy() * np.array(column.scale) + np.array(column.center)
             out[column.name] = None if bool(fields["missing"][place]) else _decoded(column, numbers)
@@ -259,6 +291,15 @@ class ColumnsBlock(Block):
         lines += [f"… {len(shown) - 14} more"] if len(shown) > 14 else []
         axes.set_axis_off()
         axes.text(0, 1, "\n".join(lines), fontsize=6, va="top", family="monospace", parse_math=False)
+
+
+def _placed(column: Column, located: tuple[tuple[str, str], ...]) -> str:
+    """Why a column is what it is; of a place, with what."""
+    for pair in located:
+        if column.name in pair:
+            other = pair[1 - pair.index(column.name)]
+            return f"{column.why}; with {other} a place"
+    return column.why
 
 
 def _column(found: Found) -> Column:

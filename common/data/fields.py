@@ -90,6 +90,14 @@ class FieldColumns:
         for key, tensor in entries(values).items():
             cast(DenseColumn, self._column(key)).put_many(rows, tensor)
 
+    def with_entries(self, rows: Tensor, entries: dict[str, Tensor]) -> "FieldColumns":
+        """Returns columns that share all with these but the tensors of some names; see `SampleStore.with_entries`."""
+        made = FieldColumns(self.block, self.count, self.axes)
+        made.single = False
+        made.columns = {name: column for name, column in self.columns.items() if name not in entries}
+        made.put_many(rows, entries)
+        return made
+
     def piece(self, row: int) -> Value:
         """Returns the value of one row, without copying it."""
         found = {key: column.piece(row) for key, column in self.columns.items()}

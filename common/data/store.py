@@ -1,5 +1,6 @@
 """What is kept after the first pass: the encoded fields of every item, so that later epochs touch no decoder."""
 
+import copy
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -313,6 +314,21 @@ class SampleStore:
         rest = values[inputs:]
         y = None if not rest else rest[0] if len(rest) == 1 else tuple(rest)
         return Batch(x=x, y=y, ids=rows, sizes=sizes, kept=kept)
+
+    def with_entries(self, field: int, rows: Tensor, entries: dict[str, Tensor]) -> "SampleStore":
+        """Returns a store of the same items in which a field has other tensors by some names.
+
+        What a model makes of its rows for each fold anew (the mean target of the others) is served so, without encoding
+        anything again; everything else is shared.
+
+        Args:
+            field: The position of a field that is encoded for all items at once, as a dictionary.
+            rows: Positions (n,); others have zeros.
+            entries: What they have instead, by name: tensors (n, …).
+        """
+        made = copy.copy(self)
+        made.fields = [f.with_entries(rows, entries) if i == field else f for i, f in enumerate(self.fields)]
+        return made
 
     def to(self, device: torch.device) -> None:
         """Moves everything kept to a device."""

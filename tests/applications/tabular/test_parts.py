@@ -197,9 +197,9 @@ def test_the_linear_member_learns_bins_and_levels(outputs):
     x = columns(500)
     bend = x["numbers"][:, 0].abs() + 2.0 * (x["categories"][:, 0] == 1)
     y = bend.double().numpy() if outputs == 1 else np.digitize(bend, [1.0, 2.0][: outputs - 1])
-    model = LinearModel(2, (4,), 0, outputs)
-    model.fit(x, np.zeros((500, 0), np.float32), y)
-    said = model.scores(x, np.zeros((500, 0), np.float32))
+    model = LinearModel(2, (4,), outputs)
+    model.fit(x, y)
+    said = model.scores(x)
     if outputs == 1:
         assert np.abs(said[:, 0] - y).mean() < 0.1
     else:
@@ -244,9 +244,9 @@ def test_dropout_has_one_mask_for_all_networks():
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
 
 
-def test_a_network_of_text_alone_or_categories_alone_runs():
-    x = {**columns(3, numbers=0, sizes=(4, 5)), "text": torch.tensor([[5, 9], [7, 0], [0, 0]], dtype=torch.int32)}
-    config = NetworkConfig(numbers=0, sizes=(4, 5), text=16, outputs=2, members=2, width=4)
+def test_a_network_of_categories_alone_runs():
+    x = columns(3, numbers=0, sizes=(4, 5))
+    config = NetworkConfig(numbers=0, sizes=(4, 5), outputs=2, members=2, width=4)
     assert TabularNetwork(config).eval()(x).shape == (3, 2)
 
 

@@ -15,6 +15,7 @@ from common.data.column_kinds import (
     duplicates,
     infer_kind,
     infer_kinds,
+    infer_places,
     read_booleans,
     read_dates,
 )
@@ -165,3 +166,25 @@ def test_what_is_neither_yes_nor_no_is_missing():
 
 def test_names_that_occur_again_are_told():
     assert list(duplicates(["a", "b", "a", 1, "1", "a"])) == ["a", "1", "a"]
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("latitude", "longitude"), (("latitude", "longitude"),)),
+        (("Lat", "Lng"), (("Lat", "Lng"),)),
+        (("pickupLatitude", "pickupLongitude"), (("pickupLatitude", "pickupLongitude"),)),
+        (("start_lat", "end_lat", "end_long", "start_long"), (("start_lat", "start_long"), ("end_lat", "end_long"))),
+        (("lat", "pickup_lon"), ()),
+        (("flat", "along"), ()),
+        (("latest", "longest"), ()),
+    ],
+)
+def test_places_are_told_by_their_names(names, pairs):
+    frame = pd.DataFrame({name: [1.0, 2.0, None] for name in names})
+    assert infer_places(frame) == pairs
+
+
+def test_a_latitude_beyond_the_pole_is_none():
+    assert infer_places(pd.DataFrame({"lat": [10.0, 90.1], "lon": [0.0, 1.0]})) == ()
+    assert infer_places(pd.DataFrame({"lat": [10.0, np.inf], "lon": [0.0, -180.0]})) == (("lat", "lon"),)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +13,8 @@ from PIL import Image
 from common.data import (
     BBoxBlock,
     CategoryBlock,
+    ColReader,
+    ColumnsBlock,
     Counter,
     DataBlock,
     ImageBlock,
@@ -247,3 +250,16 @@ def test_items_in_no_part_are_not_encoded(picture):
     )
     dls = block.dataloaders(range(6), bs=2)
     assert [len(batch) for loader in dls for batch in loader] == [2, 2]
+
+
+def test_other_tensors_of_a_field_are_served_and_the_rest_is_shared():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 4.0, 8.0], "town": ["A", "B", "A", "B"], "y": [0.0, 1.0, 2.0, 3.0]})
+    block = DataBlock((ColumnsBlock(infer=True, ignore=("y",)), RegressionBlock()), get_y=ColReader("y"))
+    store = block.dataloaders(frame, bs=2).train.store
+    before = store.batch(torch.arange(4), {}, Counter())
+    other = store.with_entries(0, torch.tensor([3, 1]), {"numbers": torch.tensor([[5.0, 6.0], [7.0, 8.0]])})
+    found = other.batch(torch.arange(4), {}, Counter())
+    assert found.x["numbers"].tolist() == [[0, 0], [7, 8], [0, 0], [5, 6]]
+    assert torch.equal(found.x["categories"], before.x["categories"])
+    assert torch.equal(found.y, before.y)
+    assert torch.equal(store.batch(torch.arange(4), {}, Counter()).x["numbers"], before.x["numbers"])
