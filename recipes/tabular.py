@@ -31,7 +31,9 @@ class Options(CommonOptions):
     gap: float = option(0.0, "with --time: what is left out before them: seconds for dates, else the column's own unit")
     split_column: str = option("split", "a column of train, valid or test, which may be absent")
     valid_pct: float = option(0.2, "share of train that validates where the data has no such part")
-    members: str | None = option(None, "of linear, xgboost, xgboost_deep, forest, network (default: all)")
+    members: str | None = option(
+        None, "xgboost, xgboost_shallow, xgboost_leafwise, xgboost_deep, forest, linear, network (default: all)"
+    )
     folds: int = option(5, "folds: each member is fitted that many times, without one of them each time")
     budget: float = option(240.0, "seconds that the fit may take")
     quantiles: str | None = option(None, "of a number, beside its value: such as 0.05,0.95")

@@ -56,8 +56,7 @@ def tabular_learner(
 
     Args:
         dls: Loaders of a ColumnsBlock and a CategoryBlock or RegressionBlock.
-        members: Which members, of ``linear``, ``xgboost``, ``xgboost_deep``, ``forest``, ``network``; the config's
-            when None.
+        members: Which members, see `MEMBERS`; the config's when None.
         metrics: Metrics to show; the task's own when None.
         target: The target's column, for evaluation of the bundle.
         quantiles: For a number: which quantiles are predicted beside it.

@@ -140,6 +140,6 @@ class NearTargets(nn.Module):
 
 
 def _tree(points: np.ndarray) -> Any:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    return cKDTree(points)
+    return KDTree(points)

@@ -172,7 +172,7 @@ class ColumnsBlock(Block):
                 raise ConfigError(f"places: {name!r} is no number of the table: {nearest(name, numbers)}")
         named = {name for pair in self.places for name in pair} | set(self.numbers)
         free = [name for name in numbers if name not in named] if self.infer else []
-        return (*self.places, *infer_places(frame[free]))
+        return (*self.places, *infer_places(cast(pd.DataFrame, frame[free])))
 
     def _fit(self, column: Column, frame: pd.DataFrame) -> Column:
         if column.category:

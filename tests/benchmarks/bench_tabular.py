@@ -6,7 +6,7 @@ TABLES holds the nine tables of `SETS`. PEERS is an environment with catboost, l
 --autogluon names the Python of one with autogluon.tabular, which then gets the seconds that the ensemble may take.
 Adult and the clothing reviews have a test part of their own; of the others a fifth, drawn by the seed, is it. Peers are
 at their defaults but for the threads, with categories as categories (texts are categories to them). Quality is measured
-on the test part, which nothing is chosen by.
+on the test part, which nothing is chosen by. A run goes on with what --out holds: it can be made in pieces.
 """
 
 import argparse
@@ -191,9 +191,17 @@ def main() -> None:
     options |= {"members": given.members.split(",")} if given.members else {}
     options |= {"ignore": given.ignore.split(",")} if given.ignore else {}
     results: list[dict] = []
+    if given.out and given.out.exists():
+        before = json.loads(given.out.read_text())
+        if before["options"] != options:
+            parser.error(f"{given.out} was made with other options: {before['options']}")
+        results = [result for result in before["results"] if "error" not in result]
+    known = {(result["table"], result["seed"], result["side"]) for result in results}
     for name in given.sets.split(","):
         for seed in range(given.seeds):
             for which, python in sides.items():
+                if (name, seed, which) in known:
+                    continue
                 task = {"which": which, "name": name, "seed": seed, "data": str(given.data), "options": options}
                 done = subprocess.run(
                     [python, "-W", "ignore", __file__, "--child", json.dumps(task)], capture_output=True, text=True

@@ -73,6 +73,7 @@ def test_the_latest_rows_validate_by_time(here, rows):
         (("--folds", "1"), "folds must lie in [2, 50], got 1"),
         (("--gap", "5"), "gap needs --time"),
         (("--quantiles", "low"), "quantiles must be numbers such as 0.05,0.95, got 'low'"),
+        (("--places", "a"), "places must be latitude,longitude (several pairs one after another), got 'a'"),
         (("--quantiles", "0.5", "--target", "town"), "quantiles are for a target that is a number"),
         (("--group", "twon"), "no column 'twon': did you mean 'town'?"),
         (("--kind", "ranking"), "kind has no option 'ranking'"),
