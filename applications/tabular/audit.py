@@ -301,7 +301,7 @@ def adversarial_validation(
     areas, gains = list[float](), dict[str, float]()
     for learned, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(part, part):
         fold, trees = _told_apart({name: t[learned] for name, t in x.items()}, part[learned], block, seed)
-        scores = trees.scores(fold.seen("", fold.rows({name: t[held] for name, t in x.items()})))
+        scores = trees.scores(fold.matrix(fold.rows({name: t[held] for name, t in x.items()})))
         areas.append(float(roc_auc_score(part[held], scores[:, 0])))
         names = feature_names(fold, block)
         for feature, gain in trees.booster.get_score(importance_type="total_gain").items():
@@ -319,5 +319,5 @@ def _told_apart(x: dict[str, Any], part: np.ndarray, block: ColumnsBlock, seed: 
     fold = Fold(Shape(numbers=x["numbers"].shape[1], sizes=block.sizes, buckets=buckets, classes=2), (), seed)
     rows = fold.fit_features(x, part)
     trees = Booster(TREES, "binary:logistic", fold.features, fold.native, 1, seed)
-    trees.fit(fold.seen("", rows), part)
+    trees.fit(fold.matrix(rows), part)
     return fold, trees

@@ -37,7 +37,7 @@ class EnsembleConfig:
         budget_s: Seconds that the fit may take; members that would take longer are left out, and told.
         group: A column whose equal values stay in one fold.
         time: A column by which folds are contiguous.
-        epochs: Of the network; as many as help, tried on the first fold, when 0.
+        epochs: Of the network; as many as help when 0; see `schedule`.
         batch_size: Rows a step of the network; by their number when 0.
         device: Where the network is trained: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         seed: Of everything drawn.
@@ -169,9 +169,11 @@ class TabularEnsemble(FittedModel):
         if name == "network":
             folds = [(part.fold, part.given) for part in parts]
             said = fit_network(folds, task, end, epochs=self.config.epochs, device=self.config.device)
-            for part, values in zip(parts, said or (), strict=False):
+            if said is None:
+                return None
+            for part, values in zip(parts, said, strict=True):
                 found[part.places] = values
-            return None if said is None else found
+            return found
         for number, part in enumerate(parts):
             left, rest = end - time.perf_counter(), len(parts) - number
             if left <= 0 and not first:
@@ -344,12 +346,12 @@ def shape_of(x: dict[str, Tensor], y: np.ndarray, loader: Loader, task: Task) ->
 
 def places_of(block: ColumnsBlock) -> tuple[Place, ...]:
     """Returns which numbers of a block are places."""
-    names, scales = block.number_names, [scale for column in block.numeric for scale in column.scale]
-    found = list[Place]()
+    names, found = block.number_names, list[Place]()
+    centers, scales = block.spreads.tolist()
     for latitude, longitude in block.located:
         i, j = names.index(latitude), names.index(longitude)
-        about = float([c for column in block.numeric for c in column.center][i])
-        found.append(Place(latitude=i, longitude=j, north=scales[i], east=scales[j] * math.cos(math.radians(about))))
+        east = scales[j] * math.cos(math.radians(centers[i]))
+        found.append(Place(latitude=i, longitude=j, north=scales[i], east=east))
     return tuple(found)
 
 

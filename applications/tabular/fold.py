@@ -1,6 +1,7 @@
 """One fold of the ensemble: the features that were made with the target, and every member, fitted to the same rows."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -198,29 +199,29 @@ class Fold(nn.Module):
     def _many(self, x: dict[str, Tensor]) -> np.ndarray:
         return x["categories"].numpy()[:, list(self.shape.many)]
 
-    def _points(self, x: Rows) -> list[np.ndarray]:
+    def _widened(self, x: Rows, make: Callable[[Any, np.ndarray], np.ndarray]) -> Rows:
+        """Rows with the numbers that are made of them; what is made of no place is missing."""
         numbers, missing = x["numbers"].numpy(), x["missing"].numpy()
-        return [place.points(numbers, missing) for place in self.shape.places]
-
-    def _seen(self, x: Rows, made: list[np.ndarray], points: list[np.ndarray]) -> Rows:
-        """Rows with the numbers that were made of them; what is made of no place is missing."""
-        found = np.concatenate([np.zeros((len(x["numbers"]), 0), np.float32), *made], axis=1).astype(np.float32)
-        gone = np.zeros(found.shape, bool)
-        for i, point in enumerate(reversed(points)):
-            stop = found.shape[1] - i * self.place_width
-            gone[:, stop - self.place_width : stop] = ~np.isfinite(point[:, :1])
-        more = {"numbers": torch.from_numpy(np.where(gone, np.float32(0), found)), "missing": torch.from_numpy(gone)}
-        return {**x, **{name: torch.cat([x[name], tensor], dim=1) for name, tensor in more.items()}}
+        made = [make(self.means, self._many(x))]
+        if self.texts is not None:
+            made.append(make(self.texts, x["text"].numpy()))
+        gone = [np.zeros((len(numbers), self.means.width + self.text_width), bool)]
+        for place, near in zip(self.shape.places, self.near, strict=True):
+            points = place.points(numbers, missing)
+            made += [turned(points), make(near, points)]
+            gone.append(np.repeat(np.isnan(points[:, :1]), self.place_width, axis=1))
+        lacking = np.concatenate(gone, axis=1)
+        more = np.where(lacking, np.float32(0), np.concatenate(made, axis=1).astype(np.float32))
+        return {
+            **x,
+            "numbers": torch.cat([x["numbers"], torch.from_numpy(more)], dim=1),
+            "missing": torch.cat([x["missing"], torch.from_numpy(lacking)], dim=1),
+        }
 
     def rows(self, x: Rows) -> Rows:
         """Returns what the members take of rows that they were not fitted to."""
         x = {name: tensor.cpu() for name, tensor in x.items()}
-        made, points = [self.means.features(self._many(x))], self._points(x)
-        if self.texts is not None:
-            made.append(self.texts.features(x["text"].numpy()))
-        for near, point in zip(self.near, points, strict=True):
-            made += [turned(point), cast(NearTargets, near).features(point)]
-        return self._seen(x, made, points)
+        return self._widened(x, lambda maker, given: maker.features(given))
 
     def fit_features(self, x: Rows, y: np.ndarray) -> Rows:
         """Learns the features made with the target, and returns what the members are fitted to.
@@ -232,12 +233,7 @@ class Fold(nn.Module):
         target = target_columns(y, self.shape.classes)
         if self.shape.classes == 1:
             target = (target - self.shape.center) / self.shape.scale
-        made, points = [self.means.fit(self._many(x), target, self.seed)], self._points(x)
-        if self.texts is not None:
-            made.append(self.texts.fit(x["text"].numpy(), target, self.seed))
-        for near, point in zip(self.near, points, strict=True):
-            made += [turned(point), cast(NearTargets, near).fit(point, target, self.seed)]
-        return self._seen(x, made, points)
+        return self._widened(x, lambda maker, given: maker.fit(given, target, self.seed))
 
     # ------------------------------------------------------------ members
 
@@ -300,23 +296,30 @@ class Fold(nn.Module):
         trainer.fit(2, 1e-4)
         return (time.perf_counter() - began) / 6 * (len(dls.train) + len(dls.valid) * 2)
 
+    def matrix(self, rows: Rows) -> np.ndarray:
+        """Returns the features of trees, float32 (N, F): numbers, NaN where missing, and positions of categories.
+
+        Args:
+            rows: What `rows` or `fit_features` gave.
+        """
+        numbers = rows["numbers"].numpy().copy()
+        numbers[rows["missing"].numpy()] = np.nan
+        codes = rows["categories"].numpy()[:, list(self.shape.native)]
+        return np.concatenate([numbers, codes.astype(np.float32)], axis=1)
+
     def seen(self, name: str, rows: Rows) -> np.ndarray:
-        """Returns what the trees of a member see of rows, float32 (N, F), NaN for a missing number.
+        """Returns what the trees of a member see of rows: with the network's embeddings of the categories, or without.
 
         Args:
             name: The member.
             rows: The rows.
         """
-        numbers = rows["numbers"].numpy().copy()
-        numbers[rows["missing"].numpy()] = np.nan
-        codes = rows["categories"].numpy()
-        found = np.concatenate([numbers, codes[:, list(self.shape.native)].astype(np.float32)], axis=1)
         if name != "xgboost_embedded":
-            return found
+            return self.matrix(rows)
         network = cast(TabularNetwork, self.members["network"])
         with torch.no_grad():
             tables = [table(rows["categories"][:, i]).numpy() for i, table in enumerate(network.categories)]
-        return np.concatenate([found, *tables], axis=1)
+        return np.concatenate([self.matrix(rows), *tables], axis=1)
 
     def predict(self, name: str, rows: Rows) -> np.ndarray:
         """Returns what a member says: probabilities, float64 (N, classes), or numbers (N,)."""

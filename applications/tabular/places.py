@@ -103,11 +103,11 @@ class NearTargets(nn.Module):
         cast(Tensor, self.target)[: len(known)] = torch.from_numpy(target[known].astype(np.float32))
         cast(Tensor, self.prior).copy_(torch.from_numpy(target.mean(axis=0)))
         self.tree = None
-        place = np.full(len(points), -1)
-        place[known] = np.arange(len(known))
+        usable = np.zeros(len(points), bool)
+        usable[known] = True
 
         def learn(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-            chosen = rows[place[rows] >= 0]
+            chosen = rows[usable[rows]]
             tree, values = _tree(points[chosen]), target[chosen].astype(np.float32)
             return lambda held: self._told(tree, values, points[held])
 
@@ -134,7 +134,8 @@ class NearTargets(nn.Module):
         for count in NEAREST:
             weight = 1 / distance[:, :count, None]
             columns.append((values[:, :count] * weight).sum(axis=1) / weight.sum(axis=1))
-        columns += [values.std(axis=1), np.log(distance[:, min(NEAREST[0], len(target)) - 1 :][:, :1])]
+        far = min(NEAREST[0], len(target))
+        columns += [values.std(axis=1), np.log(distance[:, far - 1 : far])]
         found[rows] = np.concatenate(columns, axis=1)
         return found
 

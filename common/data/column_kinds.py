@@ -121,9 +121,11 @@ def infer_places(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
         tokens = [token.lower() for token in _TOKEN.findall(name)]
         for kind, words_for, most in (("latitude", _LATITUDE, 90.0), ("longitude", _LONGITUDE, 180.0)):
             rest = [token for token in tokens if token not in words_for]
+            if len(rest) != len(tokens) - 1:
+                continue
             values = np.asarray(pd.to_numeric(series(frame, name), errors="coerce"), np.float64)
             values = values[np.isfinite(values)]
-            if len(rest) == len(tokens) - 1 and len(values) and np.abs(values).max() <= most:
+            if len(values) and np.abs(values).max() <= most:
                 found[kind]["_".join(rest)] = name
     pairs = [(name, found["longitude"].get(key)) for key, name in found["latitude"].items()]
     return tuple((latitude, longitude) for latitude, longitude in pairs if longitude is not None)

@@ -167,11 +167,11 @@ class ColumnsBlock(Block):
     def _located(self, columns: tuple[Column, ...], frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
         """The pairs of columns that are places: those given, else numbers that are called so and lie on the globe."""
         numbers = [column.name for column in columns if column.kind == "number"]
-        for name in (name for pair in self.places for name in pair):
+        given = [name for pair in self.places for name in pair]
+        for name in given:
             if name not in numbers:
                 raise ConfigError(f"places: {name!r} is no number of the table: {nearest(name, numbers)}")
-        named = {name for pair in self.places for name in pair} | set(self.numbers)
-        free = [name for name in numbers if name not in named] if self.infer else []
+        free = [name for name in numbers if name not in (*given, *self.numbers)] if self.infer else []
         return (*self.places, *infer_places(cast(pd.DataFrame, frame[free])))
 
     def _fit(self, column: Column, frame: pd.DataFrame) -> Column:
@@ -202,8 +202,7 @@ class ColumnsBlock(Block):
         return [column for column in self.columns if column.kind in kinds]
 
     @property
-    def numeric(self) -> list[Column]:
-        """The columns that become numbers, in their order."""
+    def _numeric(self) -> list[Column]:
         return self._of("number", "boolean", "date", "text")
 
     @property
@@ -219,9 +218,15 @@ class ColumnsBlock(Block):
         """The numbers, in order: a column's name, with a part's name behind it where it has several."""
         return tuple(
             column.name if len(column.parts) == 1 else f"{column.name}.{part}"
-            for column in self.numeric
+            for column in self._numeric
             for part in column.parts
         )
+
+    @property
+    def spreads(self) -> np.ndarray:
+        """What each of the numbers is centred on, and what it is divided by: float64 (2, k)."""
+        pairs = [pair for column in self._numeric for pair in zip(column.center, column.scale, strict=True)]
+        return np.array(pairs, np.float64).reshape(-1, 2).T
 
     @property
     def category_names(self) -> tuple[str, ...]:
@@ -241,10 +246,9 @@ class ColumnsBlock(Block):
         frame = self._frame(raws)
         rows = len(frame)
         values = np.concatenate(
-            [np.zeros((rows, 0)), *(_numbers(c, series(frame, c.name))[1] for c in self.numeric)], axis=1
+            [np.zeros((rows, 0)), *(_numbers(c, series(frame, c.name))[1] for c in self._numeric)], axis=1
         )
-        center = np.array([x for column in self.numeric for x in column.center])
-        scale = np.array([x for column in self.numeric for x in column.scale])
+        center, scale = self.spreads
         missing = ~np.isfinite(values)
         with np.errstate(over="ignore"):
             scaled = np.where(missing, 0.0, (np.where(missing, 0.0, values) - center) / scale)
@@ -275,7 +279,7 @@ class ColumnsBlock(Block):
     def decode(self, value: Value) -> dict[str, Any]:
         fields, out = cast("dict[str, Tensor]", value), dict[str, Any]()
         place = 0
-        for column in self.numeric:
+        for column in self._numeric:
             stop = place + len(column.parts)
             numbers = fields["numbers"][place:stop].double().numpy() * np.array(column.scale) + np.array(column.center)
             out[column.name] = None if bool(fields["missing"][place]) else _decoded(column, numbers)

@@ -8,6 +8,7 @@ import torch
 from applications.tabular import EnsembleConfig, TabularRegressor, read_source, tabular_learner
 from applications.tabular.ensemble import places_of
 from applications.tabular.places import LEAST_DISTANCE, NEAREST, TURNS, NearTargets, Place, turned
+from applications.tabular.shap import shap_values
 from common.data import ColumnsBlock
 from common.deploy import Predictor
 from common.errors import ConfigError
@@ -140,3 +141,12 @@ def test_a_bundle_with_places_predicts_the_same_bits(tmp_path):
     with torch.inference_mode():
         expected = learner.model(block.encode_many(rows))
     assert [record["value"] for record in said] == expected.tolist()
+
+
+def test_shap_values_of_trees_that_see_places_add_up():
+    x, y = cities(300)
+    model = TabularRegressor(members=("xgboost",), folds=2).fit(x, y)
+    block = model.predictor_.encoder.blocks[0]
+    names, values = shap_values(model.predictor_.model, block.encode_many(x), block)
+    assert ("lat + lon: place", "lat + lon") in names
+    assert np.allclose(values.sum(axis=2)[:, 0], model.predict(x), atol=1e-3)
