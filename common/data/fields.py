@@ -1,5 +1,6 @@
 """The encoded values of one field over all items: columns, dense or flat, one for each of its tensors."""
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -91,11 +92,12 @@ class FieldColumns:
             cast(DenseColumn, self._column(key)).put_many(rows, tensor)
 
     def with_entries(self, rows: Tensor, entries: dict[str, Tensor]) -> "FieldColumns":
-        """Returns columns that share all with these but the tensors of some names; see `SampleStore.with_entries`."""
+        """Returns columns that share memory with these but for some names, and that are moved to a device alone."""
         made = FieldColumns(self.block, self.count, self.axes)
-        made.single = False
-        made.columns = {name: column for name, column in self.columns.items() if name not in entries}
-        made.put_many(rows, entries)
+        made.single = self.single
+        made.columns = {name: copy.copy(column) for name, column in self.columns.items() if name not in entries}
+        if entries:
+            made.put_many(rows, entries)
         return made
 
     def piece(self, row: int) -> Value:

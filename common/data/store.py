@@ -319,7 +319,7 @@ class SampleStore:
         """Returns a store of the same items in which a field has other tensors by some names.
 
         What a model makes of its rows for each fold anew (the mean target of the others) is served so, without encoding
-        anything again; everything else is shared.
+        anything again; everything else is shared, until one of them is moved to a device.
 
         Args:
             field: The position of a field that is encoded for all items at once, as a dictionary.
@@ -327,7 +327,7 @@ class SampleStore:
             entries: What they have instead, by name: tensors (n, …).
         """
         made = copy.copy(self)
-        made.fields = [f.with_entries(rows, entries) if i == field else f for i, f in enumerate(self.fields)]
+        made.fields = [f.with_entries(rows, entries if i == field else {}) for i, f in enumerate(self.fields)]
         return made
 
     def to(self, device: torch.device) -> None:

@@ -263,3 +263,9 @@ def test_other_tensors_of_a_field_are_served_and_the_rest_is_shared():
     assert torch.equal(found.x["categories"], before.x["categories"])
     assert torch.equal(found.y, before.y)
     assert torch.equal(store.batch(torch.arange(4), {}, Counter()).x["numbers"], before.x["numbers"])
+    other.to(torch.device("meta"))
+    there = other.batch(torch.arange(4), {}, Counter())
+    assert {t.device.type for t in (there.y, *there.x.values())} == {"meta"}
+    after = store.batch(torch.arange(4), {}, Counter())
+    assert torch.equal(after.y, before.y)
+    assert torch.equal(after.x["categories"], before.x["categories"])
