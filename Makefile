@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-EXTRAS := classification,detection,segmentation,tabular,dev
+EXTRAS := classification,detection,segmentation,tabular,nlp,tuning,dev
 
 SHARED  := ../shared/data
 RESULTS := tests/benchmarks/results

@@ -24,6 +24,9 @@ class Options(CommonOptions):
     dates: str | None = option(None, "columns that are dates, likewise")
     texts: str | None = option(None, "columns that are texts, likewise")
     places: str | None = option(None, "latitude,longitude: columns that are places, where their names do not tell")
+    text_encoder: str | None = option(
+        None, "a folder with a pretrained transformer (config.json, model.safetensors, tokenizer.json) that reads texts"
+    )
     group: str | None = option(
         None, "a column whose equal values stay on one side of every split (patients, customers)"
     )
@@ -36,6 +39,7 @@ class Options(CommonOptions):
     )
     folds: int = option(5, "folds: each member is fitted that many times, without one of them each time")
     budget: float = option(240.0, "seconds that the fit may take")
+    tune: int = option(0, "settings of trees that are tried (needs Optuna), in at most half the budget")
     quantiles: str | None = option(None, "of a number, beside its value: such as 0.05,0.95")
 
     def __post_init__(self) -> None:
@@ -45,6 +49,7 @@ class Options(CommonOptions):
         in_range("valid_pct", self.valid_pct, 0, 1, open_low=True, open_high=True)
         in_range("folds", self.folds, 2, 50)
         in_range("budget", self.budget, 1, 1e7)
+        in_range("tune", self.tune, 0, 100_000)
         in_range("gap", self.gap, 0, float("inf"))
         if self.gap and self.time is None:
             raise ConfigError("gap needs --time, the column of times")
@@ -101,6 +106,7 @@ def find_source(options: Options) -> Any:
 def make_loaders(options: Options, source: Any) -> Any:
     """The four questions of the DataBlock, answered."""
     from common.data.loader import LoaderOptions
+    from common.text import Tokenizer
     from recipes.run import dirty_policy
 
     splitter = source.dividing(options.valid_pct, options.seed, group=options.group, time=options.time, gap=options.gap)
@@ -111,6 +117,7 @@ def make_loaders(options: Options, source: Any) -> Any:
         dates=names_of(options.dates),
         texts=names_of(options.texts),
         places=places_of(options.places),
+        tokenizer=None if options.text_encoder is None else Tokenizer.read(options.text_encoder),
     )
     prepared = block.prepare(source.items, dirty_policy(options, "tabular"))
     return prepared, prepared.loaders(LoaderOptions(batch_size=256, seed=options.seed), 4096, 0, None, "cpu")
@@ -119,7 +126,9 @@ def make_loaders(options: Options, source: Any) -> Any:
 def make_learner(options: Options, dls: Any, source: Any, out: Any) -> Any:
     """The ensemble for these columns and this target."""
     from applications.tabular import EnsembleConfig, tabular_learner
+    from common.text import TextEncoder
 
+    encoder = None if options.text_encoder is None else TextEncoder.read(options.text_encoder)
     members = names_of(options.members) or (QUICK_MEMBERS if options.quick else EnsembleConfig().members)
     config = EnsembleConfig(
         members=members,
@@ -127,9 +136,18 @@ def make_learner(options: Options, dls: Any, source: Any, out: Any) -> Any:
         budget_s=min(options.budget, 30.0) if options.quick else options.budget,
         group=options.group,
         time=options.time,
+        tune=options.tune,
+        device=options.device,
         seed=options.seed,
     )
-    return tabular_learner(dls, target=source.target, quantiles=quantiles_of(options.quantiles), config=config, out=out)
+    return tabular_learner(
+        dls,
+        target=source.target,
+        quantiles=quantiles_of(options.quantiles),
+        config=config,
+        text_encoder=encoder,
+        out=out,
+    )
 
 
 def train(options: Options, learner: Any) -> None:

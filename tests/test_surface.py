@@ -44,6 +44,7 @@ SURFACE = {
         TrainerOptions arch_names aug_transforms baseline check_arch class_weights create_model evaluate
         get_image_files ids_of imagenet_stats load_learner make_task mobilenet_v2 pixel_counts predict_sliding
         read_source resnet18 resnet34 resnet50 scene_source segmentation_learner show_maps unet_learner""",
+    "common.text": "TextEncoder Tokenizer",
     "common.vision": """Backbone arch_names backbone_names find_weights""",
 }
 OURS = ("common", "applications", "recipes")

@@ -5,8 +5,9 @@ An ensemble of boosted trees, a forest, a linear model and a network is fitted i
 """
 
 from applications.tabular.audit import adversarial_validation, leakage
+from applications.tabular.config import EnsembleConfig
 from applications.tabular.data import TableSource, TabularDataLoaders, read_source, table_source
-from applications.tabular.ensemble import EnsembleConfig, TabularEnsemble, member_metrics
+from applications.tabular.ensemble import TabularEnsemble, member_metrics
 from applications.tabular.estimators import TabularClassifier, TabularRegressor
 from applications.tabular.evaluation import baseline, evaluate, read_inputs
 from applications.tabular.explain import (

@@ -27,6 +27,7 @@ from common.data.splits import (
 )
 from common.data.tables import TABLE_ENDINGS, parts_of, read_table
 from common.errors import ConfigError, DataError, nearest
+from common.text.tokenizer import Tokenizer
 
 MOST_WHOLE_CLASSES = 20  # different whole numbers up to which a target of numbers may be one of classes
 
@@ -65,6 +66,7 @@ class TableSource(Source):
         dates: Sequence[str] = (),
         texts: Sequence[str] = (),
         places: Sequence[tuple[str, str]] = (),
+        tokenizer: Tokenizer | None = None,
     ) -> DataBlock:
         """Returns the DataBlock of the table; what the columns are is found out where it is not given.
 
@@ -75,10 +77,11 @@ class TableSource(Source):
             dates: Columns that are dates.
             texts: Columns that are texts.
             places: Pairs of columns that are latitude and longitude.
+            tokenizer: Of a pretrained transformer that reads the texts.
         """
         columns = ColumnsBlock(
             tuple(numbers), tuple(categories), tuple(dates), tuple(texts),
-            ignore=self.ignore, places=tuple(places), infer=True,
+            ignore=self.ignore, places=tuple(places), infer=True, tokenizer=tokenizer,
         )  # fmt: skip
         target = CategoryBlock() if self.classes else RegressionBlock()
         return DataBlock((columns, target), get_y=ColReader(self.target), splitter=splitter)

@@ -11,85 +11,23 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from applications.tabular.fold import MEMBERS, QUANTILES, Fold, Given, Rows, Shape
+from applications.tabular.config import Chosen, EnsembleConfig
+from applications.tabular.fold import MEMBERS, QUANTILES, TUNED, Fold, Given, Rows, Shape
 from applications.tabular.places import Place
 from applications.tabular.schedule import fit_network
 from applications.tabular.selection import Loss, fit_temperature, loss_of, select_weights
 from applications.tabular.task import TabularRegression
+from applications.tabular.tuning import tune_booster
 from common.data.columns import ColumnsBlock
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.errors import ConfigError, DataError, in_range, one_of
 from common.registry import register
 from common.spec import build, to_spec
+from common.text.encoder import TextEncoder
 from common.train.at_once import FittedModel, Tell, silent
-from common.train.options import DEVICES
+from common.train.backend import find_device
 from common.train.task import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnsembleConfig:
-    """How an ensemble is made.
-
-    Attributes:
-        members: Which; see `MEMBERS`.
-        folds: Each member is fitted that many times, each time without a fold, on which it is judged.
-        budget_s: Seconds that the fit may take; members that would take longer are left out, and told.
-        group: A column whose equal values stay in one fold.
-        time: A column by which folds are contiguous.
-        epochs: Of the network; as many as help when 0; see `schedule`.
-        batch_size: Rows a step of the network; by their number when 0.
-        device: Where the network is trained: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
-        seed: Of everything drawn.
-    """
-
-    members: tuple[str, ...] = (
-        "xgboost", "linear", "xgboost_shallow", "xgboost_leafwise", "xgboost_deep", "forest", "network"
-    )  # fmt: skip
-    folds: int = 5
-    budget_s: float = 240.0
-    group: str | None = None
-    time: str | None = None
-    epochs: int = 0
-    batch_size: int = 0
-    device: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "members", tuple(self.members))
-        if not self.members:
-            raise ConfigError(f"members must name at least one of {', '.join(MEMBERS)}")
-        for name in self.members:
-            one_of("members", name, MEMBERS)
-        one_of("device", self.device, DEVICES)
-        if (
-            "xgboost_embedded" in self.members
-            and "network" not in self.members[: self.members.index("xgboost_embedded")]
-        ):
-            raise ConfigError("xgboost_embedded sees the network's embeddings: name network before it")
-        in_range("folds", self.folds, 2, 50)
-        in_range("budget_s", self.budget_s, 0, float("inf"), open_low=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """What a fit has chosen, and how each member did.
-
-    Attributes:
-        names: The members that are in the mean.
-        weights: Of each in it.
-        folds: How many folds there are.
-        temperature: That the logarithms of the mean's probabilities are divided by.
-        shifts: What is added to each quantile, so that it holds out of fold.
-        table: One record a member that was fitted, and one for the ensemble: its out-of-fold loss, seconds, weight.
-    """
-
-    names: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    folds: int = 0
-    temperature: float = 1.0
-    shifts: tuple[float, ...] = ()
-    table: tuple[dict[str, Any], ...] = ()
 
 
 @register("model", "tabular_ensemble")
@@ -102,15 +40,24 @@ class TabularEnsemble(FittedModel):
         config: How it is made.
         shape: What the members are made for; found out by `fit` when None.
         chosen: What a fit has chosen, to make the model of a bundle.
+        text_encoder: A transformer that reads the texts too, whose vectors give features; the block needs its
+            tokenizer.
     """
 
-    def __init__(self, config: EnsembleConfig, shape: Shape | None = None, chosen: Chosen | None = None) -> None:
+    def __init__(
+        self,
+        config: EnsembleConfig,
+        shape: Shape | None = None,
+        chosen: Chosen | None = None,
+        text_encoder: TextEncoder | None = None,
+    ) -> None:
         super().__init__()
         self.config, self.shape, self.chosen = config, shape, chosen or Chosen()
+        self.text_encoder = text_encoder
         self.folds = nn.ModuleList()
         if shape is not None:
             names = kept_members(self.chosen.names, shape)
-            self.folds.extend(Fold(shape, names, config.seed + i) for i in range(self.chosen.folds))
+            self.folds.extend(Fold(shape, names, config.seed + i, self.chosen.tuned) for i in range(self.chosen.folds))
         self.out_of_fold: dict[str, np.ndarray] = {}
 
     # ------------------------------------------------------------ fitting
@@ -121,10 +68,14 @@ class TabularEnsemble(FittedModel):
         loader = cast(Loader, dls.train)
         whole = loader.arrays()
         x, y = cast("dict[str, Tensor]", whole.x), cast(Tensor, whole.y).numpy()
-        self.shape = shape = shape_of(x, y, loader, task)
+        self.shape = shape_of(x, y, loader, task)
+        self._read_texts(x, started, end, tell)
+        shape, x = self.shape, self.seen(x)
         cuts = self._cuts(loader, y)
         parts = [self._part(i, loader, x, y, train, held) for i, (train, held) in enumerate(cuts)]
         tell(f"features of {len(cuts)} folds: {time.perf_counter() - started:.1f} s")
+        if self.config.tune:
+            self._tune(parts, task, (time.perf_counter() + end) / 2, tell)
         self.out_of_fold, table = {}, list[dict[str, Any]]()
         loss = loss_of(y, shape.classes)
         for name in self.config.members:
@@ -147,6 +98,41 @@ class TabularEnsemble(FittedModel):
         self.chosen = replace(self.chosen, table=tuple(table))
         tell(f"ensemble: out-of-fold loss {table[-1]['loss']:.6g}, {table[-1]['seconds']:.1f} s")
 
+    def _read_texts(self, x: dict[str, Tensor], started: float, end: float, tell: Tell) -> None:
+        """Has the transformer read the texts, in at most half of the time; else it is let go."""
+        if self.text_encoder is None:
+            return
+        if "tokens" not in x:
+            raise ConfigError("a text encoder needs its tokenizer in the block: ColumnsBlock(tokenizer=…)")
+        device = find_device(self.config.device)
+        if self._vectors(x["tokens"], device, (started + end) / 2) is None:
+            tell(f"text encoder: left out, it would take over half of budget_s={self.config.budget_s:g}")
+            self.text_encoder = None
+            return
+        width = x["tokens"].shape[1] * self.text_encoder.width
+        self.shape = replace(cast(Shape, self.shape), vector=width)
+        tell(f"text encoder: {width} numbers a row, {time.perf_counter() - started:.1f} s")
+
+    def _vectors(self, tokens: Tensor, device: torch.device, end: float = float("inf")) -> Tensor | None:
+        """The vectors of a row's texts, one behind the other."""
+        encoder = cast(TextEncoder, self.text_encoder)
+        found = encoder.embed(tokens.reshape(-1, tokens.shape[2]), device, end)
+        return None if found is None else found.reshape(len(tokens), -1)
+
+    def seen(self, x: Rows) -> Rows:
+        """Returns the dictionary of a `ColumnsBlock` with the vectors of its texts, where a transformer reads them."""
+        if self.text_encoder is None:
+            return x
+        return {**x, "vector": cast(Tensor, self._vectors(x["tokens"], x["numbers"].device))}
+
+    def _tune(self, parts: "list[_Part]", task: Task, end: float, tell: Tell) -> None:
+        """Seeks the settings of the tuned trees on the first fold."""
+        first = parts[0]
+        found = tune_booster(first.fold, first.given, task, trials=self.config.tune, end=end, seed=self.config.seed)
+        for part in parts:
+            part.fold.tuned = found.config
+        tell(f"{TUNED}: {found.trials} settings tried, loss {found.start:.6g} with the first, {found.loss:.6g} at best")
+
     def _part(
         self, number: int, loader: Loader, x: dict[str, Tensor], y: np.ndarray, train: np.ndarray, held: np.ndarray
     ) -> "_Part":
@@ -154,7 +140,7 @@ class TabularEnsemble(FittedModel):
         fold = Fold(cast(Shape, self.shape), (), self.config.seed + number)
         rows = fold.fit_features(_take(x, train), y[train])
         seen = fold.rows(_take(x, held))
-        loaders = _loaders(loader, (train, rows), (held, seen), self.batch_size(len(train)))
+        loaders = _loaders(loader, (train, rows), (held, seen), self.config.batch_size_of(len(train)))
         return _Part(fold, Given(rows, y[train], seen, y[held], loaders), held)
 
     def _fit_member(
@@ -206,6 +192,7 @@ class TabularEnsemble(FittedModel):
             weights=tuple(weight for weight in weights.tolist() if weight > 0),
             folds=len(parts),
             temperature=fit_temperature(mean, y) if shape.classes > 1 else 1.0,
+            tuned=parts[0].fold.tuned if TUNED in names else None,
         )
 
     def _fit_quantiles(self, parts: "list[_Part]", y: np.ndarray, task: Task, end: float) -> None:
@@ -218,10 +205,6 @@ class TabularEnsemble(FittedModel):
             found[part.places] = part.fold.predict(QUANTILES, part.given.held)
         shifts = [float(np.quantile(y - found[:, i], quantile)) for i, quantile in enumerate(quantiles)]
         self.chosen = replace(self.chosen, shifts=tuple(shifts))
-
-    def batch_size(self, rows: int) -> int:
-        """Returns the rows a step of the network."""
-        return self.config.batch_size or (64 if rows < 4000 else 128 if rows < 12000 else 256 if rows < 24000 else 512)
 
     def _cuts(self, loader: Loader, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Positions among the training rows that each fold learns from, and those it is judged on."""
@@ -259,6 +242,7 @@ class TabularEnsemble(FittedModel):
 
     def _said(self, x: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Any]:
         found: dict[str, Any] = dict.fromkeys(names, 0.0)
+        x = self.seen(x)
         for fold in cast("list[Fold]", list(self.folds)):
             rows = fold.rows(x)
             for name in names:
@@ -280,6 +264,10 @@ class TabularEnsemble(FittedModel):
             out = torch.cat([out[:, None], torch.from_numpy(ends)], dim=1)
         return out.float().to(device)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Leaves trees, tables and linear models on the CPU, where they compute; a text encoder moves by itself."""
+        return self
+
     # ------------------------------------------------------------ in a bundle
 
     def spec(self) -> dict[str, Any]:
@@ -288,12 +276,13 @@ class TabularEnsemble(FittedModel):
             "config": to_spec(self.config),
             "shape": None if self.shape is None else to_spec(self.shape),
             "chosen": to_spec(self.chosen),
+            "text_encoder": None if self.text_encoder is None else self.text_encoder.spec(),
         }
 
     @classmethod
     def from_spec(cls, fields: dict[str, Any]) -> Self:
         for name in fields:
-            one_of("model", name, ("config", "shape", "chosen"))
+            one_of("model", name, ("config", "shape", "chosen", "text_encoder"))
         config = build(EnsembleConfig, fields.get("config") or {}, "model.config")
         shape = build(Shape, fields.get("shape") or {}, "model.shape")
         chosen = build(Chosen, fields.get("chosen") or {}, "model.chosen")
@@ -304,7 +293,11 @@ class TabularEnsemble(FittedModel):
         in_range("model.chosen.folds", chosen.folds, 1, 50)
         if len(chosen.shifts) != len(shape.quantiles):
             raise ConfigError("model.chosen must have one shift a quantile")
-        return cls(config, shape, chosen)
+        given = fields.get("text_encoder")
+        if (given is None) != (shape.vector == 0):
+            raise ConfigError("model.shape.vector must be above 0 where there is a text encoder, and only there")
+        encoder = None if given is None else TextEncoder.from_spec(given)
+        return cls(config, shape, chosen, encoder)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
-from applications.tabular.ensemble import EnsembleConfig, TabularEnsemble
+from applications.tabular.config import EnsembleConfig
+from applications.tabular.ensemble import TabularEnsemble
 from applications.tabular.learner import tabular_learner
 from common.data.blocks import CategoryBlock, RegressionBlock
 from common.data.column_kinds import duplicates
@@ -20,6 +21,7 @@ from common.data.items import ColReader
 from common.data.splits import NoSplitter
 from common.deploy.bundle import export
 from common.deploy.predictor import Predictor
+from common.text import TextEncoder, Tokenizer
 
 TARGET = "target"
 
@@ -33,6 +35,8 @@ class _Tabular(BaseEstimator):
         members: Sequence[str] | None = None,
         folds: int = 5,
         budget_s: float = 240.0,
+        tune: int = 0,
+        text_encoder: str | Path | None = None,
         categories: Sequence[str] = (),
         texts: Sequence[str] = (),
         dates: Sequence[str] = (),
@@ -44,6 +48,8 @@ class _Tabular(BaseEstimator):
         self.members = members
         self.folds = folds
         self.budget_s = budget_s
+        self.tune = tune
+        self.text_encoder = text_encoder
         self.categories = categories
         self.texts = texts
         self.dates = dates
@@ -93,6 +99,7 @@ class _Tabular(BaseEstimator):
         columns = ColumnsBlock(
             categories=tuple(self.categories), texts=tuple(self.texts), dates=tuple(self.dates),
             ignore=(name, *self.ignore), places=tuple(self.places), infer=True,
+            tokenizer=None if self.text_encoder is None else Tokenizer.read(self.text_encoder),
         )  # fmt: skip
         data = DataBlock((columns, block), get_y=ColReader(name), splitter=NoSplitter())
         dls = data.dataloaders(frame.assign(**{name: target}))
@@ -100,8 +107,11 @@ class _Tabular(BaseEstimator):
             self.random_state if isinstance(self.random_state, int) else int(np.random.default_rng().integers(1 << 31))
         )
         given: dict[str, Any] = {} if self.members is None else {"members": tuple(self.members)}
-        config = EnsembleConfig(folds=self.folds, budget_s=self.budget_s, seed=seed, **given)
-        learner = tabular_learner(dls, target=name, quantiles=quantiles, config=config, progress=self.verbose)
+        config = EnsembleConfig(folds=self.folds, budget_s=self.budget_s, tune=self.tune, seed=seed, **given)
+        learner = tabular_learner(
+            dls, target=name, quantiles=quantiles, config=config, progress=self.verbose,
+            text_encoder=None if self.text_encoder is None else TextEncoder.read(self.text_encoder),
+        )  # fmt: skip
         learner.fit()
         self.predictor_: Predictor = learner.predictor()
         self.table_ = pd.DataFrame(list(cast(TabularEnsemble, learner.model).chosen.table))
@@ -125,6 +135,9 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         members: Which; see `MEMBERS`; all when None.
         folds: Each is fitted that many times, without a fold each time.
         budget_s: Seconds that the fit may take.
+        tune: How many settings of trees are tried (with Optuna, in at most half the budget) for a member more.
+        text_encoder: A folder with a pretrained transformer, as Hugging Face's transformers saves one, that reads the
+            texts.
         categories: Columns that are categories; what the others are is found out.
         texts: Columns that are texts.
         dates: Columns that are dates.
@@ -170,6 +183,9 @@ class TabularRegressor(RegressorMixin, _Tabular):
         members: Which; see `MEMBERS`; all when None.
         folds: Each is fitted that many times, without a fold each time.
         budget_s: Seconds that the fit may take.
+        tune: How many settings of trees are tried (with Optuna, in at most half the budget) for a member more.
+        text_encoder: A folder with a pretrained transformer, as Hugging Face's transformers saves one, that reads the
+            texts.
         categories: Columns that are categories; what the others are is found out.
         texts: Columns that are texts.
         dates: Columns that are dates.

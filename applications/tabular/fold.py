@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from applications.tabular.booster import Booster, BoosterConfig, class_scores
+from applications.tabular.embeddings import EmbeddingScores
 from applications.tabular.linear import LinearModel
 from applications.tabular.network import NetworkConfig, TabularNetwork, embedding_width
 from applications.tabular.piecewise import quantile_edges
@@ -48,7 +49,8 @@ BOOSTERS = {
 by one; leaf by leaf; deep, with few columns a split), and of trees that do not. Chosen on splits of training rows of
 nine tables; no one of them was best on all."""
 BOOSTERS["xgboost_embedded"] = BOOSTERS["xgboost"]
-MEMBERS = ("linear", *BOOSTERS, "network")
+TUNED = "xgboost_tuned"  # whose settings were sought; see `tuning`
+MEMBERS = ("linear", *BOOSTERS, TUNED, "network")
 QUANTILES = "quantiles"  # the trees that give them, beside the members
 QUANTILE_TREES = BoosterConfig(rounds=1000, depth=5, patience=40)
 FEW_ROWS = 2000  # up to which the network learns slowly
@@ -62,6 +64,7 @@ class Shape:
         numbers: How many numbers a row has.
         sizes: How many positions each category has.
         buckets: Positions that words are hashed to; 0: no text.
+        vector: Numbers of the vectors of a row's texts; 0: there is no transformer.
         classes: How many classes the target has; 1 for a number.
         places: Which numbers are places.
         rows: The most rows that a fold learns from.
@@ -74,6 +77,7 @@ class Shape:
     sizes: tuple[int, ...]
     buckets: int
     classes: int
+    vector: int = 0
     places: tuple[Place, ...] = ()
     rows: int = 0
     center: float = 0.0
@@ -83,6 +87,7 @@ class Shape:
     def __post_init__(self) -> None:
         in_range("numbers", self.numbers, 0, 1 << 16)
         in_range("buckets", self.buckets, 0, 1 << 24)
+        in_range("vector", self.vector, 0, 1 << 20)
         in_range("classes", self.classes, 1, 1 << 16)
         in_range("rows", self.rows, 0, 1 << 40)
         for place in self.places:
@@ -108,7 +113,8 @@ class Shape:
 
 
 Rows = dict[str, Tensor]
-"""What the members take: the dictionary of a `ColumnsBlock`, with more numbers, those that a fold makes of the rows."""
+"""What the members take: the dictionary of a `ColumnsBlock` (with a transformer: and ``vector``), with more numbers,
+those that a fold makes of the rows."""
 
 
 @dataclass(frozen=True)
@@ -137,21 +143,25 @@ class Fold(nn.Module):
         shape: What they are made for.
         names: Which members.
         seed: Of everything drawn.
+        tuned: The settings of the trees whose settings were sought.
     """
 
-    def __init__(self, shape: Shape, names: tuple[str, ...] = (), seed: int = 0) -> None:
+    def __init__(
+        self, shape: Shape, names: tuple[str, ...] = (), seed: int = 0, tuned: BoosterConfig | None = None
+    ) -> None:
         super().__init__()
-        self.shape, self.seed = shape, seed
+        self.shape, self.seed, self.tuned = shape, seed, tuned
         outputs = outputs_of(shape.classes)
         self.means = TargetMeans(tuple(shape.sizes[i] for i in shape.many), outputs)
         self.texts = TextScores(shape.buckets, outputs, shape.classes > 1) if shape.buckets else None
+        self.vectors = EmbeddingScores(shape.vector, outputs, shape.classes > 1) if shape.vector else None
         self.near = nn.ModuleList(NearTargets(shape.rows, outputs) for _ in shape.places)
         self.members = nn.ModuleDict({name: self._make(name) for name in names})
 
     @property
     def text_width(self) -> int:
-        """Text scores a row."""
-        return self.texts.width if self.texts is not None else 0
+        """Numbers that are made of a row's texts: scores of their words, and what their vectors give."""
+        return sum(made.width for made in (self.texts, self.vectors) if made is not None)
 
     @property
     def place_width(self) -> int:
@@ -192,7 +202,8 @@ class Fold(nn.Module):
             )
         outputs = shape.classes if shape.classes > 2 else 1
         more = sum(embedding_width(size) for size in shape.sizes) if name == "xgboost_embedded" else 0
-        return Booster(BOOSTERS[name], shape.objective, self.features + more, self.native, outputs, self.seed)
+        config = self.tuned or BOOSTERS["xgboost"] if name == TUNED else BOOSTERS[name]
+        return Booster(config, shape.objective, self.features + more, self.native, outputs, self.seed)
 
     # ------------------------------------------------------------ features
 
@@ -205,6 +216,8 @@ class Fold(nn.Module):
         made = [make(self.means, self._many(x))]
         if self.texts is not None:
             made.append(make(self.texts, x["text"].numpy()))
+        if self.vectors is not None:
+            made.append(make(self.vectors, x["vector"].numpy()))
         gone = [np.zeros((len(numbers), self.means.width + self.text_width), bool)]
         for place, near in zip(self.shape.places, self.near, strict=True):
             points = place.points(numbers, missing)

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from applications.tabular.ensemble import EnsembleConfig, TabularEnsemble
+from applications.tabular.config import EnsembleConfig
+from applications.tabular.ensemble import TabularEnsemble
 from applications.tabular.task import TabularClassification, TabularRegression
 from common.data.blocks import CategoryBlock, MultiCategoryBlock, RegressionBlock
 from common.data.dataloaders import DataLoaders
 from common.errors import ConfigError
+from common.text.encoder import TextEncoder
 from common.train.at_once import AtOnce
 from common.train.task import Task
 
@@ -49,6 +51,7 @@ def tabular_learner(
     target: str = "",
     quantiles: Sequence[float] = (),
     config: EnsembleConfig | None = None,
+    text_encoder: TextEncoder | None = None,
     progress: bool = True,
     out: str | Path | None = None,
 ) -> AtOnce:
@@ -61,6 +64,7 @@ def tabular_learner(
         target: The target's column, for evaluation of the bundle.
         quantiles: For a number: which quantiles are predicted beside it.
         config: How the ensemble is made.
+        text_encoder: A pretrained transformer that reads the texts; the block must have its tokenizer.
         progress: Whether to tell what goes on.
         out: A folder for ``events.jsonl``, or None.
 
@@ -71,4 +75,6 @@ def tabular_learner(
     chosen = config or EnsembleConfig()
     if members is not None:
         chosen = replace(chosen, members=tuple(members))
-    return AtOnce(TabularEnsemble(chosen), dls, task, metrics=metrics, progress=progress, out=out)
+    return AtOnce(
+        TabularEnsemble(chosen, text_encoder=text_encoder), dls, task, metrics=metrics, progress=progress, out=out
+    )

@@ -73,6 +73,7 @@ def shap_values(
     total, shape = sum(weights[name] for name in trees), folds[0].shape
     found: dict[tuple[str, str], Any] = {}
     bias: Any = 0.0
+    x = model.seen(x)
     for fold in folds:
         rows = fold.rows(x)
         for member in trees:

@@ -26,6 +26,7 @@ from common.data.ngrams import hashed_ngrams, words
 from common.data.transforms import View
 from common.errors import ConfigError, DataError, in_range, nearest
 from common.registry import register
+from common.text.tokenizer import Tokenizer
 
 MISSING, OTHER = 0, 1
 """Positions of a category that every column has: no value; a level that training never saw or saw once."""
@@ -81,7 +82,8 @@ class ColumnsBlock(Block):
     rows' median and divided by their spread; a missing or infinite one is 0 and marked in ``missing``. Dates become
     numbers (days, year, month, …), yes and no 1 and 0. In a category position 0 is a missing value and 1 a level that
     training did not see, or, among many, saw once. Texts become the positions of their hashed words and pairs of words,
-    in one row, 0 after the last; how many words they have is a number too.
+    in one row, 0 after the last; how many words they have is a number too. With a tokenizer each text has its tokens
+    too: ``tokens``, int32 (B, columns of text, most).
 
     Args:
         numbers: Columns that are numbers.
@@ -93,6 +95,7 @@ class ColumnsBlock(Block):
         infer: Whether what the other columns are is found out from the training rows; else they are left out.
         buckets: Positions that words are hashed to.
         most_ngrams: The most words and pairs that are kept of a row.
+        tokenizer: Of a pretrained transformer that reads the texts, or None.
         columns: Fitted: every column, also those that are left out, with the reason.
         ngrams: Fitted: t, the length of ``text``.
         located: Fitted: the pairs that are places, those given and those that their names tell.
@@ -114,6 +117,7 @@ class ColumnsBlock(Block):
     infer: bool = False
     buckets: int = 1 << 18
     most_ngrams: int = 512
+    tokenizer: Tokenizer | None = None
     columns: tuple[Column, ...] = ()
     ngrams: int = 0
     located: tuple[tuple[str, str], ...] = ()
@@ -161,6 +165,8 @@ class ColumnsBlock(Block):
         located = self._located(columns, frame)
         columns = tuple(replace(c, why=_placed(c, located)) for c in columns)
         made = replace(self, columns=columns, located=located)
+        if self.tokenizer is not None and not made._texts:
+            raise DataError("there is a tokenizer, but no column is a text: name one in texts")
         length = max((len(row) for row in made._hashed(frame)), default=0) if made._texts else 0
         return replace(made, ngrams=length)
 
@@ -258,12 +264,16 @@ class ColumnsBlock(Block):
         text = np.zeros((rows, self.ngrams), np.int32)
         for row, found in enumerate(self._hashed(frame) if self.ngrams else ()):
             text[row, : len(found)] = found[: self.ngrams]
-        return {
+        found = {
             "numbers": torch.from_numpy(np.clip(scaled, -_MOST, _MOST).astype(np.float32)),
             "missing": torch.from_numpy(missing),
             "categories": torch.from_numpy(codes),
             "text": torch.from_numpy(text),
         }
+        if self.tokenizer is not None:
+            every = [self.tokenizer.encode_many(_strings(series(frame, column.name))) for column in self._texts]
+            found["tokens"] = torch.from_numpy(np.stack(every, axis=1))
+        return found
 
     def _hashed(self, frame: pd.DataFrame) -> list[np.ndarray]:
         every = [

@@ -16,6 +16,7 @@ from common.data.sample import SampleEncoder
 from common.data.sources import Source
 from common.data.store import SampleStore
 from common.deploy.bundle import Bundle, load
+from common.errors import DataError
 from common.train.evaluate import Outputs, collect
 from common.train.task import Record, Task
 
@@ -107,7 +108,13 @@ class Predictor:
         return self.outputs(raws, batch_size=batch_size).records(self.task) if len(raws) else []
 
     def predict(self, raw: Any) -> Record:
-        """Returns the record of one raw input."""
+        """Returns the record of one raw input.
+
+        Raises:
+            DataError: if it is a whole table.
+        """
+        if isinstance(raw, pd.DataFrame):
+            raise DataError(f"predict takes one row, this is a table of {len(raw)}: give it to predict_many")
         return self.predict_many([raw])[0]
 
     __call__ = predict

@@ -20,16 +20,26 @@ Optimizer = torch.optim.Optimizer
 LOST = ("closed by peer", "reset by peer", "Broken pipe", "timed out", "Timed out", "another process of this run")
 
 
+def find_device(name: str) -> torch.device:
+    """Returns the device of an option: ``cpu``, ``cuda``, ``mps``, or with ``auto`` a GPU where there is one.
+
+    Raises:
+        ConfigError: for one that this machine does not have.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name in there and not there[name]:
+        kind = "CUDA" if name == "cuda" else "Apple"
+        raise ConfigError(f"device={name!r}, but torch sees no {kind} GPU: use device='auto' or 'cpu'")
+    return torch.device(next((gpu for gpu, found in there.items() if found), "cpu") if name == "auto" else name)
+
+
 def make_accelerator(options: TrainerOptions) -> Accelerator:
     """One Accelerator a Trainer; the process-wide state Accelerate keeps must not decide for the next one.
 
     Raises:
         ConfigError: for a device or precision that this machine does not have.
     """
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device='cuda', but torch sees no CUDA GPU: use device='auto' or 'cpu'")
-    if options.device == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device='mps', but torch sees no Apple GPU: use device='auto' or 'cpu'")
+    find_device(options.device)
     distributed = dist.is_available() and dist.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not distributed)  # type: ignore[reportPrivateUsage]
     cpu = options.device == "cpu"

@@ -6,7 +6,8 @@ TABLES holds the nine tables of `SETS`. PEERS is an environment with catboost, l
 --autogluon names the Python of one with autogluon.tabular, which then gets the seconds that the ensemble may take.
 Adult and the clothing reviews have a test part of their own; of the others a fifth, drawn by the seed, is it. Peers are
 at their defaults but for the threads, with categories as categories (texts are categories to them). Quality is measured
-on the test part, which nothing is chosen by. A run goes on with what --out holds: it can be made in pieces.
+on the test part, which nothing is chosen by. A run goes on with what --out holds: it can be made in pieces. At the end,
+or with --table at once, it prints what --out holds as the table of the documentation.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def ours(name: str, train: pd.DataFrame, test: pd.DataFrame, target: str, seed: 
     torch.set_num_threads(options["threads"])
     kind = TabularClassifier if name in CLASSES else TabularRegressor
     ignore = tuple(options.get("ignore", ()))
-    more = {"members": options["members"]} if options.get("members") else {}
+    more = {name: options[name] for name in ("members", "tune", "text_encoder") if options.get(name)}
     model = kind(budget_s=options["budget"], random_state=seed, verbose=True, ignore=ignore, **more)
     x, y = train.drop(columns=target), train[target]
     began = time.perf_counter()
@@ -177,18 +178,26 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=240.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--members", help="of the ensemble, separated by commas")
+    parser.add_argument("--tune", type=int, default=0, help="settings of trees that the ensemble tries")
+    parser.add_argument("--text-encoder", help="a folder with a transformer that reads the ensemble's texts")
     parser.add_argument("--ignore", help="columns that the ensemble does not see, separated by commas")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", action="store_true", help="print the table of what --out holds, and measure nothing")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         child(json.loads(given.child))
+        return
+    if given.table:
+        print(as_table(json.loads(given.out.read_text())["results"]))
         return
     sides = {"ours": sys.executable}
     sides |= dict.fromkeys(PEERS, given.peer) if given.peer else {}
     sides |= {"autogluon": given.autogluon} if given.autogluon else {}
     options = {"threads": given.threads, "budget": given.budget}
     options |= {"members": given.members.split(",")} if given.members else {}
+    options |= {"tune": given.tune} if given.tune else {}
+    options |= {"text_encoder": given.text_encoder} if given.text_encoder else {}
     options |= {"ignore": given.ignore.split(",")} if given.ignore else {}
     results: list[dict] = []
     if given.out and given.out.exists():
@@ -212,6 +221,45 @@ def main() -> None:
                 print(json.dumps(results[-1]), flush=True)
                 if given.out:
                     write(given.out, options, results)
+    print(as_table(results))
+
+
+SHOWN = dict.fromkeys(CLASSES, ("auc", "accuracy")) | {"penguins": ("log_loss", "accuracy")}
+LOWER = ("rmse", "log_loss")  # is better
+
+
+def as_table(results: list[dict]) -> str:
+    """Returns the results as a table in Markdown: means over the seeds, the deviation behind ±, the best in bold."""
+    sides = [side for side in ("ours", *PEERS, "autogluon") if any(result["side"] == side for result in results)]
+    lines = ["| table | metric | " + " | ".join(sides) + " | best member | seconds of " + ", ".join(sides) + " |"]
+    lines.append("| --- " * (len(sides) + 4) + "|")
+    for name in SETS:
+        rows = [r for r in results if r["table"] == name and "error" not in r]
+        for metric in SHOWN.get(name, ("rmse",)) if rows else ():
+            found = {side: [r[metric] for r in rows if r["side"] == side] for side in sides}
+            means = {side: float(np.mean(values)) for side, values in found.items() if values}
+            sign = 1 if metric in LOWER else -1
+            first = min(means.values(), key=lambda value: sign * value)
+            cells = []
+            for side in sides:
+                shown = f"{figure(means[side])} ± {figure(float(np.std(found[side])))}" if side in means else ""
+                cells.append(f"**{shown}**" if means.get(side) == first else shown)
+            alone: dict[str, list[float]] = {}
+            for result in rows:
+                for member, values in result.get("alone", {}).items():
+                    alone.setdefault(member, []).append(values[metric])
+            whole = {member: float(np.mean(v)) for member, v in alone.items() if len(v) == len(found["ours"])}
+            member = min(whole, key=lambda name: sign * whole[name]) if whole else ""
+            best = f"{member} {figure(whole[member])}" if member else ""
+            times = [float(np.mean([r["fit_s"] for r in rows if r["side"] == s])) if found[s] else 0.0 for s in sides]
+            seconds = ", ".join(f"{value:.0f}" if value >= 10 else f"{value:.1f}" for value in times)
+            lines.append(f"| {name} | {metric} | " + " | ".join(cells) + f" | {best} | {seconds} |")
+    return "\n".join(lines)
+
+
+def figure(value: float) -> str:
+    """A number with as many decimals as tell something."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.4f}"
 
 
 def write(out: Path, options: dict, results: list[dict]) -> None:

@@ -86,6 +86,8 @@ def test_rows_may_come_as_a_frame_or_as_dictionaries(learners, frames):
         predictor(row)["label"] for row in json.loads(frame.to_json(orient="records"))
     ]
     assert set(whole[0]["probabilities"]) == {"cheap", "dear"}
+    with pytest.raises(DataError, match="this is a table of 8: give it to predict_many"):
+        predictor(frame)
 
 
 def forge(bundle, edit):

@@ -1,0 +1,87 @@
+"""Features made of the vectors of texts: what a linear model says of them, out of fold, and their main directions."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from applications.tabular.targets import out_of_fold
+
+DIRECTIONS = 16  # principal components
+GRID = 4096.0  # steps a unit: trees split at values that they have seen, so last bits, other on a GPU, must not count
+
+
+class EmbeddingScores(nn.Module):
+    """What a linear model of a text's vector says, and the vector's main directions.
+
+    Args:
+        width: D, the numbers of a vector.
+        outputs: Columns of the target; see `targets.target_columns`.
+        classes: Whether they are marks of classes (logistic regression) or a number (ridge regression).
+    """
+
+    def __init__(self, width: int, outputs: int, classes: bool) -> None:
+        super().__init__()
+        self.outputs, self.classes, self.directions = outputs, classes, min(DIRECTIONS, width)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("components", torch.zeros(width, self.directions))
+        self.register_buffer("weights", torch.zeros(width, outputs))
+        self.register_buffer("bias", torch.zeros(outputs))
+
+    @property
+    def width(self) -> int:
+        """Features a row."""
+        return self.outputs + self.directions
+
+    def _learn(self, vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        weights, bias = np.zeros((vectors.shape[1], self.outputs)), np.zeros(self.outputs)
+        for i, column in enumerate(target.T):
+            if self.classes and len(np.unique(column)) < 2:
+                bias[i] = 6.0 if column.mean() > 0.5 else -6.0
+                continue
+            model: Any = LogisticRegression(C=10.0, max_iter=300) if self.classes else Ridge(1.0)
+            model.fit(vectors, column)
+            weights[:, i], bias[i] = model.coef_.reshape(-1), float(np.reshape(model.intercept_, -1)[0])
+        return weights.astype(np.float32), bias.astype(np.float32)
+
+    def fit(self, vectors: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
+        """Learns both, and returns the features of these same rows, float32 (N, width), the scores out of fold.
+
+        Args:
+            vectors: float32 (N, D).
+            target: float64 (N, outputs).
+            seed: Of the folds.
+        """
+        mean = vectors.mean(axis=0)
+        centred = (vectors - mean).astype(np.float64)
+        _, found = np.linalg.eigh(centred.T @ centred)
+        directions = found[:, ::-1][:, : self.directions]
+        directions = directions * np.where(
+            directions[np.abs(directions).argmax(axis=0), range(self.directions)] < 0, -1, 1
+        )
+        weights, bias = self._learn(vectors, target)
+        arrays = {"mean": mean, "components": directions.astype(np.float32), "weights": weights, "bias": bias}
+        for name, array in arrays.items():
+            cast(Tensor, getattr(self, name)).copy_(torch.from_numpy(np.ascontiguousarray(array)))
+
+        def learn(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+            weights, bias = self._learn(vectors[rows], target[rows])
+            return lambda held: vectors[held] @ weights + bias
+
+        scores = out_of_fold(len(vectors), seed, learn, self.outputs)
+        return np.concatenate([_rounded(scores), self.features(vectors)[:, self.outputs :]], axis=1)
+
+    def features(self, vectors: np.ndarray) -> np.ndarray:
+        """Returns the features of other rows, float32 (N, width)."""
+        mean, components, weights, bias = (
+            cast(Tensor, getattr(self, name)).numpy() for name in ("mean", "components", "weights", "bias")
+        )
+        return _rounded(np.concatenate([vectors @ weights + bias, (vectors - mean) @ components], axis=1))
+
+
+def _rounded(features: np.ndarray) -> np.ndarray:
+    return (np.round(features * GRID) / GRID).astype(np.float32)

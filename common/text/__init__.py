@@ -1,0 +1,6 @@
+"""Texts as tokens, and as vectors by a pretrained transformer."""
+
+from common.text.encoder import TextEncoder
+from common.text.tokenizer import Tokenizer
+
+__all__ = ["TextEncoder", "Tokenizer"]

@@ -1,0 +1,101 @@
+"""A pretrained tokenizer as a value: its tokenizer.json, and texts as positions in its vocabulary."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from common.errors import ConfigError, DataError, in_range
+
+FILE = "tokenizer.json"
+MAX_BYTES = 32 << 20
+MOST_POSITIONS = 1 << 16
+OFFSET = ("roberta", "xlm-roberta", "mpnet")  # kinds whose first positions stand for padding
+RESERVED = 2
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer as Hugging Face's ``tokenizers`` writes it; JSON, no code.
+
+    Args:
+        content: The text of its tokenizer.json.
+        most: The most tokens that are kept of a text.
+
+    Raises:
+        ConfigError: if it is no tokenizer, or ``tokenizers`` is not installed.
+    """
+
+    content: str
+    most: int = 128
+
+    def __post_init__(self) -> None:
+        in_range("most", self.most, 2, 1 << 16)
+        _made(self.content)
+
+    @classmethod
+    def read(cls, folder: str | Path, most: int = 128) -> Self:
+        """Reads the tokenizer.json of a folder.
+
+        Args:
+            folder: Of a pretrained model.
+            most: The most tokens that are kept of a text; fewer where the model beside it has fewer positions.
+
+        Raises:
+            DataError: if there is none.
+        """
+        file = Path(folder) / FILE
+        if not file.is_file():
+            raise DataError(
+                f"{folder} has no {FILE}: a folder of a pretrained model, as transformers saves one, is needed"
+            )
+        if file.stat().st_size > MAX_BYTES:
+            raise DataError(f"{file} is larger than {MAX_BYTES >> 20} MiB")
+        return cls(file.read_text("utf-8"), min(most, positions(Path(folder))))
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it knows."""
+        return int(_made(self.content).get_vocab_size())
+
+    def encode_many(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns the tokens of texts, int32 (N, most): one more than their position, 0 after the last.
+
+        A text without a sign that is not blank has none.
+        """
+        found = np.zeros((len(texts), self.most), np.int32)
+        said = [i for i, text in enumerate(texts) if text.strip()]
+        made = _made(self.content)
+        made.enable_truncation(self.most)
+        clean = [texts[i].encode("utf-8", "replace").decode("utf-8") for i in said]  # lone surrogates are no text to it
+        for row, encoding in zip(said, made.encode_batch_fast(clean), strict=True):
+            found[row, : len(encoding.ids)] = np.asarray(encoding.ids, np.int64) + 1
+        return found
+
+
+def positions(folder: Path) -> int:
+    """Returns how many tokens the pretrained model in a folder has positions for; many where it does not say."""
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8"))
+        most = int(found.get("max_position_embeddings", MOST_POSITIONS))
+        return most - RESERVED if found.get("model_type") in OFFSET else most
+    except (OSError, ValueError, AttributeError, TypeError):
+        return MOST_POSITIONS
+
+
+@lru_cache(maxsize=8)
+def _made(content: str) -> Any:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ConfigError("a tokenizer needs transformers: pip install 'applications-cookbook[nlp]'") from error
+    try:
+        made: Any = tokenizers.Tokenizer.from_str(content)
+    except Exception as error:  # of one kind only, for whatever is wrong in it
+        raise ConfigError(f"{FILE} is no tokenizer: {str(error).splitlines()[0]}") from error
+    made.no_padding()
+    return made
