@@ -76,7 +76,16 @@ class Bundle:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in ("torch", "torchvision", "xgboost", "numpy", "pillow", "safetensors", "applications-cookbook"):
+    for name in (
+        "torch",
+        "torchvision",
+        "transformers",
+        "xgboost",
+        "numpy",
+        "pillow",
+        "safetensors",
+        "applications-cookbook",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -106,7 +106,7 @@ class TextEncoder(nn.Module):
             float32 (B, D).
         """
         mask = tokens > 0
-        ids = (tokens.long() - 1).clamp(min=0)
+        ids = torch.where(mask, tokens.long() - 1, self.body.config.pad_token_id or 0)
         out = self.body(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
         mean = (out * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         return nn.functional.normalize(mean, dim=1)
@@ -132,13 +132,13 @@ class TextEncoder(nn.Module):
         self._check(every, int(lengths.max()) if len(every) else 0)
         keys = [row.numpy().tobytes() for row in every]
         found = torch.zeros(len(every), self.width)
+        for i, key in enumerate(keys):
+            if key in self._known:
+                found[i] = self._known[key]
         todo = [i for i in torch.argsort(-lengths, stable=True).tolist() if lengths[i] and keys[i] not in self._known]
         if len(self._known) + len(todo) > KEPT:
             self._known.clear()
         self.to(device).eval()
-        for i, key in enumerate(keys):
-            if key in self._known:
-                found[i] = self._known[key]
         began, done, blocks = time.perf_counter(), 0, 0
         whole = sum(int(lengths[i]) for i in todo)
         size = BLOCK if device.type == "cpu" else GPU_BLOCK
@@ -157,13 +157,18 @@ class TextEncoder(nn.Module):
         return found[which]
 
     def _block(self, tokens: Tensor, size: int, longest: int, device: torch.device) -> Tensor:
-        length = next((n for n in LENGTHS if n >= longest), longest)
+        length = min(next((n for n in LENGTHS if n >= longest), longest), self.room)
         padded = torch.zeros(size, length, dtype=torch.int32)
         width = min(length, tokens.shape[1])
         padded[: len(tokens), :width] = tokens[:, :width]
         padded[len(tokens) :] = padded[:1]
         with torch.no_grad():
             return self(padded.to(device))[: len(tokens)].cpu()
+
+    @property
+    def room(self) -> int:
+        """How many tokens it has positions for."""
+        return int(self.body.config.max_position_embeddings) - (RESERVED if self.kind in OFFSET else 0)
 
     def _check(self, tokens: Tensor, longest: int) -> None:
         config = self.body.config
@@ -172,9 +177,10 @@ class TextEncoder(nn.Module):
                 f"the text encoder knows {config.vocab_size} tokens, the tokenizer gave number {int(tokens.max())}: "
                 "take both from one folder"
             )
-        room = config.max_position_embeddings - (RESERVED if self.kind in OFFSET else 0)
-        if longest > room:
-            raise ConfigError(f"the text encoder has positions for {room} tokens, a text has {longest}: lower most")
+        if longest > self.room:
+            raise ConfigError(
+                f"the text encoder has positions for {self.room} tokens, a text has {longest}: lower most"
+            )
 
     def spec(self) -> dict[str, Any]:
         """Returns what an encoder of the same shape is made from, as JSON-ready data."""

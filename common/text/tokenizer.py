@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +30,7 @@ class Tokenizer:
         ConfigError: if it is no tokenizer, or ``tokenizers`` is not installed.
     """
 
-    content: str
+    content: str = field(repr=False)
     most: int = 128
 
     def __post_init__(self) -> None:
@@ -95,7 +95,9 @@ def _made(content: str) -> Any:
         raise ConfigError("a tokenizer needs transformers: pip install 'applications-cookbook[nlp]'") from error
     try:
         made: Any = tokenizers.Tokenizer.from_str(content)
-    except Exception as error:  # of one kind only, for whatever is wrong in it
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of its Rust code is no Exception
         raise ConfigError(f"{FILE} is no tokenizer: {str(error).splitlines()[0]}") from error
     made.no_padding()
     return made

@@ -12,6 +12,7 @@ or with --table at once, it prints what --out holds as the table of the document
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -264,7 +265,7 @@ def figure(value: float) -> str:
 
 def write(out: Path, options: dict, results: list[dict]) -> None:
     """Writes what is known so far."""
-    machine = {"python": platform.python_version(), "processor": platform.machine()}
+    machine = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count()}
     out.write_text(json.dumps({"what": "tables", "options": options, "machine": machine, "results": results}, indent=1))
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from common.errors import ConfigError, DataError
 from common.text import TextEncoder, Tokenizer
+from common.text.encoder import KINDS
 
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'applications-cookbook[nlp]'")
 CPU = torch.device("cpu")
@@ -64,6 +65,38 @@ def test_what_was_read_once_is_remembered(encoder, tokens, monkeypatch):
     before = encoder.embed(tokens, CPU)
     monkeypatch.setattr(encoder, "forward", lambda tokens: pytest.fail("read again"))
     assert torch.equal(encoder.embed(tokens.flip(0), CPU), before.flip(0))
+
+
+def test_more_texts_than_are_remembered_have_their_vectors_too(encoder, tokens, monkeypatch):
+    monkeypatch.setattr("common.text.encoder.KEPT", 3)
+    before = encoder.embed(tokens[:3], CPU)
+    whole = encoder.embed(tokens, CPU)
+    assert torch.equal(whole[:3], before)
+    assert all(whole[i].any() for i in (0, 2, 3, 4))
+    assert len(encoder._known) <= 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_says_what_transformers_says(kind, tmp_path):
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "distilbert":
+        sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+    config = AutoConfig.for_model(kind, vocab_size=40, max_position_embeddings=24, initializer_range=0.4, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModel.from_config(config).eval()
+    model.save_pretrained(tmp_path)
+    rng = np.random.default_rng(0)
+    tokens = torch.zeros(5, 21, dtype=torch.int32)
+    for row, length in enumerate((3, 7, 17, 19, 21)):
+        tokens[row, :length] = torch.from_numpy(rng.integers(6, 40, length).astype(np.int32))
+    found = TextEncoder.read(tmp_path).embed(tokens, CPU)
+    for row in range(5):
+        with torch.no_grad():
+            mean = model(input_ids=(tokens[row][tokens[row] > 0] - 1).long()[None]).last_hidden_state[0].mean(dim=0)
+        np.testing.assert_allclose(found[row], mean / mean.norm(), atol=1e-5)
 
 
 def test_without_time_there_are_no_vectors(encoder, tokens, tiny_transformer):
