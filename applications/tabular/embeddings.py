@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from applications.tabular.targets import out_of_fold
+from applications.tabular.targets import linear_columns, out_of_fold
 
 DIRECTIONS = 16  # principal components
 GRID = 4096.0  # steps a unit: trees split at values that they have seen, so last bits, other on a GPU, must not count
@@ -38,15 +38,8 @@ class EmbeddingScores(nn.Module):
     def _learn(self, vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.linear_model import LogisticRegression, Ridge
 
-        weights, bias = np.zeros((vectors.shape[1], self.outputs)), np.zeros(self.outputs)
-        for i, column in enumerate(target.T):
-            if self.classes and len(np.unique(column)) < 2:
-                bias[i] = 6.0 if column.mean() > 0.5 else -6.0
-                continue
-            model: Any = LogisticRegression(C=10.0, max_iter=300) if self.classes else Ridge(1.0)
-            model.fit(vectors, column)
-            weights[:, i], bias[i] = model.coef_.reshape(-1), float(np.reshape(model.intercept_, -1)[0])
-        return weights.astype(np.float32), bias.astype(np.float32)
+        model: Any = LogisticRegression(C=10.0, max_iter=300) if self.classes else Ridge(1.0)
+        return linear_columns(vectors, target, self.classes, model)
 
     def fit(self, vectors: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
         """Learns both, and returns the features of these same rows, float32 (N, width), the scores out of fold.

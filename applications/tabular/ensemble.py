@@ -69,8 +69,8 @@ class TabularEnsemble(FittedModel):
         whole = loader.arrays()
         x, y = cast("dict[str, Tensor]", whole.x), cast(Tensor, whole.y).numpy()
         self.shape = shape_of(x, y, loader, task)
-        self._read_texts(x, started, end, tell)
-        shape, x = self.shape, self.seen(x)
+        x = self._read_texts(x, started, end, tell)
+        shape = self.shape
         cuts = self._cuts(loader, y)
         parts = [self._part(i, loader, x, y, train, held) for i, (train, held) in enumerate(cuts)]
         tell(f"features of {len(cuts)} folds: {time.perf_counter() - started:.1f} s")
@@ -98,20 +98,20 @@ class TabularEnsemble(FittedModel):
         self.chosen = replace(self.chosen, table=tuple(table))
         tell(f"ensemble: out-of-fold loss {table[-1]['loss']:.6g}, {table[-1]['seconds']:.1f} s")
 
-    def _read_texts(self, x: dict[str, Tensor], started: float, end: float, tell: Tell) -> None:
-        """Has the transformer read the texts, in at most half of the time; else it is let go."""
+    def _read_texts(self, x: Rows, started: float, end: float, tell: Tell) -> Rows:
+        """The rows with what the transformer makes of their texts, in at most half of the time; else it is let go."""
         if self.text_encoder is None:
-            return
+            return x
         if "tokens" not in x:
             raise ConfigError("a text encoder needs its tokenizer in the block: ColumnsBlock(tokenizer=…)")
-        device = find_device(self.config.device)
-        if self._vectors(x["tokens"], device, (started + end) / 2) is None:
+        vectors = self._vectors(x["tokens"], find_device(self.config.device), (started + end) / 2)
+        if vectors is None:
             tell(f"text encoder: left out, it would take over half of budget_s={self.config.budget_s:g}")
             self.text_encoder = None
-            return
-        width = x["tokens"].shape[1] * self.text_encoder.width
-        self.shape = replace(cast(Shape, self.shape), vector=width)
-        tell(f"text encoder: {width} numbers a row, {time.perf_counter() - started:.1f} s")
+            return x
+        self.shape = replace(cast(Shape, self.shape), vector=vectors.shape[1])
+        tell(f"text encoder: {vectors.shape[1]} numbers a row, {time.perf_counter() - started:.1f} s")
+        return {**x, "vector": vectors}
 
     def _vectors(self, tokens: Tensor, device: torch.device, end: float = float("inf")) -> Tensor | None:
         """The vectors of a row's texts, one behind the other."""

@@ -134,6 +134,27 @@ def word_counts(text: np.ndarray, buckets: int) -> Any:
     return counts
 
 
+def linear_columns(features: Any, target: np.ndarray, classes: bool, model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weights (F, outputs) and biases (outputs,) of a linear model fitted to each column of the target.
+
+    Where there is nothing to fit (no features, or a class that is always or never there) the bias alone tells the mean.
+
+    Args:
+        features: (N, F), dense or sparse.
+        target: float64 (N, outputs).
+        classes: Whether they are marks of classes.
+        model: scikit-learn's, fitted anew to each column.
+    """
+    weights, bias = np.zeros((features.shape[1], target.shape[1])), np.zeros(target.shape[1])
+    for i, column in enumerate(target.T):
+        if not features.shape[1] or (classes and len(np.unique(column)) < 2):
+            bias[i] = column.mean() if not classes else 6.0 if column.mean() > 0.5 else -6.0
+            continue
+        model.fit(features, column)
+        weights[:, i], bias[i] = model.coef_.reshape(-1), float(np.reshape(model.intercept_, -1)[0])
+    return weights.astype(np.float32), bias.astype(np.float32)
+
+
 class TextScores(nn.Module):
     """What a linear model of the words says: rarer words count more (tf-idf), each text's weights have length 1.
 
@@ -165,15 +186,10 @@ class TextScores(nn.Module):
         rarity = np.where(seen > 1, np.log((1 + rows) / (1 + seen)) + 1, 0).astype(np.float32)
         used = np.flatnonzero(rarity)
         weighed = self._weighed(counts, rarity)[:, used]
-        weights, bias = np.zeros((self.buckets, self.width)), np.zeros(self.width)
-        for i, column in enumerate(target.T):
-            if not len(used) or (self.classes and len(np.unique(column)) < 2):
-                bias[i] = column.mean() if not self.classes else 6.0 if column.mean() > 0.5 else -6.0
-                continue
-            model = LogisticRegression(C=3.0, solver="liblinear") if self.classes else Ridge(1.0, solver="lsqr")
-            model.fit(weighed, column)
-            weights[used, i], bias[i] = model.coef_.reshape(-1), float(np.reshape(model.intercept_, -1)[0])
-        return rarity, weights.astype(np.float32), bias.astype(np.float32)
+        model = LogisticRegression(C=3.0, solver="liblinear") if self.classes else Ridge(1.0, solver="lsqr")
+        weights = np.zeros((self.buckets, self.width), np.float32)
+        weights[used], bias = linear_columns(weighed, target, self.classes, model)
+        return rarity, weights, bias
 
     def fit(self, text: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
         """Learns the weights, and returns the scores of these same rows, float32 (N, outputs), out of fold.

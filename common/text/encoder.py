@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.errors import ConfigError, DataError, in_range, one_of
 from common.spec import coerce
-from common.text.tokenizer import OFFSET, RESERVED
+from common.text.tokenizer import room
 
 KINDS = ("bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")
 FIELDS: dict[str, type] = {
@@ -129,7 +129,8 @@ class TextEncoder(nn.Module):
         """
         every, which = torch.unique(tokens.cpu(), dim=0, return_inverse=True)
         lengths = (every > 0).sum(dim=1)
-        self._check(every, int(lengths.max()) if len(every) else 0)
+        if len(every):
+            self._check(int(every.max()), int(lengths.max()))
         keys = [row.numpy().tobytes() for row in every]
         found = torch.zeros(len(every), self.width)
         for i, key in enumerate(keys):
@@ -168,14 +169,13 @@ class TextEncoder(nn.Module):
     @property
     def room(self) -> int:
         """How many tokens it has positions for."""
-        return int(self.body.config.max_position_embeddings) - (RESERVED if self.kind in OFFSET else 0)
+        return room(self.kind, int(self.body.config.max_position_embeddings))
 
-    def _check(self, tokens: Tensor, longest: int) -> None:
-        config = self.body.config
-        if int(tokens.max()) > config.vocab_size if tokens.numel() else False:
+    def _check(self, largest: int, longest: int) -> None:
+        known = self.body.config.vocab_size
+        if largest > known:
             raise ConfigError(
-                f"the text encoder knows {config.vocab_size} tokens, the tokenizer gave number {int(tokens.max())}: "
-                "take both from one folder"
+                f"the text encoder knows {known} tokens, the tokenizer gave number {largest}: take both from one folder"
             )
         if longest > self.room:
             raise ConfigError(

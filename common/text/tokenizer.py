@@ -35,7 +35,7 @@ class Tokenizer:
 
     def __post_init__(self) -> None:
         in_range("most", self.most, 2, 1 << 16)
-        _made(self.content)
+        _made(self.content, self.most)
 
     @classmethod
     def read(cls, folder: str | Path, most: int = 128) -> Self:
@@ -55,12 +55,7 @@ class Tokenizer:
             )
         if file.stat().st_size > MAX_BYTES:
             raise DataError(f"{file} is larger than {MAX_BYTES >> 20} MiB")
-        return cls(file.read_text("utf-8"), min(most, positions(Path(folder))))
-
-    @property
-    def vocabulary(self) -> int:
-        """How many tokens it knows."""
-        return int(_made(self.content).get_vocab_size())
+        return cls(file.read_text("utf-8"), min(most, _room_in(Path(folder))))
 
     def encode_many(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the tokens of texts, int32 (N, most): one more than their position, 0 after the last.
@@ -69,26 +64,28 @@ class Tokenizer:
         """
         found = np.zeros((len(texts), self.most), np.int32)
         said = [i for i, text in enumerate(texts) if text.strip()]
-        made = _made(self.content)
-        made.enable_truncation(self.most)
         clean = [texts[i].encode("utf-8", "replace").decode("utf-8") for i in said]  # lone surrogates are no text to it
-        for row, encoding in zip(said, made.encode_batch_fast(clean), strict=True):
+        for row, encoding in zip(said, _made(self.content, self.most).encode_batch_fast(clean), strict=True):
             found[row, : len(encoding.ids)] = np.asarray(encoding.ids, np.int64) + 1
         return found
 
 
-def positions(folder: Path) -> int:
-    """Returns how many tokens the pretrained model in a folder has positions for; many where it does not say."""
+def room(kind: object, positions: int) -> int:
+    """Returns how many tokens a model of a kind has positions for."""
+    return positions - RESERVED if kind in OFFSET else positions
+
+
+def _room_in(folder: Path) -> int:
+    """How many tokens the pretrained model in a folder has positions for; many where it does not say."""
     try:
         found = json.loads((folder / "config.json").read_text("utf-8"))
-        most = int(found.get("max_position_embeddings", MOST_POSITIONS))
-        return most - RESERVED if found.get("model_type") in OFFSET else most
+        return room(found.get("model_type"), int(found.get("max_position_embeddings", MOST_POSITIONS)))
     except (OSError, ValueError, AttributeError, TypeError):
         return MOST_POSITIONS
 
 
 @lru_cache(maxsize=8)
-def _made(content: str) -> Any:
+def _made(content: str, most: int) -> Any:
     try:
         import tokenizers
     except ImportError as error:
@@ -100,4 +97,5 @@ def _made(content: str) -> Any:
     except BaseException as error:  # a panic of its Rust code is no Exception
         raise ConfigError(f"{FILE} is no tokenizer: {str(error).splitlines()[0]}") from error
     made.no_padding()
+    made.enable_truncation(most)
     return made

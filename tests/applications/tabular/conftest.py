@@ -38,6 +38,18 @@ def dear(rows=240, seed=0):
 
 
 @pytest.fixture(scope="session")
+def varied():
+    """Gives a frame texts that are all different in the words that the tiny transformer knows."""
+    words = ["a", "sunny", "dark", "house", "with", "garden", "number", "the", "and", "not"]
+
+    def texts(frame):
+        said = [f"{i} " + " ".join(word for k, word in enumerate(words) if i >> k & 1) for i in range(len(frame))]
+        return frame.assign(text=said)
+
+    return texts
+
+
+@pytest.fixture(scope="session")
 def frames():
     return {"regression": houses, "classification": dear}
 

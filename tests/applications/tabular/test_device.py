@@ -56,10 +56,8 @@ def test_vectors_of_a_gpu_are_those_of_the_cpu(tiny_transformer):
     np.testing.assert_allclose(there, here, atol=1e-5)
 
 
-def test_a_table_whose_texts_a_gpu_has_read_is_predicted_on_the_cpu(tiny_transformer, frames, tmp_path):
-    frame = frames["regression"](300)
-    words = ["a", "sunny", "dark", "house", "with", "garden", "number", "the", "and", "not"]
-    frame["text"] = [f"{i} " + " ".join(word for k, word in enumerate(words) if i >> k & 1) for i in range(300)]
+def test_a_table_whose_texts_a_gpu_has_read_is_predicted_on_the_cpu(tiny_transformer, frames, varied, tmp_path):
+    frame = varied(frames["regression"](300))
     model = TabularRegressor(members=("xgboost",), folds=2, text_encoder=str(tiny_transformer))
     model.fit(frame.drop(columns="price"), frame["price"])
     path = model.export(tmp_path / "bundle")

@@ -81,7 +81,7 @@ def test_a_class_that_is_always_or_never_there_has_a_score_without_weights(truth
     assert float(made.bias[0]) == (6.0 if truth else -6.0)
 
 
-def test_a_transformer_that_would_take_too_long_is_left_out(tiny_transformer, frames, monkeypatch, capsys):
+def test_a_transformer_that_would_take_too_long_is_left_out(tiny_transformer, frames, varied, monkeypatch, capsys):
     slow = TextEncoder.forward
 
     def waiting(self, tokens):
@@ -89,12 +89,10 @@ def test_a_transformer_that_would_take_too_long_is_left_out(tiny_transformer, fr
         return slow(self, tokens)
 
     monkeypatch.setattr(TextEncoder, "forward", waiting)
-    frame = frames["classification"](600)
+    frame = varied(frames["classification"](600))
     model = TabularClassifier(
         members=("linear",), folds=2, budget_s=2.0, verbose=True, text_encoder=str(tiny_transformer)
     )
-    words = ["a", "sunny", "dark", "house", "with", "garden", "number", "the", "and", "not"]
-    frame["text"] = [f"{i} " + " ".join(word for k, word in enumerate(words) if i >> k & 1) for i in range(600)]
     model.fit(frame.drop(columns="price"), frame["price"])
     assert "text encoder: left out, it would take over half of budget_s=2" in capsys.readouterr().out
     assert model.predictor_.model.text_encoder is None
@@ -112,11 +110,9 @@ def test_a_table_without_text_and_a_block_without_tokenizer_are_named(tiny_trans
         learner.fit()
 
 
-def test_the_last_bits_of_a_vector_do_not_move_a_prediction(tiny_transformer, frames, monkeypatch):
+def test_the_last_bits_of_a_vector_do_not_move_a_prediction(tiny_transformer, frames, varied, monkeypatch):
     """Those of a GPU are not those of the CPU, and the trees were split at values of the rows they have seen."""
-    frame = frames["regression"](200)
-    words = ["a", "sunny", "dark", "house", "with", "garden", "number", "the", "and", "not"]
-    frame["text"] = [f"{i} " + " ".join(word for k, word in enumerate(words) if i >> k & 1) for i in range(200)]
+    frame = varied(frames["regression"](200))
     model = TabularRegressor(members=("xgboost",), folds=2, text_encoder=str(tiny_transformer))
     before = model.fit(frame.drop(columns="price"), frame["price"]).predict(frame.drop(columns="price"))
     plain, noise = TextEncoder.forward, torch.Generator().manual_seed(0)
@@ -129,6 +125,16 @@ def test_the_last_bits_of_a_vector_do_not_move_a_prediction(tiny_transformer, fr
     model.predictor_.model.text_encoder._known.clear()
     after = model.predict(frame.drop(columns="price"))
     assert np.abs(after - before).mean() < 0.01 * before.std()
+
+
+def test_a_fit_reads_each_text_once_however_many_there_are(tiny_transformer, frames, varied, monkeypatch):
+    monkeypatch.setattr("common.text.encoder.KEPT", 1)
+    blocks, plain = [], TextEncoder.forward
+    monkeypatch.setattr(TextEncoder, "forward", lambda self, tokens: blocks.append(len(tokens)) or plain(self, tokens))
+    frame = varied(frames["regression"](160))
+    model = TabularRegressor(members=("linear",), folds=2, text_encoder=str(tiny_transformer))
+    model.fit(frame.drop(columns="price"), frame["price"])
+    assert sum(blocks) == 160
 
 
 def test_two_texts_are_two_vectors_and_a_missing_one_is_zeros(tiny_transformer):
