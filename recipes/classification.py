@@ -158,7 +158,7 @@ def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: d
     """What a person looks at: the figures beside a simple baseline, the curves, the data, and the mistakes."""
     from applications.classification import ClassificationInterpretation, Interpretation
     from applications.classification.data import baseline
-    from common.data.splits import PARTS, Split
+    from common.sources.splits import PARTS, Split
 
     page, task = folder.report, trainer.task
     rows = [{"model": "this model", "accuracy": metrics["accuracy"]}]

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.data.dirty import DirtyPolicy
 from common.errors import ConfigError
 from common.files import dump_json, write_text
 from common.show.report import Report
+from common.store.dirty import DirtyPolicy
 from common.train.hooks import EventLog
 
 

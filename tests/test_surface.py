@@ -11,7 +11,7 @@ from common.train import Metric
 SURFACE = {
     "common": """Augment Bundle CutMix DataBlock DataLoaders Mixup Normalize Predictor Trainer TrainerOptions aug_transforms
         load_learner""",
-    "common.data": """BBoxBlock Batch Block CategoryBlock ColReader ColSplitter ColumnsBlock Counter DataBlock DataLoaders
+    "common.data": """BBoxBlock Batch Block CategoryBlock ColReader ColSplitter ColumnsBlock EpochSeed DataBlock DataLoaders
         FileSplitter FuncSplitter GrandparentSplitter GroupSplitter HoldOutFolder ImageBlock IndexSplitter InstanceBlock
         KFoldSplitter Loader ManifestSplitter MaskBlock MultiCategoryBlock NoSplitter Objects PointBlock Source RandomResizedCrop RandomSplitter RegexLabeller
         RegressionBlock Resize ResizeMethod SignalBlock SpectrogramBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock

@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from common.data.blocks import CategoryBlock, MultiCategoryBlock
+from common.blocks.block import CategoryBlock, MultiCategoryBlock
+from common.blocks.spatial import ImageBlock, open_image
 from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
-from common.data.items import ColReader, RegexLabeller, get_image_files, parent_label, using_attr
-from common.data.sources import PART_NAMES, Source
-from common.data.spatial import ImageBlock, open_image
-from common.data.splits import (
+from common.errors import ConfigError, DataError, nearest
+from common.sources.items import ColReader, RegexLabeller, get_image_files, parent_label, using_attr
+from common.sources.source import PART_NAMES, Source
+from common.sources.splits import (
     ColSplitter,
     GrandparentSplitter,
     RandomSplitter,
     Split,
     StratifiedSplitter,
 )
-from common.data.tables import parts_of, read_table
-from common.errors import ConfigError, DataError, nearest
+from common.sources.tables import parts_of, read_table
 
 
 class Pixels(NamedTuple):

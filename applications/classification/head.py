@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import ConfigError
+from common.task.evaluate import batches_of
+from common.task.metrics import hard_target
 from common.train import ClassificationTask, optim
-from common.train.evaluate import batches_of
-from common.train.metrics import hard_target
 from common.train.trainer import Trainer
 
 SHRINKAGE = 0.5  # of the covariance towards a multiple of the identity: there are more features than images

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from common.errors import ConfigError
-from common.show.pictures import Picture, matrix_figure, resize, show_results
-from common.train.classification import ClassificationTask, confusion
-from common.train.evaluate import Outputs
+from common.figures import Picture, matrix_figure, resize
+from common.show.results import show_results
+from common.task.classification import ClassificationTask, confusion
+from common.task.evaluate import Outputs
 from common.train.trainer import Trainer
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from applications.classification.model import create_model
-from common.data.blocks import CategoryBlock, MultiCategoryBlock
+from common.blocks.block import CategoryBlock, MultiCategoryBlock
 from common.data.dataloaders import DataLoaders
 from common.errors import ConfigError
 from common.train import ClassificationTask

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from applications.detection.voc import placed
-from common.data.objects import Objects
+from common.blocks.objects import Objects
 from common.errors import DataError, nearest
 
 _KEPT = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")

@@ -19,11 +19,11 @@ from applications.detection.layout import (
     read_lists,
 )
 from applications.detection.voc import read_annotation
-from common.data.items import get_files
-from common.data.objects import Objects
-from common.data.sources import PART_NAMES, Source
-from common.data.spatial import IMAGE_ENDINGS
+from common.blocks.objects import Objects
+from common.blocks.spatial import IMAGE_ENDINGS
 from common.errors import ConfigError, DataError
+from common.sources.items import get_files
+from common.sources.source import PART_NAMES, Source
 from common.vision.scenes import Scene, embedded_scenes
 
 SCENES = (1200, 200, 200)

@@ -8,11 +8,11 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from applications.detection.data import read_source
-from common.data.objects import Objects
-from common.data.shapes import encode_rle, polygons
+from common.blocks.objects import Objects
+from common.blocks.shapes import encode_rle, polygons
 from common.deploy.predictor import Predictor
 from common.errors import DataError, nearest, one_of
-from common.train.task import Record
+from common.task.task import Record
 
 Overlap = Literal["bbox", "segm"]
 AREAS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e5**2)}

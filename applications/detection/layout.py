@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from common.data.decode import FORMATS
-from common.data.items import get_files
-from common.data.sources import PART_NAMES
-from common.data.spatial import IMAGE_ENDINGS
+from common.blocks.decode import FORMATS
+from common.blocks.spatial import IMAGE_ENDINGS
 from common.errors import DataError, nearest
+from common.sources.items import get_files
+from common.sources.source import PART_NAMES
 
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "xml", "xmls")
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "photos", "")

@@ -6,9 +6,9 @@ from typing import Any, cast
 from applications.detection.model import create_model
 from applications.detection.task import DetectionTask
 from applications.detection.torchvision_detector import gives_masks
+from common.blocks.objects import BBoxBlock, InstanceBlock
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
-from common.data.objects import BBoxBlock, InstanceBlock
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from common.data.objects import Objects
+from common.blocks.objects import Objects
 from common.errors import DataError, in_range
-from common.train.task import Record
+from common.task.task import Record
 
 NEAR_ONE = 1 - 1e-10  # COCO's: an overlap of 1 is asked for with room for rounding
 

@@ -9,7 +9,7 @@ from applications.detection.boxes import areas
 from applications.detection.task import DetectionTask
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError
-from common.train.task import Record
+from common.task.task import Record
 from common.vision.windows import windows_of
 
 SAME = 0.6  # of the smaller box that another one covers: then one that a window cut off is part of it

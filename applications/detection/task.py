@@ -10,13 +10,13 @@ from torch import Tensor
 
 from applications.detection.evaluation import average_precision
 from applications.detection.matching import match
-from common.data.batch import Batch
-from common.data.blocks import Block
-from common.data.objects import BBoxBlock, Objects
-from common.data.sample import SampleEncoder
+from common.blocks.batch import Batch
+from common.blocks.block import Block
+from common.blocks.objects import BBoxBlock, Objects
+from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError, in_range
 from common.registry import register
-from common.train.task import Record, Task
+from common.task.task import Record, Task
 
 HIT, MISS, FALSE = "limegreen", "orange", "crimson"
 HIT_OVERLAP = 0.5
@@ -184,7 +184,7 @@ def _masks_in_source(masks: Tensor, back: Tensor, size: tuple[int, int]) -> list
     """Probabilities (N, H, W) of the network's image as run lengths of the source image, from one half on."""
     import cv2
 
-    from common.data.shapes import encode_rle
+    from common.blocks.shapes import encode_rle
 
     shift = torch.tensor([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=torch.float64)
     centred = torch.linalg.inv(shift) @ back @ shift  # OpenCV counts from the first pixel's centre
@@ -207,7 +207,7 @@ def _box(axes: Any, box: tuple[float, float, float, float], color: str, text: st
 def _paint(axes: Any, rle: dict[str, Any], color: str) -> None:
     from matplotlib.colors import to_rgb
 
-    from common.data.shapes import decode_rle
+    from common.blocks.shapes import decode_rle
 
     mask = decode_rle(rle)
     axes.imshow(np.concatenate([np.broadcast_to(to_rgb(color), (*mask.shape, 3)), 0.4 * mask[..., None]], axis=2))

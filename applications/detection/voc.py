@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
-from common.data.objects import Objects
+from common.blocks.objects import Objects
 from common.errors import DataError
 
 MAX_BYTES = 10_000_000

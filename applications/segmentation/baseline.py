@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from applications.segmentation.task import SegmentationTask
-from common.data.transforms import View
+from common.blocks.item_transforms import View
 
 CELLS = 64  # places a side at which the second rule counts
 LIMIT = 500

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.spatial import open_image
+from common.blocks.spatial import open_image
 from common.errors import DataError
 
 NAME_FILES = ("codes.txt", "classes.txt", "label_names.txt", "class_names.txt")

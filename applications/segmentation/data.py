@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from applications.segmentation.classes import Classes, find_classes, named_classes
-from common.data.items import get_files
-from common.data.sources import PART_NAMES, Source
-from common.data.spatial import IMAGE_ENDINGS, MaskBlock
+from common.blocks.spatial import IMAGE_ENDINGS, MaskBlock
 from common.errors import DataError, nearest
+from common.sources.items import get_files
+from common.sources.source import PART_NAMES, Source
 from common.vision.scenes import NAMES, Scene, embedded_scenes
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "frames")

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from applications.segmentation.data import read_pairs, scene_source
 from applications.segmentation.metrics import main_output
-from applications.segmentation.placement import source_logits
+from applications.segmentation.source_resolution import source_logits
 from applications.segmentation.task import SegmentationTask
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError
-from common.train.evaluate import batches_of
-from common.train.task import Record
+from common.task.evaluate import batches_of
+from common.task.task import Record
 from common.vision.windows import windows_of
 
 LEAST = 1e-3  # the weight of a window's outermost pixels

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from applications.segmentation.task import SegmentationTask
-from common.data.spatial import class_colors
-from common.show.pictures import Picture, finish, show_results
+from common.blocks.spatial import class_colors
+from common.figures import Picture, finish
+from common.show.results import show_results
 from common.train.trainer import Trainer
 
 COLUMNS = 2

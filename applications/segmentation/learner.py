@@ -5,8 +5,8 @@ from typing import Any
 
 from applications.segmentation.model import create_model
 from applications.segmentation.task import SegmentationTask
+from common.blocks.spatial import MaskBlock
 from common.data.dataloaders import DataLoaders
-from common.data.spatial import MaskBlock
 from common.errors import ConfigError, one_of
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer

@@ -6,8 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from common.data.batch import Batch
-from common.train.metrics import Metric
+from common.blocks.batch import Batch
+from common.task.metrics import Metric
 
 
 def main_output(output: Any) -> Tensor:

@@ -21,16 +21,16 @@ from applications.segmentation.metrics import (
     pixel_accuracy,
     pixel_confusion,
 )
-from applications.segmentation.placement import source_ids
-from common.data.batch import Batch
-from common.data.blocks import Block
-from common.data.sample import SampleEncoder
-from common.data.shapes import encode_rle
-from common.data.spatial import MaskBlock, class_colors
+from applications.segmentation.source_resolution import source_ids
+from common.blocks.batch import Batch
+from common.blocks.block import Block
+from common.blocks.sample import SampleEncoder
+from common.blocks.shapes import encode_rle
+from common.blocks.spatial import MaskBlock, class_colors
 from common.errors import ConfigError, in_range
 from common.registry import register
-from common.train.metrics import Metric
-from common.train.task import Record, Task
+from common.task.metrics import Metric
+from common.task.task import Record, Task
 
 MOST_CLASSES = 255
 GOOD = 0.5  # mean IoU of an image from which a picture's title is black

@@ -14,8 +14,8 @@ from applications.tabular.explain import NORMAL_95, drawn_rows
 from applications.tabular.fold import Fold, Shape
 from applications.tabular.shap import feature_names
 from applications.tabular.targets import TargetMeans, TextScores, target_columns
-from common.data.column_kinds import USED, Found, infer_kinds, read_dates, series
-from common.data.columns import ColumnsBlock
+from common.blocks.column_kinds import USED, Found, infer_kinds, read_dates, series
+from common.blocks.columns import ColumnsBlock
 from common.errors import DataError, in_range, nearest
 
 NEARLY = 0.98  # AUC or R2 from which one column says the target nearly perfectly

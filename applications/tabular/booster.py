@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import BundleError, ConfigError, in_range, one_of
-from common.train.at_once import FittedPart
+from common.task.fitted import FittedPart
 
 TREES = "trees.ubj"
 OBJECTIVES = ("binary:logistic", "multi:softprob", "reg:squarederror", "reg:quantileerror")

@@ -8,14 +8,15 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from common.data.blocks import CategoryBlock, RegressionBlock
-from common.data.column_kinds import series
-from common.data.columns import ColumnsBlock
+from common.blocks.block import CategoryBlock, RegressionBlock
+from common.blocks.column_kinds import series
+from common.blocks.columns import ColumnsBlock
 from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
-from common.data.items import ColReader
-from common.data.sources import PART_NAMES, PartSplitter, Source
-from common.data.splits import (
+from common.errors import ConfigError, DataError, nearest
+from common.sources.items import ColReader
+from common.sources.source import PART_NAMES, PartSplitter, Source
+from common.sources.splits import (
     PARTS,
     GroupSplitter,
     IndexSplitter,
@@ -25,8 +26,7 @@ from common.data.splits import (
     StratifiedSplitter,
     TimeSplitter,
 )
-from common.data.tables import TABLE_ENDINGS, parts_of, read_table
-from common.errors import ConfigError, DataError, nearest
+from common.sources.tables import TABLE_ENDINGS, parts_of, read_table
 from common.text.tokenizer import Tokenizer
 
 MOST_WHOLE_CLASSES = 20  # different whole numbers up to which a target of numbers may be one of classes

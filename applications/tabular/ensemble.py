@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from applications.tabular.config import Chosen, EnsembleConfig
 from applications.tabular.fold import MEMBERS, QUANTILES, TUNED, Fold, Given, Rows, Shape
+from applications.tabular.network_length import fit_network
 from applications.tabular.places import Place
-from applications.tabular.schedule import fit_network
 from applications.tabular.selection import Loss, fit_temperature, loss_of, select_weights
 from applications.tabular.task import TabularRegression
 from applications.tabular.tuning import tune_booster
-from common.data.columns import ColumnsBlock
+from common.blocks.columns import ColumnsBlock
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.errors import ConfigError, DataError, in_range, one_of
 from common.registry import register
 from common.spec import build, to_spec
+from common.task.fitted import FittedModel, Tell, silent
+from common.task.task import Task
 from common.text.encoder import TextEncoder
-from common.train.at_once import FittedModel, Tell, silent
 from common.train.backend import find_device
-from common.train.task import Task
 
 
 @register("model", "tabular_ensemble")

@@ -13,14 +13,14 @@ from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d,
 from applications.tabular.config import EnsembleConfig
 from applications.tabular.ensemble import TabularEnsemble
 from applications.tabular.learner import tabular_learner
-from common.data.blocks import CategoryBlock, RegressionBlock
-from common.data.column_kinds import duplicates
-from common.data.columns import ColumnsBlock
+from common.blocks.block import CategoryBlock, RegressionBlock
+from common.blocks.column_kinds import duplicates
+from common.blocks.columns import ColumnsBlock
 from common.data.datablock import DataBlock
-from common.data.items import ColReader
-from common.data.splits import NoSplitter
 from common.deploy.bundle import export
 from common.deploy.predictor import Predictor
+from common.sources.items import ColReader
+from common.sources.splits import NoSplitter
 from common.text import TextEncoder, Tokenizer
 
 TARGET = "target"

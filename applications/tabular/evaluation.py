@@ -10,10 +10,10 @@ from torch import Tensor
 
 from applications.tabular.data import embedded_table, read_source
 from applications.tabular.task import TabularClassification, TabularRegression
-from common.data.tables import read_table
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError
-from common.train.task import Task
+from common.sources.tables import read_table
+from common.task.task import Task
 
 
 def evaluate(

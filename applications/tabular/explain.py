@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from applications.tabular.task import TabularClassification, TabularRegression
+from common.blocks.column_kinds import USED, infer_kind, infer_kinds, read_booleans, read_dates, series
+from common.blocks.columns import ColumnsBlock
 from common.counter import key
-from common.data.column_kinds import USED, infer_kind, infer_kinds, read_booleans, read_dates, series
-from common.data.columns import ColumnsBlock
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError, DataError, in_range, nearest
-from common.show.pictures import Picture, finish, picture
-from common.train.task import Task
+from common.figures import Picture, finish, picture
+from common.task.task import Task
 
 TableTask = TabularClassification | TabularRegression
 

@@ -20,8 +20,8 @@ from applications.tabular.targets import TargetMeans, TextScores, outputs_of, ta
 from common.counter import seeded_weights
 from common.data.dataloaders import DataLoaders
 from common.errors import in_range
+from common.task.task import Task
 from common.train.options import TrainerOptions
-from common.train.task import Task
 from common.train.trainer import Trainer
 
 NATIVE = 64  # positions up to which trees get a category as such

@@ -10,12 +10,12 @@ import numpy as np
 from applications.tabular.config import EnsembleConfig
 from applications.tabular.ensemble import TabularEnsemble
 from applications.tabular.task import TabularClassification, TabularRegression
-from common.data.blocks import CategoryBlock, MultiCategoryBlock, RegressionBlock
+from common.blocks.block import CategoryBlock, MultiCategoryBlock, RegressionBlock
 from common.data.dataloaders import DataLoaders
 from common.errors import ConfigError
+from common.task.task import Task
 from common.text.encoder import TextEncoder
 from common.train.at_once import AtOnce
-from common.train.task import Task
 
 
 def make_task(dls: DataLoaders, target: str = "", quantiles: Sequence[float] = ()) -> Task:

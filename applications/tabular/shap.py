@@ -11,7 +11,7 @@ from applications.tabular.ensemble import TabularEnsemble
 from applications.tabular.explain import block_of, drawn_rows
 from applications.tabular.fold import Fold
 from applications.tabular.network import embedding_width
-from common.data.columns import ColumnsBlock
+from common.blocks.columns import ColumnsBlock
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError
 

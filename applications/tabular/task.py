@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.data.batch import Batch
-from common.data.blocks import Block, RegressionBlock
-from common.data.sample import SampleEncoder
+from common.blocks.batch import Batch
+from common.blocks.block import Block, RegressionBlock
+from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError, in_range
 from common.registry import register
-from common.train.classification import ClassificationTask
-from common.train.metrics import Metric, RootMeanSquaredError
-from common.train.task import Record, Task
+from common.task.classification import ClassificationTask
+from common.task.metrics import Metric, RootMeanSquaredError
+from common.task.task import Record, Task
 
 
 @register("task", "tabular_classification")

@@ -8,7 +8,7 @@ from applications.tabular.booster import BoosterConfig
 from applications.tabular.fold import BOOSTERS, NATIVE, TUNED, Fold, Given
 from applications.tabular.selection import loss_of
 from common.errors import ConfigError
-from common.train.task import Task
+from common.task.task import Task
 
 TRIAL_SHARE = 0.2  # of the time for all trials that one may take
 ROUNDS_OF_A_RATE = 3.0  # over the learning rate: rounds without gain after which trees stop

@@ -19,14 +19,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from common.augment import mixing, mosaic, moves, spectral, textures
+from common.augment.batch_transforms import Augment, BatchTransform, CutMix, Mixup, Mosaic, SpecAugment
 from common.augment.drawn import Drawn
 from common.augment.operations import Operation
-from common.augment.pipeline import BatchPipeline, including
-from common.augment.transforms import Augment, BatchTransform, CutMix, Mixup, Mosaic, SpecAugment
-from common.data.batch import Batch
-from common.data.objects import BBoxBlock
-from common.data.sample import SampleEncoder
-from common.data.spatial import ImageBlock, MaskBlock, PointBlock
+from common.augment.pipeline import BatchPipeline, with_operation
+from common.blocks.batch import Batch
+from common.blocks.objects import BBoxBlock
+from common.blocks.sample import SampleEncoder
+from common.blocks.spatial import ImageBlock, MaskBlock, PointBlock
 from common.files import write_bytes, write_text
 
 PAGE = Path(__file__).with_name("PICTURES.md")
@@ -276,7 +276,7 @@ def drawn_of(operation: Operation, rows: Sequence[Numbers | None], size: tuple[i
     if isinstance(operation, moves.Crop):
         return Drawn(matrix=operation.region(numbers, torch.tensor([size] * len(rows))))
     words = torch.arange(1, len(rows) + 1) * 0x9E3779B1 % 2**32
-    return replace(including(Drawn(), operation, numbers, chosen, size), word=words)
+    return replace(with_operation(Drawn(), operation, numbers, chosen, size), word=words)
 
 
 def changed(strip: Strip) -> tuple[Batch, tuple[Any, ...]]:

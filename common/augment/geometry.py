@@ -165,16 +165,16 @@ def spread(matrix: Tensor | None, source: tuple[int, int] | Tensor, size: tuple[
     return (area >= SHRINKS**2).to(torch.float32)
 
 
-def _sampled(image: Tensor, places: Tensor, padding: str, kept: Tensor | None, mode: str) -> Tensor:
+def _sampled(image: Tensor, places: Tensor, padding: str, extents: Tensor | None, mode: str) -> Tensor:
     """The only look at the pixels: images (B, C, H, W) at places (B, h, w, 2) in [-1, 1], float32 (B, C, h, w)."""
-    if kept is None:
+    if extents is None:
         return F.grid_sample(image, places, mode=mode, padding_mode=padding, align_corners=False)
-    return _gathered(image, places, padding, kept, mode)
+    return _gathered(image, places, padding, extents, mode)
 
 
-def _gathered(image: Tensor, places: Tensor, padding: str, kept: Tensor, mode: str) -> Tensor:
+def _gathered(image: Tensor, places: Tensor, padding: str, extents: Tensor, mode: str) -> Tensor:
     """What grid_sample does, for images at the top left of larger ones: by its own size (B, 2) alone, to the bit."""
-    ends = kept.flip(-1).to(torch.float32)[:, None, None, :]
+    ends = extents.flip(-1).to(torch.float32)[:, None, None, :]
     pixel = (places + 1) * (ends / 2) - 0.5
     if padding == "reflection":
         pixel = torch.remainder(pixel + 0.5, 2 * ends)
@@ -197,35 +197,35 @@ def _gathered(image: Tensor, places: Tensor, padding: str, kept: Tensor, mode: s
     return cast(Tensor, out)
 
 
-def resample(image: Tensor, drawn: Drawn, look: Look, *, kept: Tensor | None = None) -> Tensor:
+def resample(image: Tensor, drawn: Drawn, look: Look, *, extents: Tensor | None = None) -> Tensor:
     """Resamples images once, bilinearly: float32 (B, C, H, W) of levels 0 to 255 to (B, C, *look.size).
 
     Args:
         image: The images; where their sizes differ, each at the top left, continued by its own edge.
         drawn: The parameters; matrix or field.
         look: Size and padding of the output, and how it is averaged where it shrinks.
-        kept: (B, 2): the images' own heights and widths where they differ.
+        extents: (B, 2): the images' own heights and widths where they differ.
     """
-    source = (image.shape[2], image.shape[3]) if kept is None else kept
+    source = (image.shape[2], image.shape[3]) if extents is None else extents
     apart = None if look.taps == 1 else spread(drawn.matrix, source, look.size)
-    found = _sampled(image, grid(drawn, look.size, look.taps, apart), look.padding, kept, "bilinear")
+    found = _sampled(image, grid(drawn, look.size, look.taps, apart), look.padding, extents, "bilinear")
     if look.taps > 1:
         found = F.avg_pool2d(found, look.taps)
     return found.mul_(EXACT).add_(0.5).floor_().mul_(1 / EXACT)
 
 
-def resample_mask(mask: Tensor, drawn: Drawn, look: Look, *, kept: Tensor | None = None, fill: int = 0) -> Tensor:
+def resample_mask(mask: Tensor, drawn: Drawn, look: Look, *, extents: Tensor | None = None, fill: int = 0) -> Tensor:
     """Resamples class ids by the nearest pixel: integer (B, H, W) to (B, *look.size); see `resample`.
 
     Args:
         mask: The ids.
         drawn: The parameters; matrix or field.
         look: Size and padding.
-        kept: (B, 2): the masks' own heights and widths where they differ.
+        extents: (B, 2): the masks' own heights and widths where they differ.
         fill: The id outside the image where the padding is ``zeros``.
     """
     pixels = mask[:, None].to(torch.float32) - fill
-    found = _sampled(pixels, grid(drawn, look.size), look.padding, kept, "nearest")
+    found = _sampled(pixels, grid(drawn, look.size), look.padding, extents, "nearest")
     return (found[:, 0] + fill).to(mask.dtype)
 
 
@@ -285,5 +285,5 @@ def move_boxes(
     cut = [v.clamp(min=0).minimum(limit) for v in (low, high)]
     whole = (high - low).prod(dim=-1)
     share = (cut[1] - cut[0]).prod(dim=-1) / whole.clamp(min=1e-12)
-    kept = None if outlines is None else moved[:, :, :: moved.shape[2] // outlines.shape[2]]
-    return torch.cat(cut, dim=-1), share, kept
+    around = None if outlines is None else moved[:, :, :: moved.shape[2] // outlines.shape[2]]
+    return torch.cat(cut, dim=-1), share, around

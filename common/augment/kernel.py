@@ -58,7 +58,7 @@ def develop(
     drawn: Drawn,
     look: Look,
     *,
-    kept: Tensor | None = None,
+    extents: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = True,
 ) -> Tensor:
@@ -68,7 +68,7 @@ def develop(
         images: uint8 (B, H, W, C), C of 1 or 3; where their sizes differ each at the top left.
         drawn: What happens to each; neither blur nor sharpen.
         look: What they become.
-        kept: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
+        extents: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
         dtype: The type of the result: float32, bfloat16 or float16.
         channels_last: Whether the channels of a pixel lie together in memory.
     """
@@ -84,7 +84,7 @@ def develop(
     stats = [(float(mean), float(std)) for mean, std in zip(look.mean, look.std, strict=True)]
     stats += [(0.0, 1.0)] * (3 - channels)
     tensors = [images, matrix, drawn.field, drawn.colour, drawn.noise, drawn.salt_pepper, drawn.erase, drawn.word]
-    tensors += [None if drawn.noise is None else pixels.normal_table(images.device), kept if drawn.moves else None]
+    tensors += [None if drawn.noise is None else pixels.normal_table(images.device), extents if drawn.moves else None]
     same = {
         "channels": channels, "height": look.size[0], "width": look.size[1], "padding": look.padding,
         "knots": 0 if drawn.field is None else drawn.field.shape[-1], "taps": 1 if drawn.matrix is None else look.taps,
@@ -143,7 +143,7 @@ def _kernel() -> Any:
         scope[name] = triton.jit(getattr(scope[name], "fn", scope[name]))  # another thread may be here, too
     # Padded batches have many sizes, parts of batches many alignments: none is worth a kernel of its own.
     sizes = ["source_high", "source_wide"]
-    read = ["images", "matrix", "field", "colour", "noise", "salt", "erase", "word", "table", "kept"]
+    read = ["images", "matrix", "field", "colour", "noise", "salt", "erase", "word", "table", "extents"]
     return triton.jit(do_not_specialize=sizes, do_not_specialize_on_alignment=read)(_developed)
 
 
@@ -151,7 +151,7 @@ def _kernel() -> Any:
 
 
 def _word(place, start):
-    """`counter.words`: 32 random bits (uint32) of a place, for the 32 bits of a sample."""
+    """`epoch_seed.words`: 32 random bits (uint32) of a place, for the 32 bits of a sample."""
     value = place.to(tl.uint32) ^ start
     value = (value ^ (value >> 16)) * 0x7FEB352D
     value = (value ^ (value >> 15)) * 0x846CA68B
@@ -435,7 +435,7 @@ def _four(a, b, c, rows, columns):
 
 
 def _developed(
-    out, images, matrix, field, colour, noise, salt, erase, word, table, kept, source_high, source_wide,
+    out, images, matrix, field, colour, noise, salt, erase, word, table, extents, source_high, source_wide,
     m0, m1, m2, s0, s1, s2, channels: tl.constexpr, height: tl.constexpr, width: tl.constexpr, knots: tl.constexpr,
     taps: tl.constexpr, padding: tl.constexpr, exact: tl.constexpr, ptx: tl.constexpr, shrinks: tl.constexpr,
     salt_word: tl.constexpr, pairs: tl.constexpr, together: tl.constexpr, precise: tl.constexpr,
@@ -448,8 +448,8 @@ def _developed(
     sample = tl.program_id(0) // tiles
     tile = tl.program_id(0) - sample * tiles
     image = images + sample.to(tl.int64) * source_high * source_wide * channels
-    high = source_high if kept is None else tl.load(kept + sample * 2).to(tl.int32)
-    wide = source_wide if kept is None else tl.load(kept + sample * 2 + 1).to(tl.int32)
+    high = source_high if extents is None else tl.load(extents + sample * 2).to(tl.int32)
+    wide = source_wide if extents is None else tl.load(extents + sample * 2 + 1).to(tl.int32)
     source = (image, (image.to(tl.int64) & 3).to(tl.int32), high, wide, source_wide)
     moves = 0 if matrix is None else _homography(matrix + sample * 9, source, height, width, shrinks)
     m = 0 if colour is None else colour + sample * 12

@@ -15,9 +15,9 @@ from torch import Tensor
 from common.augment.operations import Operation, Support, support
 from common.augment.pixels import inside
 from common.augment.textures import rectangle
-from common.data.batch import Batch
-from common.data.blocks import Block, CategoryBlock
-from common.data.spatial import MaskBlock
+from common.blocks.batch import Batch
+from common.blocks.block import Block, CategoryBlock
+from common.blocks.spatial import MaskBlock
 
 TRIES = 16
 MIXES = support(

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from common.augment.mixing import MIXES, Numbers
 from common.augment.operations import Operation, Support
-from common.data.batch import Batch
-from common.data.blocks import Block, CategoryBlock
+from common.blocks.batch import Batch
+from common.blocks.block import Block, CategoryBlock
 
 PIECES = 4
 MARGIN = 0.25  # the corner lies at least so far from the edges, as a share of the sides

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from common.augment.geometry import pair
 from common.augment.operations import MOVES, Move, Operation, Support, entries
-from common.data.transforms import RandomCrop
+from common.blocks.item_transforms import RandomCrop
 
 
 @dataclass(frozen=True)

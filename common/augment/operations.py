@@ -10,8 +10,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from common.blocks.block import EpochSeed, Target
 from common.counter import AUGMENT_STREAM, key, uniform
-from common.data.blocks import Counter, Target
 
 Support = Literal["transforms", "invariant", "unsupported"]
 TARGETS: tuple[str, ...] = get_args(Target)
@@ -63,9 +63,9 @@ class Operation:
         """The name of the operation's own stream of numbers."""
         return self.name
 
-    def draw(self, ids: Tensor, counter: Counter) -> tuple[Tensor, Tensor]:
+    def draw(self, ids: Tensor, epoch_seed: EpochSeed) -> tuple[Tensor, Tensor]:
         """Returns the operation's uniform numbers (B, numbers) and who is changed (B,) bool: a function of the ids."""
-        drawn = uniform(counter.seed, counter.epoch, ids, stream(self.stream), self.numbers + 1)
+        drawn = uniform(epoch_seed.seed, epoch_seed.epoch, ids, stream(self.stream), self.numbers + 1)
         return drawn[:, 1:], drawn[:, 0] < self.p
 
 

@@ -1,4 +1,4 @@
-"""From a batch as it is kept (uint8) to a batch as a model takes it: augmented in training, the same each time else."""
+"""From a batch as it is stored (uint8) to a batch as a model takes it: augmented in training only."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from common.augment import colours, geometry, kernel, mixing, mosaic, moves, pixels, spectral, textures
+from common.augment.batch_transforms import Augment, BatchTransform, Normalize, SpecAugment
 from common.augment.drawn import Drawn, Look
 from common.augment.operations import Colour, Move, Operation, stream
 from common.augment.render import SMALL, render, render_masks
-from common.augment.transforms import Augment, BatchTransform, Normalize, SpecAugment
+from common.blocks.batch import Batch
+from common.blocks.block import Block, EpochSeed
+from common.blocks.objects import InstanceBlock
+from common.blocks.sample import SampleEncoder
+from common.blocks.spatial import ImageBlock, MaskBlock
 from common.counter import stream_keys, uniform_of
-from common.data.batch import Batch
-from common.data.blocks import Block, Counter
-from common.data.objects import InstanceBlock
-from common.data.sample import SampleEncoder
-from common.data.spatial import ImageBlock, MaskBlock
 from common.errors import ConfigError
 
 MOST_TAPS = 4
@@ -71,7 +71,7 @@ class BatchPipeline:
             place += op.numbers + 1
         self._word = place if noisy else None
         self._streams += [(stream(WORD), 1)] if noisy else []
-        self._keys: tuple[Counter, Tensor] | None = None
+        self._keys: tuple[EpochSeed, Tensor] | None = None
         self._looks: dict[tuple[tuple[int, int], bool, ImageBlock], Look] = {}
         image = encoder.image_block
         self.mean = self._stats(image)[0] if isinstance(image, ImageBlock) else ()
@@ -132,10 +132,10 @@ class BatchPipeline:
 
     # What happens to each sample
 
-    def keys(self, counter: Counter, device: torch.device) -> Tensor:
+    def keys(self, epoch_seed: EpochSeed, device: torch.device) -> Tensor:
         """Returns what the numbers of an epoch are made from, int64 (2, total), sent to the device once an epoch."""
-        if self._keys is None or self._keys[0] != counter or self._keys[1].device != device:
-            self._keys = counter, stream_keys(counter.seed, counter.epoch, self._streams).to(device)
+        if self._keys is None or self._keys[0] != epoch_seed or self._keys[1].device != device:
+            self._keys = epoch_seed, stream_keys(epoch_seed.seed, epoch_seed.epoch, self._streams).to(device)
             if self._word is not None:
                 pixels.normal_table(device)  # before any graph is compiled or recorded
         return self._keys[1]
@@ -153,66 +153,68 @@ class BatchPipeline:
         crops = [own[id(op)][:, 1:] for op in self.crops]
         drawn = Drawn(crop=torch.cat(crops, dim=1) if crops else None)
         for op in self.changes:
-            drawn = including(drawn, op, own[id(op)][:, 1:], own[id(op)][:, 0] < op.p, size)
+            drawn = with_operation(drawn, op, own[id(op)][:, 1:], own[id(op)][:, 0] < op.p, size)
         if self._word is not None:
             drawn = replace(drawn, word=torch.floor(uniform[:, self._word] * 2.0**32).to(torch.int64))
         return drawn
 
-    def numbers(self, op: Operation, ids: Tensor, counter: Counter) -> tuple[Tensor, Tensor]:
+    def numbers(self, op: Operation, ids: Tensor, epoch_seed: EpochSeed) -> tuple[Tensor, Tensor]:
         """Returns what `Operation.draw` does, from keys that are sent to the device once an epoch."""
         span = next(span for other, span in self._spans if other is op)
-        drawn = uniform_of(self.keys(counter, ids.device)[:, span], ids)
+        drawn = uniform_of(self.keys(epoch_seed, ids.device)[:, span], ids)
         return drawn[:, 1:], drawn[:, 0] < op.p
 
-    def settle(self, drawn: Drawn, kept: Tensor | tuple[int, int], train: bool) -> Drawn:
+    def complete(self, drawn: Drawn, stored: Tensor | tuple[int, int], train: bool) -> Drawn:
         """Returns the parameters of each sample, once it is known how large its image is.
 
         Args:
             drawn: What `count` gave, or in evaluation nothing.
-            kept: (height, width) of the images as they are kept, in pixels; (B, 2) where they differ.
+            stored: (height, width) of the images as they are stored, in pixels; (B, 2) where they differ.
             train: Whether the crops are random ones; else the centre.
         """
         matrix: Tensor | None = None
         for i, op in enumerate(self.crops):  # the second cuts what the first leaves
-            sizes = kept if isinstance(kept, Tensor) else geometry.sides(kept, cast(Tensor, drawn.crop)[:, 0])
+            sizes = stored if isinstance(stored, Tensor) else geometry.sides(stored, cast(Tensor, drawn.crop)[:, 0])
             if train:
                 region = op.region(cast(Tensor, drawn.crop)[:, i * op.numbers : (i + 1) * op.numbers], sizes)
             else:
                 region = op.centre(sizes)
             matrix = region if matrix is None else geometry.compose(matrix, region)
-            kept = op.crop.size
+            stored = op.crop.size
         if drawn.matrix is not None:
             matrix = drawn.matrix if matrix is None else geometry.compose(matrix, drawn.matrix)
         return replace(drawn, crop=None, matrix=matrix)
 
-    def counted(self, ids: Tensor, counter: Counter, train: bool, kept: tuple[int, int]) -> Drawn:
+    def counted(self, ids: Tensor, epoch_seed: EpochSeed, train: bool, stored: tuple[int, int]) -> Drawn:
         """Returns `count`'s parameters in training, and in evaluation none (but room for the centre crops)."""
         if not train:
             return (
                 Drawn(crop=torch.empty(len(ids), 1, dtype=torch.float64, device=ids.device)) if self.crops else Drawn()
             )
-        return self.count(ids, self.keys(counter, ids.device), self.out_size(kept))
+        return self.count(ids, self.keys(epoch_seed, ids.device), self.out_size(stored))
 
-    def draw(self, ids: Tensor, kept: Tensor | tuple[int, int], counter: Counter, train: bool) -> Drawn:
+    def draw(self, ids: Tensor, stored: Tensor | tuple[int, int], epoch_seed: EpochSeed, train: bool) -> Drawn:
         """Returns the parameters of each sample, a function of its id, the seed and the epoch alone.
 
         Args:
             ids: int64 (B,): the samples.
-            kept: (height, width) of the images as they are kept, in pixels; (B, 2) where they differ.
-            counter: The seed and the epoch.
+            stored: (height, width) of the images as they are stored, in pixels; (B, 2) where they differ.
+            epoch_seed: The seed and the epoch.
             train: Whether to draw; else the centre crops.
         """
-        return self.settle(self.counted(ids, counter, train, kept if isinstance(kept, tuple) else (1, 1)), kept, train)
+        return self.complete(
+            self.counted(ids, epoch_seed, train, stored if isinstance(stored, tuple) else (1, 1)), stored, train
+        )
 
-    def replay(self, sample_id: int, counter: Counter, kept: tuple[int, int]) -> Drawn:
+    def replay(self, sample_id: int, epoch_seed: EpochSeed, stored: tuple[int, int]) -> Drawn:
         """Returns the parameters that one sample gets in one epoch, from its id.
 
         Args:
             sample_id: The sample's id.
-            counter: The seed and the epoch.
-            kept: (height, width) of the image as it is kept, in pixels.
+            epoch_seed: The seed and the epoch.
+            stored: (height, width) of the image as it is stored, in pixels.
         """
-        return self.draw(torch.tensor([sample_id]), kept, counter, True)
+        return self.draw(torch.tensor([sample_id]), stored, epoch_seed, True)
 
     def to_source(self, sizes: Tensor) -> Tensor:
         """Returns the map from pixels of the images that leave in evaluation to those of their sources.
@@ -224,14 +226,14 @@ class BatchPipeline:
             float64 (B, 3, 3), of (x, y, 1).
         """
         views = [self.encoder.view((int(height), int(width))) for height, width in sizes.tolist()]
-        kept = torch.tensor([view.size for view in views], dtype=torch.float64)
+        stored = torch.tensor([view.size for view in views], dtype=torch.float64)
         box = torch.tensor([view.box for view in views], dtype=torch.float64)
         drawn = Drawn(crop=torch.empty(len(views), 1, dtype=torch.float64)) if self.crops else Drawn()
-        matrix = self.settle(drawn, kept, False).matrix
-        out = torch.tensor([self.out_size((h, w)) for h, w in kept.to(torch.int64).tolist()], dtype=torch.float64)
+        matrix = self.complete(drawn, stored, False).matrix
+        out = torch.tensor([self.out_size((h, w)) for h, w in stored.to(torch.int64).tolist()], dtype=torch.float64)
         from_pixels = _scaled(2 / out.flip(1), -torch.ones_like(out))
-        to_pixels = _scaled(kept.flip(1) / 2, kept.flip(1) / 2)
-        scale = (box[:, 2:] - box[:, :2]) / kept.flip(1)
+        to_pixels = _scaled(stored.flip(1) / 2, stored.flip(1) / 2)
+        scale = (box[:, 2:] - box[:, :2]) / stored.flip(1)
         steps = [_scaled(scale, box[:, :2]), to_pixels, from_pixels]
         if matrix is not None:
             steps.insert(2, matrix)
@@ -242,30 +244,30 @@ class BatchPipeline:
 
     # What the images become
 
-    def out_size(self, kept: tuple[int, int]) -> tuple[int, int]:
-        """Returns the (height, width) in pixels that leave the pipeline when ``kept`` enters it."""
-        return self.crops[-1].crop.size if self.crops else kept
+    def out_size(self, stored: tuple[int, int]) -> tuple[int, int]:
+        """Returns the (height, width) in pixels that leave the pipeline when ``stored`` enters it."""
+        return self.crops[-1].crop.size if self.crops else stored
 
-    def look(self, kept: tuple[int, int], block: ImageBlock, *, ragged: bool = False) -> Look:
+    def look(self, stored: tuple[int, int], block: ImageBlock, *, ragged: bool = False) -> Look:
         """Returns what a block's images become.
 
         Args:
-            kept: (height, width) in pixels of the tensor they lie in.
+            stored: (height, width) in pixels of the tensor they lie in.
             block: Whose normalisation to use.
             ragged: Whether they have sizes of their own within it.
         """
-        found = self._looks.get((kept, ragged, block))
+        found = self._looks.get((stored, ragged, block))
         if found is None:
-            size = self.out_size(kept)
+            size = self.out_size(stored)
             if ragged:  # a property of the transforms, not of the other images in the batch
                 large = max(size) * 16
                 view = self.encoder.item_tfms[-1].view(large, large).size
                 most = (view[0] * view[1] / (size[0] * size[1])) ** 0.5
             else:
-                most = min(kept[0] / size[0], kept[1] / size[1])
+                most = min(stored[0] / size[0], stored[1] / size[1])
             taps = min(max(int(most / self.zoom_least + 1e-6), 1), MOST_TAPS) if self.crops or self.changes else 1
             found = Look(size, *self._stats(block), self.padding, taps, self._reach())
-            self._looks[kept, ragged, block] = found
+            self._looks[stored, ragged, block] = found
         return found
 
     def _reach(self) -> int:
@@ -281,51 +283,51 @@ class BatchPipeline:
             raise ConfigError(f"Normalize has {len(mean)} channels, the images have {block.channels}")
         return mean, std
 
-    def per_image(self, device: torch.device, kept: tuple[int, int]) -> bool:
+    def per_image(self, device: torch.device, stored: tuple[int, int]) -> bool:
         """Whether images are rendered one by one (`render`): photos on a CPU do, the rest goes by batch."""
-        size = self.out_size(kept)
+        size = self.out_size(stored)
         return self.has_image and device.type == "cpu" and size[0] * size[1] >= SMALL
 
-    def pixels(self, value: Tensor, drawn: Drawn, kept: Tensor | None, block: ImageBlock) -> Tensor:
+    def pixels(self, value: Tensor, drawn: Drawn, extents: Tensor | None, block: ImageBlock) -> Tensor:
         """Returns images as the model takes them, float32 (B, C, H, W), from uint8 (B, H, W, C).
 
         Args:
             value: The images; where their sizes differ each at the top left.
             drawn: The parameters.
-            kept: int32 (B, 2): their own heights and widths where they differ, or None.
+            extents: int32 (B, 2): their own heights and widths where they differ, or None.
             block: Whose normalisation to use.
         """
         common, device = (value.shape[1], value.shape[2]), value.device
-        look = self.look(common, block, ragged=kept is not None)
+        look = self.look(common, block, ragged=extents is not None)
         if self.per_image(device, common):
             out = torch.empty(len(value), *look.size, value.shape[3])
-            sides = kept.tolist() if kept is not None else [common] * len(value)
+            sides = extents.tolist() if extents is not None else [common] * len(value)
             render([value[i, :h, :w].numpy() for i, (h, w) in enumerate(sides)], drawn, look, out.numpy())
             return out.permute(0, 3, 1, 2)
         if kernel.serves(value, drawn):
-            return kernel.develop(value, drawn, look, kept=kept, dtype=self.dtype)
+            return kernel.develop(value, drawn, look, extents=extents, dtype=self.dtype)
         dtype = torch.float32 if device.type == "cpu" else self.dtype
-        return pixels.develop(value, drawn, look, kept=kept, dtype=dtype)
+        return pixels.develop(value, drawn, look, extents=extents, dtype=dtype)
 
-    def render(self, images: Sequence[np.ndarray], drawn: Drawn, kept: tuple[int, int], out: Tensor) -> None:
+    def render(self, images: Sequence[np.ndarray], drawn: Drawn, stored: tuple[int, int], out: Tensor) -> None:
         """Renders the (first) images one by one on the CPU, from where they lie, into a batch of floats.
 
         Args:
             images: uint8 (H, W, C) each.
             drawn: Their parameters.
-            kept: (height, width) of the images in pixels, where no crop gives the size.
+            stored: (height, width) of the images in pixels, where no crop gives the size.
             out: float32 (B, H, W, C), written whole.
         """
-        render(images, drawn, self.look(kept, cast(ImageBlock, self.encoder.image_block)), out.numpy())
+        render(images, drawn, self.look(stored, cast(ImageBlock, self.encoder.image_block)), out.numpy())
 
     # Whole batches
 
-    def __call__(self, batch: Batch, counter: Counter, train: bool, mixing: bool = True) -> Batch:
+    def __call__(self, batch: Batch, epoch_seed: EpochSeed, train: bool, mixing: bool = True) -> Batch:
         """Returns the batch as the model takes it, on the device it is on.
 
         Args:
             batch: As a loader gathers it: images uint8 (B, H, W, C).
-            counter: The seed and the epoch.
+            epoch_seed: The seed and the epoch.
             train: Whether to draw random changes; else centre crops and no change.
             mixing: Whether samples may be blended with each other (not at test time).
 
@@ -337,69 +339,71 @@ class BatchPipeline:
             fields = _as_tuple(batch.x) + _as_tuple(batch.y)
             value = cast(Tensor, fields[self.encoder.blocks.index(image)])
             common = (value.shape[1], value.shape[2])
-            drawn = self.draw(cast(Tensor, batch.ids), common if batch.kept is None else batch.kept, counter, train)
-            made = self.pixels(value, drawn, batch.kept, cast(ImageBlock, image))
+            drawn = self.draw(
+                cast(Tensor, batch.ids), common if batch.extents is None else batch.extents, epoch_seed, train
+            )
+            made = self.pixels(value, drawn, batch.extents, cast(ImageBlock, image))
             batch = self.place(batch, made, drawn, common)
-        return self.finished(batch, counter, train, mixing)
+        return self.finished(batch, epoch_seed, train, mixing)
 
-    def place(self, batch: Batch, image: Tensor, drawn: Drawn, kept: tuple[int, int]) -> Batch:
+    def place(self, batch: Batch, image: Tensor, drawn: Drawn, stored: tuple[int, int]) -> Batch:
         """Returns a batch with its (first) image replaced and everything else moved as that was.
 
         Args:
             batch: As a loader gathers it.
             image: float32 (B, C, H, W).
             drawn: The parameters that the image was made with.
-            kept: (height, width) of the tensor that it was made from, in pixels.
+            stored: (height, width) of the tensor that it was made from, in pixels.
         """
         fields = _as_tuple(batch.x) + _as_tuple(batch.y)
         first = self.encoder.blocks.index(cast(Block, self.encoder.image_block))
         moved = [
-            image if i == first else self._moved(block, value, drawn, kept, batch.kept)
+            image if i == first else self._moved(block, value, drawn, stored, batch.extents)
             for i, (block, value) in enumerate(zip(self.encoder.blocks, fields, strict=False))
         ]
         return self._batch(batch, moved)
 
     def _batch(self, batch: Batch, fields: list[Any]) -> Batch:
         inputs = self.encoder.n_inp
-        return replace(batch, x=_as_field(fields[:inputs]), y=_as_field(fields[inputs:]), kept=None)
+        return replace(batch, x=_as_field(fields[:inputs]), y=_as_field(fields[inputs:]), extents=None)
 
-    def finished(self, batch: Batch, counter: Counter, train: bool, mixing_too: bool) -> Batch:
+    def finished(self, batch: Batch, epoch_seed: EpochSeed, train: bool, mixing_too: bool) -> Batch:
         """Returns the batch with spectrograms changed and samples mixed, where there is that and it is wanted."""
         if train and self.spectral:
-            batch = self._spectra(batch, counter)
+            batch = self._spectra(batch, epoch_seed)
         if train and self.mosaics and mixing_too:
             size, draws = (batch.x.shape[2], batch.x.shape[3]), self.mosaics[0]
-            pieces = mosaic.draw(batch, draws, lambda op, ids: self.numbers(op, ids, counter), size)
+            pieces = mosaic.draw(batch, draws, lambda op, ids: self.numbers(op, ids, epoch_seed), size)
             batch = mosaic.composed(batch, pieces, self.encoder.y_blocks, self.min_visibility)
         elif train and self.mixes and mixing_too:
             image = self.encoder.x_blocks[0].target == "image"
             size = (batch.x.shape[2], batch.x.shape[3]) if image else None
-            how = mixing.draw(batch, self.mixes, lambda op, ids: self.numbers(op, ids, counter), size)
+            how = mixing.draw(batch, self.mixes, lambda op, ids: self.numbers(op, ids, epoch_seed), size)
             least = self.min_visibility
             batch = mixing.mixed(batch, how, self.encoder.y_blocks, blends=self.blends, min_visibility=least)
         return batch
 
-    def _spectra(self, batch: Batch, counter: Counter) -> Batch:
+    def _spectra(self, batch: Batch, epoch_seed: EpochSeed) -> Batch:
         fields = list(_as_tuple(batch.x) + _as_tuple(batch.y))
         for i, (block, value) in enumerate(zip(self.encoder.blocks, fields, strict=False)):
             for op in self.spectral if block.target == "spectrogram" else ():
-                value = spectral.change(value, op, *self.numbers(op, cast(Tensor, batch.ids), counter))
+                value = spectral.change(value, op, *self.numbers(op, cast(Tensor, batch.ids), epoch_seed))
             fields[i] = value
         return self._batch(batch, fields)
 
-    def _moved(self, block: Block, value: Any, drawn: Drawn, kept: tuple[int, int], own: Tensor | None) -> Any:
+    def _moved(self, block: Block, value: Any, drawn: Drawn, stored: tuple[int, int], own: Tensor | None) -> Any:
         if block.target == "image":
             return self.pixels(value, drawn, own, cast(ImageBlock, block))
         if not drawn.moves:
             return value
-        size = self.out_size(kept)
+        size = self.out_size(stored)
         if block.target == "mask":
             fill = cast("MaskBlock | InstanceBlock", block).void or 0
             look = Look(size, (), (), self.padding)
-            if self.per_image(value.device, kept):
+            if self.per_image(value.device, stored):
                 return render_masks(value, drawn, look, own, fill)
-            return geometry.resample_mask(value, drawn, look, kept=own, fill=fill)
-        source = kept if own is None else own
+            return geometry.resample_mask(value, drawn, look, extents=own, fill=fill)
+        source = stored if own is None else own
         if block.target == "points":
             return geometry.move_points(value, drawn, source, size)
         if block.target == "boxes":
@@ -410,7 +414,7 @@ class BatchPipeline:
         return value
 
 
-def including(drawn: Drawn, op: Operation, numbers: Tensor, chosen: Tensor, size: tuple[int, int]) -> Drawn:
+def with_operation(drawn: Drawn, op: Operation, numbers: Tensor, chosen: Tensor, size: tuple[int, int]) -> Drawn:
     """Returns what happens to each sample with one operation more, where it is chosen.
 
     Args:

@@ -18,7 +18,7 @@ SALT = 0x5BD1_E995
 
 
 def develop(
-    images: Tensor, drawn: Drawn, look: Look, *, kept: Tensor | None = None, dtype: torch.dtype = torch.float32
+    images: Tensor, drawn: Drawn, look: Look, *, extents: Tensor | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Returns images as a model takes them: (B, C, *look.size), normalised, channels last in memory.
 
@@ -26,18 +26,18 @@ def develop(
         images: uint8 (B, H, W, C); where their sizes differ each at the top left.
         drawn: What happens to each.
         look: What they become.
-        kept: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
+        extents: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
         dtype: The type of the result.
     """
     count, channels, device = len(images), images.shape[3], images.device
     mean, std = (numbers(values, device)[:, None, None] for values in (look.mean, look.std))
     if device.type != "cpu":
-        return _developed(images, drawn, look, mean, std, kept).to(dtype, memory_format=torch.channels_last)
+        return _developed(images, drawn, look, mean, std, extents).to(dtype, memory_format=torch.channels_last)
     out = torch.empty(count, channels, *look.size, dtype=dtype).to(memory_format=torch.channels_last)
     step = geometry.chunk((look.size[0] * look.taps, look.size[1] * look.taps))
     for start in range(0, count, step):
         part = slice(start, start + step)
-        own = None if kept is None else kept[part]
+        own = None if extents is None else extents[part]
         out[part] = _developed(images[part], drawn.rows(part), look, mean, std, own)
     return out
 
@@ -47,10 +47,10 @@ def numbers(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.stack([torch.full((), value, device=device) for value in values])
 
 
-def _developed(images: Tensor, drawn: Drawn, look: Look, mean: Tensor, std: Tensor, kept: Tensor | None) -> Tensor:
+def _developed(images: Tensor, drawn: Drawn, look: Look, mean: Tensor, std: Tensor, extents: Tensor | None) -> Tensor:
     pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     if drawn.moves:
-        pixels = geometry.resample(pixels, drawn, look, kept=kept)
+        pixels = geometry.resample(pixels, drawn, look, extents=extents)
     if drawn.blur is not None or drawn.sharpen is not None:
         pixels = softened(pixels, drawn.blur, drawn.sharpen, look.reach_px)
     pixels = pixels * (1 / 255)

@@ -33,10 +33,10 @@ _scratch = threading.local()
 
 def buffer(name: str, shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
     """Returns this thread's own array of a name and shape, to write to again and again."""
-    kept = cast("dict[Any, np.ndarray]", _scratch.__dict__)
-    found = kept.get(name)
+    scratch = cast("dict[Any, np.ndarray]", _scratch.__dict__)
+    found = scratch.get(name)
     if found is None or found.shape != shape or found.dtype != dtype:
-        found = kept[name] = np.empty(shape, dtype)
+        found = scratch[name] = np.empty(shape, dtype)
     return found
 
 
@@ -307,19 +307,19 @@ def _weights(side: int, knots: int) -> np.ndarray:
     return geometry.knot_weights(side, knots, torch.device("cpu")).numpy()
 
 
-def render_masks(masks: Tensor, drawn: Drawn, look: Look, kept: Tensor | None, fill: int) -> Tensor:
+def render_masks(masks: Tensor, drawn: Drawn, look: Look, extents: Tensor | None, fill: int) -> Tensor:
     """Moves masks as their images, by the nearest pixel: uint8 (B, H, W) to (B, *look.size).
 
     Args:
         masks: The class ids; where their sizes differ each at the top left.
         drawn: What happens to each.
         look: Size and padding.
-        kept: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
+        extents: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
         fill: The id outside the image where the padding is ``zeros``.
     """
     _alone()
     out = np.empty((len(masks), *look.size, 1), np.uint8)
-    sides = [tuple(masks.shape[1:])] * len(masks) if kept is None else kept.tolist()
+    sides = [tuple(masks.shape[1:])] * len(masks) if extents is None else extents.tolist()
     for i, (height, width) in enumerate(sides):
         matrix = _IDENTITY if drawn.matrix is None else drawn.matrix[i].numpy()
         field = None if drawn.field is None else drawn.field[i].numpy()

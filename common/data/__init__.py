@@ -1,18 +1,19 @@
 """Data: the DataBlock, its blocks, items, splitters, item transforms and loaders."""
 
-from common.data.batch import Batch
-from common.data.blocks import Block, CategoryBlock, Counter, MultiCategoryBlock, RegressionBlock
-from common.data.columns import ColumnsBlock
+from common.blocks.batch import Batch
+from common.blocks.block import Block, CategoryBlock, EpochSeed, MultiCategoryBlock, RegressionBlock
+from common.blocks.columns import ColumnsBlock
+from common.blocks.item_transforms import RandomResizedCrop, Resize, ResizeMethod
+from common.blocks.objects import BBoxBlock, InstanceBlock, Objects
+from common.blocks.sequences import SignalBlock, SpectrogramBlock, TextBlock
+from common.blocks.spatial import ImageBlock, MaskBlock, PointBlock, imagenet_stats
 from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
-from common.data.items import ColReader, RegexLabeller, get_files, get_image_files, parent_label, using_attr
 from common.data.loader import Loader
-from common.data.objects import BBoxBlock, InstanceBlock, Objects
-from common.data.sequences import SignalBlock, SpectrogramBlock, TextBlock
-from common.data.sources import Source
-from common.data.spatial import ImageBlock, MaskBlock, PointBlock, imagenet_stats
-from common.data.split_files import FileSplitter, ManifestSplitter
-from common.data.splits import (
+from common.sources.items import ColReader, RegexLabeller, get_files, get_image_files, parent_label, using_attr
+from common.sources.source import Source
+from common.sources.split_files import FileSplitter, ManifestSplitter
+from common.sources.splits import (
     ColSplitter,
     FuncSplitter,
     GrandparentSplitter,
@@ -27,7 +28,6 @@ from common.data.splits import (
     StratifiedSplitter,
     TimeSplitter,
 )
-from common.data.transforms import RandomResizedCrop, Resize, ResizeMethod
 
 __all__ = [
     "BBoxBlock",
@@ -37,7 +37,7 @@ __all__ = [
     "ColReader",
     "ColSplitter",
     "ColumnsBlock",
-    "Counter",
+    "EpochSeed",
     "DataBlock",
     "DataLoaders",
     "FileSplitter",

@@ -1,27 +1,26 @@
 """The DataBlock: what data, how to get the items, how to label them, how to make the validation set."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
+from common.augment.batch_transforms import BatchTransform
 from common.augment.pipeline import BatchPipeline
-from common.augment.transforms import BatchTransform
-from common.data.blocks import Block
+from common.blocks.block import Block
+from common.blocks.item_transforms import ItemTransform
+from common.blocks.sample import SampleEncoder
+from common.data.check import DataCheck, inspect
 from common.data.dataloaders import DataLoaders
-from common.data.dirty import DirtyPolicy, Failure
-from common.data.items import Getter, Items, item_name, read_fields, subset, take
-from common.data.loader import Loader, LoaderOptions
+from common.data.loader import LoaderOptions
 from common.data.plan import Plan, plan
-from common.data.report import DataReport, inspect
-from common.data.sample import SampleEncoder
-from common.data.splits import RandomSplitter, Split, apply_splitter
-from common.data.store import SampleStore
-from common.data.transforms import ItemTransform
+from common.data.prepared import Prepared
 from common.errors import ConfigError, DataError, ItemError
+from common.sources.items import Getter, Items, item_name, read_fields, subset
+from common.sources.splits import RandomSplitter, apply_splitter
+from common.store.dirty import DirtyPolicy, Failure
 
 
 def _many(value: Any) -> tuple[Any, ...]:
@@ -127,7 +126,7 @@ class DataBlock:
             raise DataError(f"{source!r:.80}: no items were found")
         return cast(Items, found)
 
-    def prepare(self, source: Any, policy: DirtyPolicy | None = None) -> "Prepared":
+    def prepare(self, source: Any, policy: DirtyPolicy | None = None) -> Prepared:
         """Gets items, raw values and the split, and fits the blocks to the training items.
 
         Args:
@@ -158,7 +157,7 @@ class DataBlock:
 
     def _fitted(
         self, items: Items, raws: list[Sequence[Any]], failures: list[Failure], policy: DirtyPolicy
-    ) -> "Prepared":
+    ) -> Prepared:
         labels = (
             raws[self.inputs] if len(raws) > self.inputs and self.blocks[self.inputs].target == "category" else None
         )
@@ -210,7 +209,7 @@ class DataBlock:
         prepared = self.prepare(source, DirtyPolicy(on_error=on_error, quarantine=quarantine))
         return prepared.loaders(options, val_bs or bs, num_workers, cache_bytes, device, cache_dir)
 
-    def check(self, source: Any, *, bs: int = 64, limit: int | None = None) -> DataReport:
+    def check(self, source: Any, *, bs: int = 64, limit: int | None = None) -> DataCheck:
         """Returns a report made by walking the loader's own path over the data.
 
         Args:
@@ -270,75 +269,3 @@ def unlabelled(
                 except (DataError, TypeError, ValueError) as error:
                     name = item_name(items, row)
                     failed.setdefault(row, ItemError(name, f"setup of {type(block).__name__}", str(error)))
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A DataBlock applied to a source: items, raw values, split, fitted blocks, batch pipeline.
-
-    Attributes:
-        items: The items.
-        raws: One sequence of raw values a block.
-        split: The positions of the parts.
-        encoder: The fitted blocks and item transforms.
-        pipeline: The batch transforms, checked.
-        failures: The items that were left out already.
-        policy: What happens to an item that cannot be used.
-    """
-
-    items: Items
-    raws: list[Sequence[Any]]
-    split: Split
-    encoder: SampleEncoder
-    pipeline: BatchPipeline
-    failures: tuple[Failure, ...] = ()
-    policy: DirtyPolicy = field(default_factory=DirtyPolicy)
-
-    def notes(self, rows: Sequence[int] | None = None) -> list[str]:
-        """Returns what is unusual about items but was set right (a box cut to its image), one sentence each.
-
-        Args:
-            rows: The positions to look at; those of all parts when None.
-        """
-        if rows is None:
-            rows = [int(row) for part in ("train", "valid", "test") for row in self.split[part]]
-        told = [pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes]
-        given = ((block, take(cast("Items", raws), row)) for block, raws in told for row in rows)
-        return [note for block, raw in given if raw is not None for note in block.notes(raw)]
-
-    def store(
-        self, workers: int = 2, cache_bytes: int | None = None, cache_dir: str | Path | None = None
-    ) -> SampleStore:
-        """Returns the store of every item that is in some part."""
-        return SampleStore(
-            self.encoder,
-            self.raws,
-            self.items,
-            np.concatenate([self.split[part] for part in ("train", "valid", "test")]),
-            workers=workers,
-            cache_bytes=cache_bytes,
-            cache_dir=cache_dir,
-            policy=self.policy,
-            failures=self.failures,
-        )
-
-    def loaders(
-        self,
-        options: LoaderOptions,
-        val_bs: int,
-        workers: int,
-        cache_bytes: int | None,
-        device: str | torch.device,
-        cache_dir: str | Path | None = None,
-    ) -> DataLoaders:
-        """Returns the loaders over one shared store."""
-        store = self.store(workers, cache_bytes, cache_dir)
-        made: list[Loader | None] = []
-        for part in ("train", "valid", "test"):
-            rows = self.split[part]
-            train = part == "train"
-            own = replace(
-                options, train=train, shuffle=train, drop_last=train, batch_size=options.batch_size if train else val_bs
-            )
-            made.append(Loader(store, rows, self.pipeline, own, device) if len(rows) else None)
-        return DataLoaders(*(made if made[2] is not None else made[:2]))

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import torch
 
-from common.data.batch import Batch
+from common.blocks.batch import Batch
+from common.blocks.spatial import ImageBlock
 from common.data.loader import Loader
-from common.data.spatial import ImageBlock
-from common.data.splits import PARTS
 from common.errors import ConfigError
+from common.sources.splits import PARTS
 
 
 class DataLoaders:

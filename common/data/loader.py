@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from common.augment.pipeline import BatchPipeline
+from common.blocks.batch import Batch
+from common.blocks.block import EpochSeed
+from common.blocks.spatial import ImageBlock
 from common.counter import permuted
-from common.data.batch import Batch
-from common.data.blocks import Counter
-from common.data.buffers import BufferPool
 from common.data.placement import Placement
-from common.data.spatial import ImageBlock
-from common.data.store import SampleStore
 from common.data.work import Work, alone, on_device
 from common.errors import ConfigError, DataError
 from common.memory import keep_freed_memory
+from common.store.buffers import BufferPool
+from common.store.store import SampleStore
 
 AHEAD = 2  # batches under way while one is in use
 LAID_OUT = 8192  # positions of an epoch's order that are worked out together
@@ -121,7 +121,7 @@ class Loader:
     @property
     def items(self) -> list[Any]:
         """The items of this part, in their order."""
-        from common.data.items import take
+        from common.sources.items import take
 
         return [take(self.store.items, int(row)) for row in self.rows]
 
@@ -173,13 +173,13 @@ class Loader:
         return Share(number, torch.cat([own, before[0]]), torch.where(steps < 0, count - 1 - steps, steps))
 
     def raw_batches(self, epoch: int = 0, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """Yields the batches of an epoch as they are kept (images uint8), before the batch transforms.
+        """Yields the batches of an epoch as they are stored (images uint8), before the batch transforms.
 
         Where samples are mixed, those that are only mixed into others come last; see ``Batch.mates``.
         """
-        counter = Counter(self.options.seed, epoch)
+        epoch_seed = EpochSeed(self.options.seed, epoch)
         for share, work in self._ahead(epoch, start, stop, None, self.store.workers):
-            batch = self._made(share, work, counter, None)
+            batch = self._made(share, work, epoch_seed, None)
             if batch is not None:
                 yield batch
 
@@ -189,9 +189,9 @@ class Loader:
         A batch whose every item is left out is not there, and its number is missing.
         """
         if self.device.type == "cuda":
-            self._settle()
-        kept = self._kept()
-        places = self._places(kept)
+            self._move_to_device()
+        stored = self._stored_size()
+        places = self._places(stored)
         if places != self.placement.places:
             self.placement = Placement(places)
         while start < len(self):
@@ -199,14 +199,14 @@ class Loader:
             place, count = self.placement.turn() if measured else (places[0], None)
             stop = len(self) if count is None else min(start + count, len(self))
             began = time.perf_counter()
-            yield from self._placed(place, epoch, start, stop, kept)
+            yield from self._placed(place, epoch, start, stop, stored)
             if measured and count is not None:
                 self.placement.note(place, (time.perf_counter() - began) / (stop - start))
             start = stop
 
-    def _places(self, kept: tuple[int, int] | None) -> tuple[str, ...]:
+    def _places(self, stored: tuple[int, int] | None) -> tuple[str, ...]:
         """Where batches of these images could be augmented, the likeliest first."""
-        photos = kept is not None and self.pipeline.per_image(torch.device("cpu"), kept)
+        photos = stored is not None and self.pipeline.per_image(torch.device("cpu"), stored)
         if self.device.type == "cpu":
             return ("threads", "caller") if photos and self.store.workers else ("caller",)
         on_host = self.store.device.type == "cpu"
@@ -218,26 +218,28 @@ class Loader:
         random = self.pipeline.changes or self.pipeline.crops
         return str(self.placement) if random and self.placement.chosen is not None else None
 
-    def _placed(self, place: str, epoch: int, start: int, stop: int, kept: tuple[int, int] | None) -> Iterator[Batch]:
+    def _placed(self, place: str, epoch: int, start: int, stop: int, stored: tuple[int, int] | None) -> Iterator[Batch]:
         """Photos that are augmented on the CPU are decoded, warped and normalised in one go, each where it lies."""
         pipeline, options, cpu = self.pipeline, self.options, torch.device("cpu")
-        counter = Counter(options.seed, epoch)
-        if place == "device" or kept is None or not pipeline.per_image(cpu, kept):
+        epoch_seed = EpochSeed(options.seed, epoch)
+        if place == "device" or stored is None or not pipeline.per_image(cpu, stored):
             for batch in on_device(self.raw_batches(epoch, start, stop), self.device):
-                yield pipeline(batch, counter, options.train, options.mixing)
+                yield pipeline(batch, epoch_seed, options.train, options.mixing)
             return
         keep_freed_memory()
-        yield from on_device(self._rendered(epoch, start, stop, kept, place), self.device)
+        yield from on_device(self._rendered(epoch, start, stop, stored, place), self.device)
 
-    def _rendered(self, epoch: int, start: int, stop: int | None, kept: tuple[int, int], place: str) -> Iterator[Batch]:
-        counter = Counter(self.options.seed, epoch)
+    def _rendered(
+        self, epoch: int, start: int, stop: int | None, stored: tuple[int, int], place: str
+    ) -> Iterator[Batch]:
+        epoch_seed = EpochSeed(self.options.seed, epoch)
         workers = self.store.workers if place == "threads" or not self.store.ready(self.rows) else 0
-        for share, work in self._ahead(epoch, start, stop, kept, workers):
-            batch = self._made(share, work, counter, kept)
+        for share, work in self._ahead(epoch, start, stop, stored, workers):
+            batch = self._made(share, work, epoch_seed, stored)
             if batch is not None:
                 yield batch
 
-    def _made(self, share: Share, work: Work, counter: Counter, kept: tuple[int, int] | None) -> Batch | None:
+    def _made(self, share: Share, work: Work, epoch_seed: EpochSeed, stored: tuple[int, int] | None) -> Batch | None:
         """Waits for a batch's work; None if every item is left out. Photos that it rendered are finished."""
         spare, rows, mates = work.spare(), share.rows, share.mates
         good = ~self.store.bad[rows]
@@ -248,16 +250,16 @@ class Loader:
         if mates is not None:
             place = torch.cumsum(good, 0) - 1
             mates = torch.where(good[mates], place[mates], place[:count, None])[good[:count]]
-        if kept is None:
-            batch = self.store.batch(rows, spare, counter)
+        if stored is None:
+            batch = self.store.batch(rows, spare, epoch_seed)
             return replace(batch, number=share.number, mates=mates, source=self._source(batch))
         drawn, image = work.drawn(), cast(Tensor, work.image)
         if not bool(good.all()):
             image, drawn = image[good], drawn.rows(good)
-        batch = self.store.batch(rows, spare, counter, image)
+        batch = self.store.batch(rows, spare, epoch_seed, image)
         batch = replace(batch, number=share.number, mates=mates, source=self._source(batch))
-        batch = self.pipeline.place(batch, image.permute(0, 3, 1, 2), drawn, kept)
-        return self.pipeline.finished(batch, counter, self.options.train, self.options.mixing)
+        batch = self.pipeline.place(batch, image.permute(0, 3, 1, 2), drawn, stored)
+        return self.pipeline.finished(batch, epoch_seed, self.options.train, self.options.mixing)
 
     def _source(self, batch: Batch) -> Tensor | None:
         """What leads from the images of a batch back to their sources, where predictions are told in those."""
@@ -279,14 +281,14 @@ class Loader:
         place = int(found[0, 0])
         own = self.order(epoch, place, place + 1)
         share = self._share(0, own, self._mates(epoch, place, own), 1)
-        counter, kept = Counter(self.options.seed, epoch), self._kept()
-        if kept is not None and not self.pipeline.per_image(self.device, kept):
-            kept = None
-        batch = self._made(share, self._work(share.rows, counter, kept, None), counter, kept)
+        epoch_seed, stored = EpochSeed(self.options.seed, epoch), self._stored_size()
+        if stored is not None and not self.pipeline.per_image(self.device, stored):
+            stored = None
+        batch = self._made(share, self._work(share.rows, epoch_seed, stored, None), epoch_seed, stored)
         if batch is None:
             raise DataError(f"sample {sample_id} was left out")
-        if kept is None:
-            batch = self.pipeline(batch.to(self.device), counter, self.options.train, self.options.mixing)
+        if stored is None:
+            batch = self.pipeline(batch.to(self.device), epoch_seed, self.options.train, self.options.mixing)
         return batch
 
     def _left_out(self, number: int) -> None:
@@ -302,24 +304,24 @@ class Loader:
                 "remove the items that cannot be used (check() names them), or take larger batches"
             )
 
-    def _kept(self) -> tuple[int, int] | None:
-        """(height, width) of the first image as it is kept, or None where there is no image."""
+    def _stored_size(self) -> tuple[int, int] | None:
+        """(height, width) of the first image as it is stored, or None where there is no image."""
         if self.pipeline.has_image:
             self.store.probe()
         return self.store.image_size
 
     def _ahead(
-        self, epoch: int, start: int, stop: int | None, kept: tuple[int, int] | None, workers: int
+        self, epoch: int, start: int, stop: int | None, stored: tuple[int, int] | None, workers: int
     ) -> Iterator[tuple[Share, Work]]:
         """Yields each batch with the work of making it, done; the next ones are under way in threads meanwhile."""
-        if kept is None and self.store.ready(self.rows):
+        if stored is None and self.store.ready(self.rows):
             workers = 0
         pool = ThreadPoolExecutor(workers, "loader", initializer=alone) if workers else None
-        counter = Counter(self.options.seed, epoch)
+        epoch_seed = EpochSeed(self.options.seed, epoch)
         waiting: deque[tuple[Share, Work]] = deque()
         try:
             for share in self.parts(epoch, start, stop):
-                waiting.append((share, self._work(share.rows, counter, kept, pool)))
+                waiting.append((share, self._work(share.rows, epoch_seed, stored, pool)))
                 if len(waiting) > (AHEAD if pool else 0):
                     yield waiting.popleft()
             while waiting:
@@ -329,20 +331,20 @@ class Loader:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _work(
-        self, rows: Tensor, counter: Counter, kept: tuple[int, int] | None, pool: ThreadPoolExecutor | None
+        self, rows: Tensor, epoch_seed: EpochSeed, stored: tuple[int, int] | None, pool: ThreadPoolExecutor | None
     ) -> Work:
         image = None
-        if kept is not None:
+        if stored is not None:
             block = cast(ImageBlock, self.store.encoder.image_block)
-            image = self.buffers.take((len(rows), *self.pipeline.out_size(kept), block.channels))
-        work = Work(self.store, self.pipeline, rows, counter, self.options.train, kept, image)
-        if kept is None and self.store.ready(rows):
+            image = self.buffers.take((len(rows), *self.pipeline.out_size(stored), block.channels))
+        work = Work(self.store, self.pipeline, rows, epoch_seed, self.options.train, stored, image)
+        if stored is None and self.store.ready(rows):
             return work
         work.begin(pool)
         return work
 
-    def _settle(self) -> None:
-        """On an accelerator the whole store lies beside the model once all is kept, if it fits."""
+    def _move_to_device(self) -> None:
+        """On an accelerator the whole store lies beside the model once all is stored, if it fits."""
         if self.device.type != "cuda" or self.store.device.type == "cuda" or not self.store.complete():
             return
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -389,6 +391,6 @@ class Loader:
             epoch: The (first) epoch to draw.
             path: A file to write the picture to.
         """
-        from common.show.pictures import show_batch
+        from common.data.show_batch import show_batch
 
         return show_batch(self, max_n=max_n, nrows=nrows, unique=unique, epoch=epoch, path=path)

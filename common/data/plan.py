@@ -1,18 +1,16 @@
 """What `DataBlock.plan` answers: what runs where, how much memory it takes, and why."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from common.data.fields import entries, value_bytes
 from common.data.loader import AHEAD, Loader, LoaderOptions
-from common.data.store import SampleStore
+from common.data.prepared import Prepared
 from common.data.work import CHUNK
-
-if TYPE_CHECKING:
-    from common.data.datablock import Prepared
+from common.store.fields import entries, value_bytes
+from common.store.store import SampleStore
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def _mib(count: float) -> str:
     return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else f"{count / 2**10:,.0f} KiB"
 
 
-def plan(prepared: "Prepared", bs: int, device: str, workers: int, cache_bytes: int | None, cache_dir: Any) -> Plan:
+def plan(prepared: Prepared, bs: int, device: str, workers: int, cache_bytes: int | None, cache_dir: Any) -> Plan:
     """Says of each step where it runs and why, from one encoded item.
 
     Args:
@@ -66,7 +64,7 @@ def plan(prepared: "Prepared", bs: int, device: str, workers: int, cache_bytes: 
     return Plan(steps, total, working)
 
 
-def _item_steps(prepared: "Prepared", store: SampleStore, values: Any) -> list[tuple[str, str, str]]:
+def _item_steps(prepared: Prepared, store: SampleStore, values: Any) -> list[tuple[str, str, str]]:
     steps: list[tuple[str, str, str]] = []
     for block, value in zip(prepared.encoder.blocks, values, strict=True):
         where, why = "at once, when built", "small"
@@ -95,9 +93,7 @@ def _kept(total: int, store: SampleStore, cache_dir: Any) -> tuple[str, str, str
     )
 
 
-def _batch_steps(
-    prepared: "Prepared", values: Any, device: str, workers: int, total: int
-) -> list[tuple[str, str, str]]:
+def _batch_steps(prepared: Prepared, values: Any, device: str, workers: int, total: int) -> list[tuple[str, str, str]]:
     pipeline = prepared.pipeline
     steps: list[tuple[str, str, str]] = []
     place = prepared.encoder.blocks.index(prepared.encoder.image_block) if prepared.encoder.image_block else None

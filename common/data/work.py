@@ -11,10 +11,10 @@ from torch import Tensor
 
 from common.augment.drawn import Drawn
 from common.augment.pipeline import BatchPipeline
-from common.data.batch import Batch
-from common.data.blocks import Counter
-from common.data.fields import Encoded
-from common.data.store import SampleStore
+from common.blocks.batch import Batch
+from common.blocks.block import EpochSeed
+from common.store.fields import Encoded
+from common.store.store import SampleStore
 
 
 @cache
@@ -35,12 +35,12 @@ class Work:
     """A batch under way: its rows in chunks, which threads load and (photos on a CPU) render.
 
     Args:
-        store: Where the items are kept.
+        store: Where the items are stored.
         pipeline: The batch transforms.
         rows: The positions (B,).
-        counter: The seed and the epoch.
+        epoch_seed: The seed and the epoch.
         train: Whether the batch transforms draw random changes.
-        kept: (height, width) of the images as kept, where they are rendered; None: the rows are only loaded.
+        stored: (height, width) of the images as stored, where they are rendered; None: the rows are only loaded.
         image: float32 (B, H, W, C) to render into.
     """
 
@@ -49,21 +49,21 @@ class Work:
         store: SampleStore,
         pipeline: BatchPipeline,
         rows: Tensor,
-        counter: Counter,
+        epoch_seed: EpochSeed,
         train: bool,
-        kept: tuple[int, int] | None,
+        stored: tuple[int, int] | None,
         image: Tensor | None,
     ) -> None:
-        self.store, self.pipeline, self.rows, self.counter, self.train = store, pipeline, rows, counter, train
-        self.kept, self.image = kept, image
+        self.store, self.pipeline, self.rows, self.epoch_seed, self.train = store, pipeline, rows, epoch_seed, train
+        self.stored, self.image = stored, image
         self.counted: Drawn | None = None
         self.jobs: list[Future[tuple[dict[int, Encoded], Drawn | None]]] = []
         self._done: list[tuple[dict[int, Encoded], Drawn | None]] = []
 
     def begin(self, pool: ThreadPoolExecutor | None) -> None:
         """Starts the chunks in a pool, or does them here."""
-        if self.kept is not None:
-            self.counted = self.pipeline.counted(self.rows, self.counter, self.train, self.kept)
+        if self.stored is not None:
+            self.counted = self.pipeline.counted(self.rows, self.epoch_seed, self.train, self.stored)
         for first in range(0, len(self.rows), CHUNK):
             if pool is None:
                 self._done.append(self._chunk(first))
@@ -74,13 +74,13 @@ class Work:
         store = self.store
         rows = self.rows[first : first + CHUNK].tolist()
         spare = store.load(rows)
-        if self.kept is None:
+        if self.stored is None:
             return spare, None
-        images = store.images(rows, spare, self.kept)
+        images = store.images(rows, spare, self.stored)
         sizes = torch.tensor([image.shape[:2] for image in images])
         counted = cast(Drawn, self.counted).rows(slice(first, first + CHUNK))
-        drawn = self.pipeline.settle(counted, sizes if store.ragged_image else self.kept, self.train)
-        self.pipeline.render(images, drawn, self.kept, cast(Tensor, self.image)[first : first + CHUNK])
+        drawn = self.pipeline.complete(counted, sizes if store.ragged_image else self.stored, self.train)
+        self.pipeline.render(images, drawn, self.stored, cast(Tensor, self.image)[first : first + CHUNK])
         return spare, drawn
 
     def _results(self) -> list[tuple[dict[int, Encoded], Drawn | None]]:
@@ -89,7 +89,7 @@ class Work:
         return self._done
 
     def spare(self) -> dict[int, Encoded]:
-        """Waits for the work and returns the values that are not kept, by row.
+        """Waits for the work and returns the values that are not stored, by row.
 
         Raises:
             ItemError: the first error of a chunk.

@@ -18,17 +18,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from common.augment.batch_transforms import BatchTransform
 from common.augment.pipeline import BatchPipeline
-from common.augment.transforms import BatchTransform
-from common.data.sample import SampleEncoder
+from common.blocks.sample import SampleEncoder
 from common.deploy.card import model_card
 from common.errors import BundleError, ConfigError, CookbookError
 from common.files import dump_json, sha256, staged_directory
 from common.registry import load_domain
 from common.spec import coerce, from_spec, to_spec
-from common.train.at_once import fitted_parts, part_file
-from common.train.checkpoint import save_tensors
-from common.train.task import Task
+from common.task.fitted import fitted_parts, part_file
+from common.task.task import Task
+from common.tensors import save_tensors
 
 SCHEMA = 1
 MAIN = "bundle.json"

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from common.augment.pipeline import BatchPipeline
-from common.data.dirty import DirtyPolicy
-from common.data.items import item_name
+from common.blocks.sample import SampleEncoder
 from common.data.loader import Loader, LoaderOptions
-from common.data.sample import SampleEncoder
-from common.data.sources import Source
-from common.data.store import SampleStore
 from common.deploy.bundle import Bundle, load
 from common.errors import DataError
-from common.train.evaluate import Outputs, collect
-from common.train.task import Record, Task
+from common.sources.items import item_name
+from common.sources.source import Source
+from common.store.dirty import DirtyPolicy
+from common.store.store import SampleStore
+from common.task.evaluate import Outputs, collect
+from common.task.task import Record, Task
 
 SAMPLES, PIXELS, ROWS = 64, 64 * 224 * 224, 4096
 """Of a batch where nobody says how large it is: fewer samples where images are large, more of plain rows."""

@@ -1,10 +1,8 @@
 """Training: the Trainer, its options, schedules, metrics, hooks and tasks."""
 
-from common.train.at_once import AtOnce, FittedModel
-from common.train.classification import ClassificationTask
-from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
-from common.train.learner import Learner
-from common.train.metrics import (
+from common.task.classification import ClassificationTask
+from common.task.fitted import FittedModel
+from common.task.metrics import (
     Accuracy,
     AccuracyMulti,
     ErrorRate,
@@ -19,11 +17,14 @@ from common.train.metrics import (
     rmse,
     top_k_accuracy,
 )
+from common.task.regression import RegressionTask
+from common.task.task import Task
+from common.train.at_once import AtOnce
+from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
+from common.train.learner import Learner
 from common.train.options import TrainerOptions
-from common.train.regression import RegressionTask
 from common.train.schedule import Constant, OneCycle
 from common.train.signals import Interrupted
-from common.train.task import Task
 from common.train.trainer import Trainer
 
 __all__ = [

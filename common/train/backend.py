@@ -9,10 +9,9 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from common.data.batch import map_tensors
+from common.blocks.batch import map_tensors
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 
@@ -178,24 +177,3 @@ class Prepared:
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False, keep_torch_compile=False)
             self.accelerator.free_memory()
         self.model = self.inner
-
-
-def prepare(
-    accelerator: Accelerator,
-    model: nn.Module,
-    make_optimizer: Callable[[nn.Module], Optimizer],
-    compiled: bool = False,
-) -> Prepared:
-    """Returns a model and its optimizer as a fit uses them, sharded where ``accelerate launch --use_fsdp`` says so.
-
-    Args:
-        accelerator: Of the trainer.
-        model: The trainer's model.
-        make_optimizer: Makes the optimizer of a model.
-        compiled: Whether to compile the model.
-    """
-    if accelerator.distributed_type == DistributedType.FSDP:
-        from common.train.sharded import Sharded
-
-        return Sharded(accelerator, model, make_optimizer, compiled)
-    return Prepared(accelerator, model, make_optimizer, compiled)

@@ -2,33 +2,20 @@
 
 import errno
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, cast
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from common.errors import CheckpointError
 from common.files import dump_json, sha256, staged_directory
+from common.tensors import save_tensors
 
 SCHEMA = 2
 KEEP = 2
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes tensors to a safetensors file; shared and strided ones are written out whole.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    try:
-        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
-    except SafetensorError as error:
-        number = next((n for n in (errno.ENOSPC, errno.EROFS, errno.EFBIG) if os.strerror(n) in str(error)), errno.EIO)
-        raise OSError(number, os.strerror(number) if number != errno.EIO else str(error), str(path)) from error
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:

@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 
 from common.data.dataloaders import DataLoaders
-from common.data.items import take
 from common.data.loader import Loader
-from common.data.splits import PARTS
 from common.errors import ConfigError
+from common.sources.items import take
+from common.sources.splits import PARTS
 from common.spec import to_spec
 from common.train.options import TrainerOptions
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.data.batch import Batch
-from common.train.task import Task
+from common.blocks.batch import Batch
+from common.task.task import Task
 
 WARM = 3  # steps made in the ordinary way before the recording: libraries choose their kernels in them
 

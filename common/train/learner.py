@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.errors import ConfigError
-from common.train.evaluate import Outputs, batches_of, collect
-from common.train.metrics import Metric, as_metrics
-from common.train.task import Record, Task
+from common.task.evaluate import Outputs, batches_of, collect
+from common.task.metrics import Metric, as_metrics
+from common.task.task import Record, Task
 
 _NOT_MEASURED = ("lr", "wait_seconds")
 
@@ -115,7 +115,7 @@ class Learner:
 
     def show_results(self, max_n: int = 9, *, part: str = "valid", path: Any = None) -> Any:
         """Draws samples of a part with target / prediction and returns the matplotlib figure."""
-        from common.show.pictures import show_results
+        from common.show.results import show_results
 
         return show_results(self, max_n=max_n, part=part, path=path)
 

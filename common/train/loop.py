@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from common.blocks.batch import Batch
 from common.counter import MODEL_STREAM, key
-from common.data.batch import Batch
 from common.data.loader import Loader
 from common.errors import ConfigError, CookbookError
+from common.task.evaluate import batches_of
 from common.train import checkpoint as ckpt
 from common.train import optim
-from common.train.backend import forward_of, peer_lost, prepare, seeds_of
+from common.train.backend import forward_of, peer_lost, seeds_of
 from common.train.ema import WeightAverage
-from common.train.evaluate import batches_of
 from common.train.fingerprint import data_fingerprint, fit_fingerprint
 from common.train.global_norm import global_norms
 from common.train.hooks import Hook
+from common.train.prepare import prepare
 from common.train.resume import Place, Resumption, contents
 from common.train.schedule import Schedule
 from common.train.signals import Interrupted, Signals

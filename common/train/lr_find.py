@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from common.errors import in_range
+from common.task.evaluate import batches_of
 from common.train import optim
 from common.train.backend import forward_of
-from common.train.evaluate import batches_of
 from common.train.schedule import Ramp, group_rates
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class SuggestedRates:
 
     def plot(self, path: Any = None) -> Any:
         """Draws loss over rate and returns the matplotlib figure."""
-        from common.show.pictures import line_figure
+        from common.figures import line_figure
 
         marks = {"valley": self.valley}
         return line_figure(

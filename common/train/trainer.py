@@ -14,11 +14,12 @@ from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.errors import ConfigError, in_range
 from common.memory import keep_freed_memory
+from common.task.evaluate import collect
+from common.task.task import Task
 from common.train import checkpoint as ckpt
 from common.train import optim, resume
 from common.train.backend import forward_of, make_accelerator
 from common.train.ema import WeightAverage
-from common.train.evaluate import collect
 from common.train.fingerprint import data_fingerprint
 from common.train.hooks import EarlyStop, EventLog, Hook, ProgressBar, TensorBoardLog
 from common.train.learner import Learner
@@ -26,7 +27,6 @@ from common.train.loop import Fit
 from common.train.lr_find import SuggestedRates, find_lr
 from common.train.options import TrainerOptions
 from common.train.schedule import Constant, OneCycle, Schedule, group_rates
-from common.train.task import Task
 
 
 class Trainer(Learner):
@@ -45,7 +45,7 @@ class Trainer(Learner):
 
     Examples:
         >>> from torch.utils.data import DataLoader, TensorDataset
-        >>> from common.train.regression import RegressionTask
+        >>> from common.task.regression import RegressionTask
         >>> x = torch.linspace(-1, 1, 64)[:, None]
         >>> data = DataLoader(TensorDataset(x, 3 * x[:, 0]), batch_size=16)
         >>> quiet = TrainerOptions(device="cpu", progress=False)

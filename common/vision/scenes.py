@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from common.data.objects import Objects
+from common.blocks.objects import Objects
 from common.errors import ConfigError, in_range, one_of
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from common.data.spatial import ImageBlock
-from common.data.transforms import as_size
+from common.blocks.item_transforms import as_size
+from common.blocks.spatial import ImageBlock
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError, in_range
 

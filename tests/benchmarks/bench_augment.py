@@ -173,9 +173,9 @@ def floats(images: Tensor) -> Tensor:
 
 def ours(operation: str) -> Ways:
     from common.augment import Augment, BatchPipeline, Mixup
-    from common.data import CategoryBlock, Counter, ImageBlock
-    from common.data.batch import Batch
-    from common.data.sample import SampleEncoder
+    from common.blocks.batch import Batch
+    from common.blocks.sample import SampleEncoder
+    from common.data import CategoryBlock, EpochSeed, ImageBlock
 
     affine = {"rotate": 15, "zoom_least": 0.9, "zoom": 1.1, "translate": 0.1}
     light = {"brightness": 0.2, "contrast": 0.2}
@@ -207,12 +207,12 @@ def ours(operation: str) -> Ways:
 
     def run() -> Tensor:
         epoch[0] += 1
-        return pipeline(whole, Counter(0, epoch[0]), True).x
+        return pipeline(whole, EpochSeed(0, epoch[0]), True).x
 
     def threads() -> Tensor:  # as a loader's threads do, each with a part of the batch
         epoch[0] += 1
-        counter = Counter(0, epoch[0])
-        return torch.cat(list(pool().map(lambda part: pipeline(part, counter, True).x, parts)))
+        epoch_seed = EpochSeed(0, epoch[0])
+        return torch.cat(list(pool().map(lambda part: pipeline(part, epoch_seed, True).x, parts)))
 
     return {"one call": run} if count == 1 or operation == "mixup" else {"one call": run, "threads": threads}
 

@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 
 from common.augment import Augment, BatchPipeline, kernel, pixels
-from common.data import Counter, ImageBlock
-from common.data.sample import SampleEncoder
+from common.blocks.sample import SampleEncoder
+from common.data import EpochSeed, ImageBlock
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CHAIN = Augment(
@@ -48,12 +48,12 @@ def ours(batch: torch.Tensor, device: torch.device) -> dict[str, Step]:
     block = ImageBlock("RGB", MEAN, STD)
     pipe = BatchPipeline(SampleEncoder((block,), 1, ()), (CHAIN,))
     size, ids = (batch.shape[1], batch.shape[2]), torch.arange(len(batch), device=device)
-    look, counter = pipe.look(size, block), Counter(0, 0)
-    drawn, place = pipe.draw(ids, size, counter, True), [0]
+    look, epoch_seed = pipe.look(size, block), EpochSeed(0, 0)
+    drawn, place = pipe.draw(ids, size, epoch_seed, True), [0]
 
     def draw():
         place[0] += len(ids)
-        return pipe.draw(ids + place[0], size, counter, True)
+        return pipe.draw(ids + place[0], size, epoch_seed, True)
 
     found: dict[str, Step] = {
         "our parameters": draw,
@@ -66,7 +66,7 @@ def ours(batch: torch.Tensor, device: torch.device) -> dict[str, Step]:
 
     def whole():  # the samples are those in a tensor of their own, as a recorded step has them
         ids.add_(len(ids))
-        return kernel.develop(batch, pipe.draw(ids, size, counter, True), look, dtype=torch.bfloat16)
+        return kernel.develop(batch, pipe.draw(ids, size, epoch_seed, True), look, dtype=torch.bfloat16)
 
     found["our kernel, recorded"] = recorded(alone)
     found["our kernel, parameters drawn, recorded"] = recorded(whole)

@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from common.augment import Augment
 from common.data import CategoryBlock, DataBlock, DataLoaders, ImageBlock, IndexSplitter
+from common.task.task import Task
 from common.train import Trainer, TrainerOptions, accuracy
 from common.train.hooks import Hook
-from common.train.task import Task
 
 IMAGES, HELD, BATCH = 50_000, 2_000, 512
 

@@ -28,10 +28,10 @@ from torch import nn
 
 from common.augment import Augment
 from common.data import CategoryBlock, DataBlock, ImageBlock, IndexSplitter
+from common.task.task import Task
 from common.train import Accuracy, Trainer, TrainerOptions
 from common.train.checkpoint import checkpoints, is_sound, save_tensors
 from common.train.hooks import Hook
-from common.train.task import Task
 
 EPOCHS, BATCH, ITEMS, EVERY = 4, 16, 480, 4
 CLOCK = ("seconds", "items_per_second", "wait_seconds")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from common.augment import Augment, CutMix, Mixup, Mosaic, Normalize, SpecAugment
+from common.blocks.columns import Column
 from common.data import (
     BBoxBlock,
     CategoryBlock,
@@ -24,7 +25,6 @@ from common.data import (
     SpectrogramBlock,
     TextBlock,
 )
-from common.data.columns import Column
 from common.errors import ConfigError
 from common.files import dump_json
 from common.registry import names, resolve

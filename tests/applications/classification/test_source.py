@@ -11,9 +11,9 @@ from PIL import Image
 
 from applications.classification import ImageDataLoaders, Resize, read_source
 from applications.classification.data import baseline, read_idx
-from common.data.items import read_field
-from common.data.splits import Split
 from common.errors import ConfigError, DataError
+from common.sources.items import read_field
+from common.sources.splits import Split
 
 
 def labels_of(source):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from applications.detection.coco import CocoFile
-from common.data.objects import BBoxBlock, InstanceBlock
+from common.blocks.objects import BBoxBlock, InstanceBlock
 from common.errors import DataError
 
 from .conftest import coco_content

@@ -10,8 +10,8 @@ import pytest
 
 from applications.detection.coco import CocoFile
 from applications.detection.evaluation import average_precision, coco_results, ground_truth
-from common.data.objects import Objects
-from common.data.shapes import encode_rle
+from common.blocks.objects import Objects
+from common.blocks.shapes import encode_rle
 from common.errors import ConfigError, DataError
 
 from .conftest import SHARED

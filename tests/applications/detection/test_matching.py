@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from applications.detection.matching import choose_thresholds, match
-from common.data.objects import Objects
+from common.blocks.objects import Objects
 from common.errors import ConfigError, DataError
 
 

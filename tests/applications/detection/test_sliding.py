@@ -10,8 +10,8 @@ from applications.detection import DetectionTask, predict_sliding
 from applications.detection.sliding import together
 from common import Predictor
 from common.augment import BatchPipeline
+from common.blocks.sample import SampleEncoder
 from common.data import BBoxBlock, ImageBlock, Resize
-from common.data.sample import SampleEncoder
 from common.errors import ConfigError
 
 BLOCK = ImageBlock("L", (0.0,), (1.0,))

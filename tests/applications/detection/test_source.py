@@ -11,12 +11,12 @@ from PIL import Image
 
 from applications.detection.data import read_source, scene_source
 from applications.detection.layout import image_size
+from common.blocks.item_transforms import Resize
+from common.blocks.objects import BBoxBlock, Objects
+from common.blocks.spatial import ImageBlock
 from common.data.datablock import DataBlock
-from common.data.items import read_field
-from common.data.objects import BBoxBlock, Objects
-from common.data.spatial import ImageBlock
-from common.data.transforms import Resize
 from common.errors import ConfigError, DataError, ItemError
+from common.sources.items import read_field
 
 from .conftest import SHARED, coco_content, picture, voc_text
 

@@ -9,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 
 from applications.detection import DetectionTask, detection_learner, make_task
+from common.blocks.batch import Batch
+from common.blocks.sample import SampleEncoder
 from common.data import BBoxBlock, CategoryBlock, DataBlock, ImageBlock, IndexSplitter, Objects, Resize
-from common.data.batch import Batch
-from common.data.sample import SampleEncoder
 from common.errors import ConfigError
 from common.spec import from_spec
 from common.train import TrainerOptions

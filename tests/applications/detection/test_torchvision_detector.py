@@ -111,7 +111,7 @@ def test_validation_gives_losses_and_detections_and_leaves_the_norms_alone():
 @pytest.mark.slow
 def test_mask_rcnn_goes_all_the_way_to_a_bundle(tmp_path):
     from common import Predictor
-    from common.data.shapes import decode_rle
+    from common.blocks.shapes import decode_rle
 
     options = TrainerOptions(device="cpu", progress=False)
     trainer = detection_learner(loaders(masks=True), "maskrcnn_resnet50_fpn", pretrained=False, options=options)

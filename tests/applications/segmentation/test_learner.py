@@ -139,7 +139,7 @@ def test_where_neighbours_do_not_matter_windows_give_the_whole(learned, overlap)
     torch.manual_seed(0)
     pixels = np.random.default_rng(0).integers(0, 256, (47, 61, 3)).astype(np.uint8)
     from common.augment import BatchPipeline
-    from common.data.sample import SampleEncoder
+    from common.blocks.sample import SampleEncoder
 
     encoder = SampleEncoder(learn.dls.train.store.encoder.blocks)
     predictor = Predictor.of(Pointwise(), learn.task, encoder, BatchPipeline(encoder), torch.device("cpu"))

@@ -6,7 +6,7 @@ from PIL import Image
 
 from applications.segmentation import DataBlock, ImageBlock, read_source
 from applications.segmentation.classes import VOC_CLASSES
-from common.data.spatial import open_image
+from common.blocks.spatial import open_image
 from common.errors import DataError, ItemError
 
 

@@ -12,12 +12,12 @@ from sklearn.metrics import accuracy_score, jaccard_score, recall_score
 from applications.segmentation import MeanIoU, PixelAccuracy, SegmentationTask, ids_of
 from applications.segmentation.losses import dice_loss, pixel_loss
 from applications.segmentation.metrics import intersection_over_union, pixel_confusion
-from applications.segmentation.placement import source_ids, source_logits
+from applications.segmentation.source_resolution import source_ids, source_logits
 from common.augment import BatchPipeline
+from common.blocks.objects import InstanceBlock
+from common.blocks.sample import SampleEncoder
+from common.blocks.shapes import decode_rle
 from common.data import Batch, ImageBlock, MaskBlock, Resize
-from common.data.objects import InstanceBlock
-from common.data.sample import SampleEncoder
-from common.data.shapes import decode_rle
 from common.errors import ConfigError
 
 CODES = ("sky", "road", "tree")
@@ -193,7 +193,7 @@ def test_masks_of_the_source_are_compared_at_their_own_size(tmp_path):
         task.report([torch.zeros(4, 4)], [mask])
 
 
-# -------------------------------------------------------------- placement
+# -------------------------------------------------------------- source resolution
 
 
 @pytest.mark.parametrize("size", [(12, 20), (31, 17), (8, 8)])
@@ -224,13 +224,13 @@ def test_every_way_of_resizing_is_undone(method):
 
 
 def test_large_images_are_placed_in_bands(monkeypatch):
-    from applications.segmentation import placement
+    from applications.segmentation import source_resolution
 
     logits, size = torch.randn(2, 3, 6, 6), torch.tensor([[23, 11], [14, 30]])
     pipeline = BatchPipeline(SampleEncoder((ImageBlock(),), 1, (Resize(6, "squish"),)))
     batch = Batch(x=logits, sizes=size, source=pipeline.to_source(size))
     whole = source_ids(logits, batch)
-    monkeypatch.setattr(placement, "MOST_NUMBERS", 200)
+    monkeypatch.setattr(source_resolution, "MOST_NUMBERS", 200)
     for one, other in zip(whole, source_ids(logits, batch), strict=True):
         assert (one == other).all()
 

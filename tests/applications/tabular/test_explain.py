@@ -13,8 +13,8 @@ from applications.tabular import explain as x
 from applications.tabular.booster import Booster
 from applications.tabular.data import table_source
 from applications.tabular.learner import tabular_learner
-from common.data.splits import NoSplitter
 from common.errors import ConfigError, DataError
+from common.sources.splits import NoSplitter
 
 CONFIG = EnsembleConfig(members=("linear", "xgboost"), folds=2)
 WORDS = np.array(["blue ink on paper", "red ink on paper", "old glass in boxes", "new glass in boxes"])

@@ -13,8 +13,8 @@ from applications.tabular.piecewise import HIGHEST, LOWEST, PiecewiseLinear, qua
 from applications.tabular.selection import fit_temperature, log_loss, select_weights, squared_error
 from applications.tabular.targets import SMOOTHING, TargetMeans, TextScores, level_means, out_of_fold, target_columns
 from applications.tabular.task import TabularClassification, TabularRegression
-from common.data.batch import Batch
-from common.data.ngrams import hashed_ngrams
+from common.blocks.batch import Batch
+from common.blocks.ngrams import hashed_ngrams
 from common.errors import ConfigError
 
 RNG = np.random.default_rng(0)

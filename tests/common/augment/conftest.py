@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from common.augment import BatchPipeline
+from common.blocks.batch import Batch
+from common.blocks.sample import SampleEncoder
 from common.data import ImageBlock
-from common.data.batch import Batch
-from common.data.sample import SampleEncoder
 
 RAW = ImageBlock("RGB", (0.0,) * 3, (1.0,) * 3)
 

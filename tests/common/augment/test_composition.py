@@ -9,7 +9,7 @@ from common.augment import Augment, geometry
 from common.augment.drawn import Drawn, Look
 from common.augment.moves import Elastic, Rotate, Translate, Warp, Zoom
 from common.augment.render import moved
-from common.data import Counter
+from common.data import EpochSeed
 
 SIDE = 160
 STEPS = [
@@ -129,8 +129,8 @@ def test_what_shrinks_is_averaged(pipeline, noise, options):
     """Noise that shrinks to a third or less loses most of its deviation instead of being picked from."""
     batch = noise(16, 120, 120) if "size" in options else noise(16, 60, 60)
     pipe = pipeline(Augment(**options))
-    drawn = pipe.draw(batch.ids, tuple(batch.x.shape[1:3]), Counter(0), True)
-    out = pipe(batch, Counter(0), True).x
+    drawn = pipe.draw(batch.ids, tuple(batch.x.shape[1:3]), EpochSeed(0), True)
+    out = pipe(batch, EpochSeed(0), True).x
     area = torch.linalg.det(drawn.matrix).abs() * (batch.x.shape[1] / out.shape[2]) ** 2
     plain = batch.x.float().std() / 255
     shrunk = area >= geometry.SHRINKS**2

@@ -15,8 +15,8 @@ import torch
 
 from common.augment import Augment, BatchPipeline, geometry, kernel, pixels
 from common.augment.drawn import Drawn, Look
-from common.data import Counter, ImageBlock
-from common.data.sample import SampleEncoder
+from common.blocks.sample import SampleEncoder
+from common.data import EpochSeed, ImageBlock
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE, SIZE = (23, 21), (16, 20)  # an odd number of bytes a sample: the second begins amid a word
@@ -96,7 +96,7 @@ EXACT = {name: case(Drawn(matrix=m), (20, 20), STATS, source=(20, 20)) for name,
 EXACT |= {
     "nothing": case(Drawn(), SOURCE, STATS),
     "nothing, grey": case(Drawn(), SOURCE, GREY, channels=1),
-    "nothing, ragged": case(Drawn(), SOURCE, STATS, kept=KEPT),
+    "nothing, ragged": case(Drawn(), SOURCE, STATS, extents=KEPT),
     "flip of a skewed view": case(Drawn(matrix=WHOLE["flip"]), SOURCE, STATS, offset=1),
     "flip of grey": case(Drawn(matrix=WHOLE["flip"]), SOURCE, GREY, channels=1),
     "flip, three taps": case(Drawn(matrix=WHOLE["flip"]), SOURCE, STATS, taps=3),
@@ -116,16 +116,16 @@ CLOSE |= {
     "skewed view": case(parts("matrix"), offset=3),
     "one row": case(Drawn(matrix=FAR), source=(1, 9)),
     "one pixel of grey": case(Drawn(matrix=FAR), stats=GREY, source=(1, 1), channels=1),
-    "all but the last part": case(parts("matrix", "colour"), stats=STATS, kept=KEPT),
+    "all but the last part": case(parts("matrix", "colour"), stats=STATS, extents=KEPT),
 }
 for pad in ("reflection", "border", "zeros"):
     CLOSE |= {
         f"{pad}": case(Drawn(matrix=FAR), padding=pad),
-        f"{pad}, kept": case(Drawn(matrix=FAR), padding=pad, kept=KEPT),
-        f"{pad}, thin": case(Drawn(matrix=FAR), padding=pad, kept=THIN),
-        f"{pad}, grey, thin": case(Drawn(matrix=FAR), stats=GREY, channels=1, padding=pad, kept=THIN),
+        f"{pad}, kept": case(Drawn(matrix=FAR), padding=pad, extents=KEPT),
+        f"{pad}, thin": case(Drawn(matrix=FAR), padding=pad, extents=THIN),
+        f"{pad}, grey, thin": case(Drawn(matrix=FAR), stats=GREY, channels=1, padding=pad, extents=THIN),
         f"{pad}, two taps": case(Drawn(matrix=SHRINKING), padding=pad, taps=2),
-        f"{pad}, three taps, kept": case(Drawn(matrix=SHRINKING @ FAR), padding=pad, taps=3, kept=KEPT),
+        f"{pad}, three taps, kept": case(Drawn(matrix=SHRINKING @ FAR), padding=pad, taps=3, extents=KEPT),
     }
 HALF = {
     f"{kind}, {name}": case(parts(*ALL), size, STATS, source=SOURCE, dtype=getattr(torch, kind), channels_last=last)
@@ -250,7 +250,7 @@ def drawn_batch():
     ids, block = torch.arange(16).cuda(), ImageBlock("RGB", *STATS)
 
     def draw(epoch):
-        return pipe.draw(ids, (64, 64), Counter(0, epoch), True)
+        return pipe.draw(ids, (64, 64), EpochSeed(0, epoch), True)
 
     kernel.develop(batch, draw(0), pipe.look((64, 64), block))  # compiled
     return batch, draw, pipe.look((64, 64), block)
@@ -317,7 +317,7 @@ def test_on_a_gpu_another_draw_compiles_nothing(drawn_batch):
 def test_on_a_gpu_padded_batches_of_every_size_share_a_kernel():
     compiled, before = kernel._kernel().device_caches[torch.cuda.current_device()][0], None
     for side in (23, 32, 48, 2):
-        given = case(parts("matrix"), source=(side, side), kept=torch.full((COUNT, 2), side, dtype=torch.int32))
+        given = case(parts("matrix"), source=(side, side), extents=torch.full((COUNT, 2), side, dtype=torch.int32))
         developed(given, "cuda")
         before = before or len(compiled)
     assert len(compiled) == before
@@ -330,7 +330,7 @@ def test_on_a_gpu_the_pipeline_chooses_the_kernel(monkeypatch):
     monkeypatch.setattr(kernel, "develop", lambda *given, **how: called.append(1) or real(*given, **how))
     pipe, batch = gpu_pipeline(), images(64, 64).cuda()
     block = pipe.encoder.image_block
-    drawn = pipe.draw(torch.arange(COUNT).cuda(), (64, 64), Counter(), True)
+    drawn = pipe.draw(torch.arange(COUNT).cuda(), (64, 64), EpochSeed(), True)
     found = pipe.pixels(batch, drawn, None, block)
     assert called
     wanted = pixels.develop(batch, drawn, pipe.look((64, 64), block))

@@ -6,18 +6,18 @@ from scipy import stats
 
 from common.augment import CutMix, Mixup
 from common.augment.mixing import Blend, beta
+from common.blocks.batch import Batch
 from common.counter import uniform
 from common.data import (
     BBoxBlock,
     CategoryBlock,
-    Counter,
+    EpochSeed,
     ImageBlock,
     MaskBlock,
     MultiCategoryBlock,
     PointBlock,
     RegressionBlock,
 )
-from common.data.batch import Batch
 from common.errors import ConfigError
 
 COUNT = 20_000
@@ -49,7 +49,7 @@ def numbers_batch():
 
 
 def run(pipeline, batch, block, train=True, epoch=0, alpha=0.4):
-    return pipeline(Mixup(alpha), blocks=(RegressionBlock(), block))(batch, Counter(0, epoch), train)
+    return pipeline(Mixup(alpha), blocks=(RegressionBlock(), block))(batch, EpochSeed(0, epoch), train)
 
 
 def test_soft_labels_sum_to_one_and_the_own_share_is_at_least_half(pipeline, numbers_batch):
@@ -118,7 +118,7 @@ def flat(count, size):
 
 def mixes(pipeline, raw_image, size, block, y, *transforms, count=16, epoch=0, mates=None):
     pipe = pipeline(*transforms, blocks=(raw_image, block))
-    return pipe(Batch(x=flat(count, size), y=y, ids=torch.arange(count), mates=mates), Counter(0, epoch), True)
+    return pipe(Batch(x=flat(count, size), y=y, ids=torch.arange(count), mates=mates), EpochSeed(0, epoch), True)
 
 
 @pytest.mark.parametrize("size", SIDES)
@@ -238,7 +238,7 @@ def test_mates_may_stand_anywhere_and_leave_with_the_mixing(pipeline, raw_image,
 def test_several_targets_are_mixed_alike(pipeline, raw_image):
     y = (torch.arange(4), torch.arange(4.0))
     pipe = pipeline(Mixup(1.0), blocks=(raw_image, CategoryBlock(("a", "b", "c", "d")), RegressionBlock()))
-    found = pipe(Batch(x=flat(4, (20, 20)), y=y, ids=torch.arange(4)), Counter(), True)
+    found = pipe(Batch(x=flat(4, (20, 20)), y=y, ids=torch.arange(4)), EpochSeed(), True)
     torch.testing.assert_close(found.y[1], (found.y[0] * torch.arange(4.0)).sum(1))
 
 

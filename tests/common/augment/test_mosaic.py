@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from common.augment import Augment, CutMix, Mixup, Mosaic, mosaic
-from common.augment.transforms import BatchTransform
-from common.data import BBoxBlock, CategoryBlock, Counter, InstanceBlock, MaskBlock, PointBlock, RegressionBlock
-from common.data.batch import Batch
+from common.augment.batch_transforms import BatchTransform
+from common.blocks.batch import Batch
+from common.data import BBoxBlock, CategoryBlock, EpochSeed, InstanceBlock, MaskBlock, PointBlock, RegressionBlock
 from common.errors import ConfigError
 
 SIDES = [(20, 26), (80, 70)]  # whole batches in torch, and photos one by one on the CPU
@@ -25,7 +25,7 @@ def numbered(size):
 
 def run(pipeline, raw_image, size, block, y, p=1.0, epoch=0, train=True):
     pipe = pipeline(Mosaic(p), blocks=(raw_image, block))
-    return pipe(Batch(x=numbered(size), y=y, ids=torch.arange(COUNT)), Counter(0, epoch), train)
+    return pipe(Batch(x=numbered(size), y=y, ids=torch.arange(COUNT)), EpochSeed(0, epoch), train)
 
 
 def levels(batch):
@@ -104,7 +104,7 @@ def test_one_that_is_not_chosen_stays_as_it_is(pipeline, raw_image, size):
 def test_the_look_up_of_an_accelerator_gives_what_the_copies_of_a_cpu_give(pipeline, raw_image):
     pipe = pipeline(Mosaic(1.0), blocks=(raw_image, CategoryBlock(("a",))))
     batch = Batch(x=torch.rand(COUNT, 3, 30, 40), ids=torch.arange(COUNT))
-    pieces = mosaic.draw(batch, pipe.mosaics[0], lambda op, ids: pipe.numbers(op, ids, Counter()), (30, 40))
+    pieces = mosaic.draw(batch, pipe.mosaics[0], lambda op, ids: pipe.numbers(op, ids, EpochSeed()), (30, 40))
     for value in (batch.x, batch.x[:, 0]):
         wanted = mosaic.put_together(value, pieces)
         assert torch.equal(mosaic._looked_up(value, pieces, 30, 40), wanted)
@@ -113,7 +113,7 @@ def test_the_look_up_of_an_accelerator_gives_what_the_copies_of_a_cpu_give(pipel
 def test_corners_spread_over_the_middle_and_every_piece_turns_up_everywhere(pipeline, raw_image):
     pipe = pipeline(Mosaic(1.0), blocks=(raw_image, CategoryBlock(("a",))))
     batch = Batch(x=torch.empty(0), ids=torch.arange(4000))
-    pieces = mosaic.draw(batch, pipe.mosaics[0], lambda op, ids: pipe.numbers(op, ids, Counter()), (100, 200))
+    pieces = mosaic.draw(batch, pipe.mosaics[0], lambda op, ids: pipe.numbers(op, ids, EpochSeed()), (100, 200))
     corner = pieces.places[:, 0, 2:].numpy()
     assert corner[:, 0].min() == 25
     assert corner[:, 0].max() == 74

@@ -8,14 +8,15 @@ from torchvision.transforms.v2 import functional as tv
 
 from common.augment import Augment, CutMix, Mixup, Mosaic, Normalize, SpecAugment, colours, geometry, moves
 from common.augment import operations as ops
+from common.augment.batch_transforms import BatchTransform
 from common.augment.drawn import Drawn, Look
 from common.augment.spectral import Spectral
-from common.augment.transforms import BatchTransform
+from common.blocks.item_transforms import RandomCrop
 from common.data import (
     BBoxBlock,
     CategoryBlock,
     ColumnsBlock,
-    Counter,
+    EpochSeed,
     ImageBlock,
     MaskBlock,
     PointBlock,
@@ -24,7 +25,6 @@ from common.data import (
     SpectrogramBlock,
     TextBlock,
 )
-from common.data.transforms import RandomCrop
 from common.errors import ConfigError
 from common.registry import names, resolve
 
@@ -65,7 +65,7 @@ GEOMETRIC = pytest.mark.parametrize(
 
 
 def drawn(operation, count=200, epoch=0):
-    return operation.draw(torch.arange(count), Counter(0, epoch))
+    return operation.draw(torch.arange(count), EpochSeed(0, epoch))
 
 
 def test_the_registered_transforms_use_every_operation():
@@ -116,10 +116,10 @@ def test_a_draw_is_a_function_of_seed_epoch_id_and_operation(cls):
     numbers, chosen = drawn(cls())
     assert numbers.shape == (200, cls().numbers)
     rows = torch.tensor([7, 199, 0])
-    again, picked = cls().draw(rows, Counter(0, 0))
+    again, picked = cls().draw(rows, EpochSeed(0, 0))
     assert torch.equal(again, numbers[rows])
     assert torch.equal(picked, chosen[rows])
-    for other in (cls().draw(torch.arange(200), Counter(1, 0)), drawn(cls(), epoch=1)):
+    for other in (cls().draw(torch.arange(200), EpochSeed(1, 0)), drawn(cls(), epoch=1)):
         assert not torch.equal(
             torch.cat([other[0], other[1][:, None]], 1), torch.cat([numbers, chosen[:, None]], 1)
         ) or (cls().numbers == 0 and cls().p == 1)

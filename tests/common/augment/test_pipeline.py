@@ -8,17 +8,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.augment import Augment, CutMix, Mixup, Normalize, aug_transforms, geometry
 from common.augment.colours import Brightness, Contrast
+from common.blocks.batch import Batch
 from common.data import (
     BBoxBlock,
     CategoryBlock,
-    Counter,
+    EpochSeed,
     ImageBlock,
     MaskBlock,
     PointBlock,
     RandomResizedCrop,
     imagenet_stats,
 )
-from common.data.batch import Batch
 
 STRONG = {"flip": True, "rotate": 25, "zoom": 1.3, "zoom_least": 0.8, "warp": 0.3, "translate": 0.1, "p_affine": 0.9}
 
@@ -26,24 +26,24 @@ STRONG = {"flip": True, "rotate": 25, "zoom": 1.3, "zoom_least": 0.8, "warp": 0.
 def test_without_transforms_pixels_are_exact(pipeline, noise, unit):
     batch = noise(5, 17, 23)
     for train in (True, False):
-        assert torch.equal(pipeline()(batch, Counter(), train).x, unit(batch.x))
+        assert torch.equal(pipeline()(batch, EpochSeed(), train).x, unit(batch.x))
 
 
 @pytest.mark.parametrize("block", [ImageBlock(), ImageBlock("RGB", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))])
 def test_normalisation_is_exact(pipeline, noise, unit, block):
     batch = noise(3)
     mean, std = (torch.tensor(v)[:, None, None] for v in (block.mean, block.std))
-    assert torch.equal(pipeline(blocks=(block,))(batch, Counter(), True).x, (unit(batch.x) - mean) / std)
+    assert torch.equal(pipeline(blocks=(block,))(batch, EpochSeed(), True).x, (unit(batch.x) - mean) / std)
 
 
 def test_normalize_goes_before_the_blocks_own(pipeline, noise):
     batch = noise(3)
-    given = pipeline(Normalize.from_stats(*imagenet_stats))(batch, Counter(), False).x
-    assert torch.equal(given, pipeline(blocks=(ImageBlock(),))(batch, Counter(), False).x)
+    given = pipeline(Normalize.from_stats(*imagenet_stats))(batch, EpochSeed(), False).x
+    assert torch.equal(given, pipeline(blocks=(ImageBlock(),))(batch, EpochSeed(), False).x)
 
 
 def test_images_leave_with_channels_last_in_memory(pipeline, noise):
-    found = pipeline(Augment(flip=True))(noise(3), Counter(), True).x
+    found = pipeline(Augment(flip=True))(noise(3), EpochSeed(), True).x
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -55,8 +55,8 @@ def test_images_leave_with_channels_last_in_memory(pipeline, noise):
 def test_flips_equal_torchs(pipeline, noise, unit, option, dims, size, tolerance):
     batch = noise(64, *size)
     pipe = pipeline(Augment(**option))
-    found, image = pipe(batch, Counter(), True).x, unit(batch.x)
-    matrix = pipe.draw(batch.ids, size, Counter(), True).matrix
+    found, image = pipe(batch, EpochSeed(), True).x, unit(batch.x)
+    matrix = pipe.draw(batch.ids, size, EpochSeed(), True).matrix
     flips = torch.stack([matrix[:, 0, 0] < 0, matrix[:, 1, 1] < 0], dim=1)
     for i in range(64):
         axes = [axis for axis, on in ((2, flips[i, 0]), (1, flips[i, 1])) if on]
@@ -68,9 +68,9 @@ def test_flips_equal_torchs(pipeline, noise, unit, option, dims, size, tolerance
 def test_flip_twice_is_identity(pipeline, noise, unit):
     batch = noise(32)
     pipe = pipeline(Augment(flip=True, flip_vertical=True))
-    once = pipe(batch, Counter(), True).x
+    once = pipe(batch, EpochSeed(), True).x
     pixels = (once * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    twice = pipe(Batch(x=pixels, ids=batch.ids), Counter(), True).x
+    twice = pipe(Batch(x=pixels, ids=batch.ids), EpochSeed(), True).x
     torch.testing.assert_close(twice, unit(batch.x))
     assert not torch.equal(once, twice)
 
@@ -87,8 +87,8 @@ def test_flips_follow_masks_points_and_boxes(pipeline, noise):
         },
     )
     pipe = pipeline(Augment(flip=True), blocks=(ImageBlock(), MaskBlock(), PointBlock(), BBoxBlock(("a",))))
-    mask, points, boxes = pipe(Batch(x=batch.x, y=y, ids=batch.ids), Counter(), True).y
-    flipped = pipe.draw(batch.ids, (20, 30), Counter(), True).matrix[:, 0, 0] < 0
+    mask, points, boxes = pipe(Batch(x=batch.x, y=y, ids=batch.ids), EpochSeed(), True).y
+    flipped = pipe.draw(batch.ids, (20, 30), EpochSeed(), True).matrix[:, 0, 0] < 0
     for i in range(16):
         assert torch.equal(mask[i], y[0][i].flip(1) if flipped[i] else y[0][i])
         torch.testing.assert_close(points[i], torch.tensor([[27.0, 4.0], [1.0, 1.5]]) if flipped[i] else y[1][i])
@@ -139,7 +139,7 @@ def test_points_boxes_and_masks_stay_on_their_pixels(pipeline, raw_image, option
     pipe = pipeline(Augment(padding="zeros", **options), blocks=(raw_image, *SPATIAL), item_tfms=item_tfms)
     checked = np.zeros(2, int)
     for epoch in range(2):
-        batch = pipe(scene(40), Counter(3, epoch), True)
+        batch = pipe(scene(40), EpochSeed(3, epoch), True)
         mask, points, boxes = batch.y
         assert batch.x.shape == (40, 3, out, out)
         image = batch.x.numpy()
@@ -171,7 +171,7 @@ def test_a_box_that_leaves_the_image_is_no_longer_valid(pipeline, raw_image):
         "valid": torch.ones(1, 3, dtype=torch.bool),
     }
     batch = Batch(x=torch.zeros(1, 64, 128, 3, dtype=torch.uint8), y=y, ids=torch.tensor([0]))
-    found = pipe(batch, Counter(), False).y
+    found = pipe(batch, EpochSeed(), False).y
     assert found["valid"].tolist() == [[False, True, True]]
     assert found["boxes"][0, 1:].tolist() == [[9, 2.5, 19, 10], [0, 0, 14, 32]]
 
@@ -189,22 +189,22 @@ def test_each_tensor_is_resampled_at_most_once(pipeline, monkeypatch, count):
     pipe = pipeline(
         *aug_transforms(size=24, min_scale=0.5), blocks=(ImageBlock(), *SPATIAL), item_tfms=(RandomResizedCrop(64),)
     )
-    pipe(scene(count), Counter(), True)
+    pipe(scene(count), EpochSeed(), True)
     assert len(calls) <= 2 * count
     assert len({shape[1:] for shape in calls}) == 2
     assert sum(shape[0] for shape in calls) == 2 * count
     calls.clear()
-    pipeline(Augment(brightness=0.2))(scene(2), Counter(), True)
+    pipeline(Augment(brightness=0.2))(scene(2), EpochSeed(), True)
     assert calls == []
 
 
 def test_tone_is_the_plain_formula(pipeline, noise, unit):
     batch = noise(50, 6, 7)
     pipe = pipeline(Augment(brightness=0.4, contrast=0.5, p_lighting=0.8), blocks=(ImageBlock(),))
-    found = pipe(batch, Counter(2, 9), True).x
+    found = pipe(batch, EpochSeed(2, 9), True).x
     image = unit(batch.x).double()
     for op in (Brightness(0.8, 0.4), Contrast(0.8, 0.5)):
-        numbers, chosen = op.draw(batch.ids, Counter(2, 9))
+        numbers, chosen = op.draw(batch.ids, EpochSeed(2, 9))
         for i in range(50):
             if chosen[i]:
                 u = numbers[i, 0].item()
@@ -219,13 +219,14 @@ def test_tone_is_the_plain_formula(pipeline, noise, unit):
 def test_evaluation_draws_nothing(pipeline, noise, unit):
     batch = noise(8)
     pipe = pipeline(Augment(**STRONG, brightness=0.5, contrast=0.5))
-    assert torch.equal(pipe(batch, Counter(0, 0), False).x, unit(batch.x))
+    assert torch.equal(pipe(batch, EpochSeed(0, 0), False).x, unit(batch.x))
 
 
 def test_another_epoch_or_seed_gives_other_changes(pipeline, noise):
     pipe = pipeline(Augment(**STRONG))
     found = [
-        pipe(noise(4), counter, True).x for counter in (Counter(0, 0), Counter(0, 1), Counter(1, 0), Counter(0, 0))
+        pipe(noise(4), epoch_seed, True).x
+        for epoch_seed in (EpochSeed(0, 0), EpochSeed(0, 1), EpochSeed(1, 0), EpochSeed(0, 0))
     ]
     assert torch.equal(found[0], found[3])
     for other in found[1:3]:
@@ -236,7 +237,7 @@ def test_targets_that_do_not_move_pass_unchanged(pipeline, noise):
     batch = noise(4)
     y = torch.tensor([0, 1, 1, 0])
     found = pipeline(Augment(**STRONG), blocks=(ImageBlock(), CategoryBlock(("a", "b"))))(
-        Batch(x=batch.x, y=y, ids=batch.ids), Counter(), True
+        Batch(x=batch.x, y=y, ids=batch.ids), EpochSeed(), True
     )
     assert torch.equal(found.y, y)
     assert torch.equal(found.ids, batch.ids)
@@ -261,7 +262,7 @@ def test_a_photo_and_its_mask_are_looked_at_once_each(pipeline, monkeypatch, siz
         monkeypatch.setattr(cv2, name, counting(name, getattr(cv2, name)))
     monkeypatch.setattr(geometry.F, "grid_sample", counting("grid_sample", torch.nn.functional.grid_sample))
     augment = Augment(**{**STRONG, "zoom_least": 1.0}, symmetries=True, size=size, min_scale=0.5, elastic=elastic)
-    pipeline(augment, blocks=(ImageBlock(), *SPATIAL))(scene(6), Counter(), True)
+    pipeline(augment, blocks=(ImageBlock(), *SPATIAL))(scene(6), EpochSeed(), True)
     assert len(calls) == (12 if size == 96 else 2)
     assert set(calls) <= ({"warpPerspective", "remap", "resize"} if size == 96 else {"grid_sample"})
 
@@ -294,11 +295,11 @@ def test_a_batch_is_transformed_without_a_word_between_host_and_device(pipeline,
     }
     y = (torch.zeros(4, 40, 60, dtype=torch.uint8), torch.rand(4, 2, 2), boxes)
     kept = torch.tensor([[40, 60], [30, 50], [40, 20], [25, 60]], dtype=torch.int32) if sized else None
-    batch = Batch(x=noise(4, 40, 60).x, y=boxes if mixes else y, ids=torch.arange(4), kept=kept)
-    pipe(batch, Counter(0, 1), True)  # the keys of an epoch are sent once
+    batch = Batch(x=noise(4, 40, 60).x, y=boxes if mixes else y, ids=torch.arange(4), extents=kept)
+    pipe(batch, EpochSeed(0, 1), True)  # the keys of an epoch are sent once
     for train in (True, False):
         with Copies() as copies:
-            pipe(batch, Counter(0, 1), train)
+            pipe(batch, EpochSeed(0, 1), train)
         assert copies.names == []
 
 

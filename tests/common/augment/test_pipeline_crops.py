@@ -6,9 +6,9 @@ import torch
 
 from common.augment import Augment, geometry
 from common.augment.drawn import Look
-from common.data import Counter, ImageBlock, RandomResizedCrop
-from common.data.batch import Batch
-from common.data.transforms import View
+from common.blocks.batch import Batch
+from common.blocks.item_transforms import View
+from common.data import EpochSeed, ImageBlock, RandomResizedCrop
 
 STRONG = {"flip": True, "rotate": 25, "zoom": 1.3, "zoom_least": 0.8, "warp": 0.3, "translate": 0.1, "p_affine": 0.9}
 
@@ -19,7 +19,7 @@ def test_a_resample_that_shrinks_keeps_every_place(pipeline, raw_image, kept, ou
     ramp = (torch.arange(kept) * 255 / kept).round().to(torch.uint8)
     pixels = ramp[None, None, :, None].expand(1, kept, kept, 3).contiguous()
     batch = Batch(x=pixels, ids=torch.tensor([0]))
-    found = pipeline(Augment(size=out))(batch, Counter(), False).x[0, 0, out // 2]
+    found = pipeline(Augment(size=out))(batch, EpochSeed(), False).x[0, 0, out // 2]
     wanted = (torch.arange(out) + 0.5) / out - 0.5 / kept
     assert (found - wanted)[2:-2].abs().max() * out < 0.5
 
@@ -40,7 +40,7 @@ def test_random_resized_crop_covers_different_parts_by_epoch_and_all_in_the_end(
     batch = position_batch(transform.view(80, 120), 8, (80, 120))
     parts = []
     for epoch in range(30):
-        x = pipe(batch, Counter(0, epoch), True).x
+        x = pipe(batch, EpochSeed(0, epoch), True).x
         parts.append(
             torch.stack([x[:, 0].amin((1, 2)), x[:, 0].amax((1, 2)), x[:, 1].amin((1, 2)), x[:, 1].amax((1, 2))], 1)
         )
@@ -57,7 +57,7 @@ def test_the_crop_of_evaluation_is_the_centre_in_the_sources_proportions(pipelin
     transform = RandomResizedCrop(40, min_scale=0.3)
     pipe = pipeline(item_tfms=(transform,))
     batch = position_batch(transform.view(*source), 2, source)
-    found = pipe(batch, Counter(0, 4), False).x[1]
+    found = pipe(batch, EpochSeed(0, 4), False).x[1]
     reference = position_batch(View((0, 0, source[1], source[0]), source), 1, source).x[0].numpy()
     side = min(source)
     top, left = (source[0] - side) // 2, (source[1] - side) // 2
@@ -70,14 +70,14 @@ def test_the_crop_of_evaluation_is_the_centre_in_the_sources_proportions(pipelin
 def test_replay_of_an_id_is_what_the_batch_used(pipeline, noise, item_tfms):
     batch = noise(6, 45, 90)
     kept = torch.tensor([[40 + i, 90 - i] for i in range(6)], dtype=torch.int32) if item_tfms else None
-    batch = Batch(x=batch.x, ids=torch.tensor([5, 900, 3, 77, 12345678901, 0]), kept=kept)
+    batch = Batch(x=batch.x, ids=torch.tensor([5, 900, 3, 77, 12345678901, 0]), extents=kept)
     pipe = pipeline(Augment(**STRONG, brightness=0.3), item_tfms=item_tfms)
-    counter = Counter(7, 11)
-    found = pipe(batch, counter, True).x
-    drawn = pipe.draw(batch.ids, (45, 90) if kept is None else kept, counter, True)
+    epoch_seed = EpochSeed(7, 11)
+    found = pipe(batch, epoch_seed, True).x
+    drawn = pipe.draw(batch.ids, (45, 90) if kept is None else kept, epoch_seed, True)
     for i, sample in enumerate(batch.ids.tolist()):
         height, width = (45, 90) if kept is None else kept[i].tolist()
-        again = pipe.replay(sample, counter, (height, width))
+        again = pipe.replay(sample, epoch_seed, (height, width))
         assert torch.equal(again.matrix[0], drawn.matrix[i])
         assert torch.equal(again.colour[0], drawn.colour[i])
         pixels = batch.x[i : i + 1, :height, :width].permute(0, 3, 1, 2).float()

@@ -9,9 +9,9 @@ from torchvision.transforms.v2 import functional as tv
 from common.augment import Augment, Drawn
 from common.augment.colours import Grayscale, Hue, Saturation, chain
 from common.augment.pixels import SALT, coloured, gaussian, halves, normal_noise, salted, softened
+from common.blocks.batch import Batch
 from common.counter import words, words_alone
-from common.data import Counter
-from common.data.batch import Batch
+from common.data import EpochSeed
 
 
 def one(value):
@@ -153,7 +153,7 @@ def test_colour_operations_in_a_chain_are_one_after_the_other():
 def test_an_erased_rectangle_is_the_mean_and_of_the_share_asked(pipeline, noise, side):
     batch = noise(200, side, side)
     pipe = pipeline(Augment(erase=0.3, p_erase=0.6), blocks=(pipeline().encoder.blocks[0],))
-    drawn = pipe.draw(batch.ids, (side, side), Counter(), True)
+    drawn = pipe.draw(batch.ids, (side, side), EpochSeed(), True)
     box = drawn.erase.double()
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) / side**2
     assert 0.45 < (area > 0).float().mean() < 0.75
@@ -162,7 +162,7 @@ def test_an_erased_rectangle_is_the_mean_and_of_the_share_asked(pipeline, noise,
     assert 0.25 < held.max() < 0.34
     assert ((box[:, :2] >= 0) & (box[:, 2:] <= side)).all()
     few = Batch(x=batch.x[:12], ids=batch.ids[:12])
-    found, plain = pipe(few, Counter(), True).x, few.x.permute(0, 3, 1, 2) / 255
+    found, plain = pipe(few, EpochSeed(), True).x, few.x.permute(0, 3, 1, 2) / 255
     for i in range(12):
         top, left, bottom, right = drawn.erase[i].tolist()
         assert (found[i, :, top:bottom, left:right] == 0).all()

@@ -9,8 +9,8 @@ from common.augment import Augment, geometry
 from common.augment.drawn import Drawn, Look
 from common.augment.pixels import develop
 from common.augment.render import moved, render
-from common.data import Counter, ImageBlock, MaskBlock, PointBlock, RandomResizedCrop
-from common.data.batch import Batch
+from common.blocks.batch import Batch
+from common.data import EpochSeed, ImageBlock, MaskBlock, PointBlock, RandomResizedCrop
 
 LEVELS = 3.0  # of 255: OpenCV works on uint8 with places rounded to 1/32 pixel
 LARGE = (96, 80)  # above what is done by whole batches
@@ -51,7 +51,7 @@ OPTIONS = {
 def test_an_image_is_moved_as_torch_moves_it(pipeline, name, padding):
     image = smooth(*LARGE)
     pipe = pipeline(Augment(**OPTIONS[name], padding=padding))
-    drawn = pipe.draw(torch.arange(12), LARGE, Counter(), True)
+    drawn = pipe.draw(torch.arange(12), LARGE, EpochSeed(), True)
     look = Look(LARGE, (0.0,) * 3, (1.0,) * 3, padding)
     for matrix in drawn.matrix:
         found, wanted = made(image, matrix.numpy(), look).astype(float), reference(image, matrix, LARGE, padding)
@@ -65,7 +65,7 @@ def test_a_crop_is_resized_as_torch_does_it(pipeline, source):
     image = smooth(*source)
     pipe = pipeline(Augment(flip=True), item_tfms=(RandomResizedCrop(LARGE, min_scale=0.4),))
     kept = torch.tensor([source]).expand(16, 2)
-    drawn = pipe.draw(torch.arange(16), kept, Counter(), True)
+    drawn = pipe.draw(torch.arange(16), kept, EpochSeed(), True)
     look = Look(LARGE, (0.0,) * 3, (1.0,) * 3, "reflection")
     for matrix in drawn.matrix:
         found = made(image, matrix.numpy(), look).astype(float)
@@ -143,7 +143,7 @@ def test_both_paths_give_the_same_picture(pipeline, name, mode):
     channels = block.channels
     images = np.stack([smooth(*LARGE, seed=i)[..., :channels] for i in range(8)])
     pipe = pipeline(Augment(**{"p_affine": 1.0, "p_texture": 0.8, "p_erase": 0.8, **STRENGTHS[name]}), blocks=(block,))
-    drawn = pipe.draw(torch.arange(8), LARGE, Counter(1, 2), True)
+    drawn = pipe.draw(torch.arange(8), LARGE, EpochSeed(1, 2), True)
     look = pipe.look(LARGE, block)
     out = np.empty((8, *LARGE, channels), np.float32)
     render(list(images), drawn, look, out)
@@ -168,9 +168,9 @@ def test_masks_and_points_follow_photos_of_differing_sizes(pipeline):
     pipe = pipeline(
         Augment(flip=True, rotate=20, p_affine=1.0), blocks=blocks, item_tfms=(RandomResizedCrop(96, min_scale=0.7),)
     )
-    batch = Batch(x=pixels, y=(masks, points), ids=torch.arange(3), kept=torch.tensor(sizes, dtype=torch.int32))
+    batch = Batch(x=pixels, y=(masks, points), ids=torch.arange(3), extents=torch.tensor(sizes, dtype=torch.int32))
     for epoch in range(5):
-        out = pipe(batch, Counter(0, epoch), True)
+        out = pipe(batch, EpochSeed(0, epoch), True)
         mask, corner = out.y
         bright = out.x[:, 0] > 0.5
         assert ((bright == (mask == 1)).float().mean((1, 2)) > 0.99).all()
@@ -192,8 +192,8 @@ def test_an_image_in_a_larger_tensor_is_resampled_as_if_alone(padding, mode):
 
     def made(pixels, rows, own):
         if mode == "bilinear":
-            return geometry.resample(pixels, rows, look, kept=own)
-        return geometry.resample_mask(pixels[:, 0], rows, look, kept=own, fill=7)[:, None]
+            return geometry.resample(pixels, rows, look, extents=own)
+        return geometry.resample_mask(pixels[:, 0], rows, look, extents=own, fill=7)[:, None]
 
     found = made(padded, drawn, kept)
     for i, (height, width) in enumerate(kept.tolist()):

@@ -6,9 +6,9 @@ import torch
 
 from common.augment import Augment, BatchPipeline, SpecAugment
 from common.augment.spectral import FrequencyMask, Gain, TimeMask, TimeShift
-from common.data import CategoryBlock, Counter, DataBlock, IndexSplitter, SpectrogramBlock
-from common.data.batch import Batch
-from common.data.sample import SampleEncoder
+from common.blocks.batch import Batch
+from common.blocks.sample import SampleEncoder
+from common.data import CategoryBlock, DataBlock, EpochSeed, IndexSplitter, SpectrogramBlock
 from common.errors import ConfigError
 
 LENGTHS = [40, 25, 33, 7]
@@ -27,7 +27,7 @@ def batch():
 def run(batch, epoch=0, train=True, **options):
     names = {"time_mask": 0.0, "frequency_mask": 0.0, **options}
     blocks = (SpectrogramBlock(), CategoryBlock(("a", "b", "c", "d")))
-    return BatchPipeline(SampleEncoder(blocks), [SpecAugment(**names)])(batch, Counter(0, epoch), train)
+    return BatchPipeline(SampleEncoder(blocks), [SpecAugment(**names)])(batch, EpochSeed(0, epoch), train)
 
 
 def test_gain_adds_decibels_to_the_sound_and_nothing_to_the_padding(batch):

@@ -8,9 +8,9 @@ from torchvision.transforms.v2 import functional as tv
 
 from common.augment import Augment, Normalize
 from common.augment.drawn import Drawn
-from common.data import BBoxBlock, Counter, MaskBlock, PointBlock, RandomResizedCrop
-from common.data.batch import Batch
-from common.data.shapes import outline
+from common.blocks.batch import Batch
+from common.blocks.shapes import outline
+from common.data import BBoxBlock, EpochSeed, MaskBlock, PointBlock, RandomResizedCrop
 
 MOVES = {
     "flip_horizontal": {"flip": True},
@@ -119,7 +119,7 @@ def test_points_boxes_and_masks_are_where_the_picture_is(pipeline, raw_image, sc
     pipe = pipeline(Augment(**options), blocks=blocks)
     found = dict.fromkeys(("points", "boxes", "masks"), 0)
     for epoch in range(2):
-        out = pipe(scenes[size], Counter(0, epoch), True)
+        out = pipe(scenes[size], EpochSeed(0, epoch), True)
         mask, points, boxes = out.y
         height, width = out.x.shape[2:]
         for i in range(COUNT):
@@ -151,7 +151,7 @@ def test_what_changes_pixels_only_leaves_the_rest_as_it_was(pipeline, raw_image,
     batch = scenes[224, 224]
     blocks = (raw_image, MaskBlock(), PointBlock(), BBoxBlock(("a",), outlined=True))
     sure = {"p_lighting": 1.0, "p_texture": 1.0, "p_erase": 1.0}
-    out = pipeline(Augment(**PIXELS_ONLY[name], **sure), blocks=blocks)(batch, Counter(), True)
+    out = pipeline(Augment(**PIXELS_ONLY[name], **sure), blocks=blocks)(batch, EpochSeed(), True)
     assert torch.equal(out.y[0], batch.y[0])
     assert torch.equal(out.y[1], batch.y[1])
     assert all(torch.equal(out.y[2][key], value) for key, value in batch.y[2].items())
@@ -165,7 +165,7 @@ def test_the_symmetries_are_torchvisions_exactly(pipeline, raw_image, noise, siz
     mask = batch.x[..., 0].clone()
     pipe = pipeline(Augment(symmetries=True), blocks=(raw_image, MaskBlock()))
     batch = Batch(x=batch.x, y=mask, ids=batch.ids)
-    out, image = pipe(batch, Counter(), True), batch.x.permute(0, 3, 1, 2)
+    out, image = pipe(batch, EpochSeed(), True), batch.x.permute(0, 3, 1, 2)
     square = size[0] == size[1]
     wanted = [
         flipped
@@ -194,7 +194,7 @@ def test_a_box_under_the_least_visibility_goes_with_its_label(pipeline, raw_imag
     y = {"boxes": boxes, "labels": torch.tensor([[0, 1, 0]]), "valid": torch.ones(1, 3, dtype=torch.bool)}
     batch = Batch(x=torch.zeros(1, 80, 160, 3, dtype=torch.uint8), y=y, ids=torch.tensor([0]))
     pipe = pipeline(Augment(size=80, min_visibility=least), blocks=(raw_image, BBoxBlock(("a", "b"))))
-    assert pipe(batch, Counter(), False).y["valid"][0].tolist() == valid
+    assert pipe(batch, EpochSeed(), False).y["valid"][0].tolist() == valid
 
 
 def test_outside_the_image_a_mask_is_what_no_loss_counts(pipeline, raw_image):
@@ -206,7 +206,7 @@ def test_outside_the_image_a_mask_is_what_no_loss_counts(pipeline, raw_image):
             ids=torch.arange(8),
         )
         out = pipeline(Augment(**options), blocks=(raw_image, MaskBlock(("a", "b"), ignore=255)))(
-            batch, Counter(), True
+            batch, EpochSeed(), True
         )
         black = out.x[:, 0] < 0.01
         assert black.float().mean() > 0.05
@@ -222,7 +222,7 @@ def test_photos_of_differing_sizes_carry_their_targets(pipeline, raw_image, scen
     kept = torch.tensor([[180, 240]] * COUNT, dtype=torch.int32)
     padded = torch.zeros(COUNT, 200, 260, 3, dtype=torch.uint8)
     padded[:, :180, :240] = source.x
-    out = pipe(Batch(x=padded, y=source.y[1], ids=source.ids, kept=kept), Counter(), True)
+    out = pipe(Batch(x=padded, y=source.y[1], ids=source.ids, extents=kept), EpochSeed(), True)
     checked = 0
     for i in range(COUNT):
         x, y = out.y[i, 0].tolist()
@@ -236,7 +236,7 @@ def test_photos_of_differing_sizes_carry_their_targets(pipeline, raw_image, scen
 def test_a_picture_without_changes_is_only_normalised(pipeline, noise):
     batch = noise(3, 80, 70)
     assert torch.equal(
-        pipeline(Normalize((0.0,) * 3, (1.0,) * 3))(batch, Counter(), True).x,
-        pipeline()(batch, Counter(), True).x,
+        pipeline(Normalize((0.0,) * 3, (1.0,) * 3))(batch, EpochSeed(), True).x,
+        pipeline()(batch, EpochSeed(), True).x,
     )
     assert not Drawn().moves

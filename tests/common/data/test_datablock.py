@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from common.augment import Augment, Mixup, Normalize
+from common.blocks.sample import SampleEncoder
 from common.data import (
     CategoryBlock,
     ColReader,
@@ -22,7 +23,6 @@ from common.data import (
     get_image_files,
     parent_label,
 )
-from common.data.sample import SampleEncoder
 from common.errors import ConfigError, CookbookError, DataError, ItemError
 from common.spec import to_spec
 

@@ -135,7 +135,7 @@ class SpectrumBlock(SignalBlock):
         frames = super().encode(raw).unfold(0, self.window, self.window)
         return torch.log1p(torch.fft.rfft(frames).abs().square())
 
-    def collate(self, value, ids, counter):
+    def collate(self, value, ids, epoch_seed):
         return {"values": value["values"].transpose(1, 2)[:, None], "valid": value["valid"]}
 
 
@@ -196,9 +196,9 @@ class CaptionsBlock(TextBlock):
             out[i, : len(ids)] = ids
         return out
 
-    def collate(self, value, ids, counter):
+    def collate(self, value, ids, epoch_seed):
         count = value["valid"].sum(dim=1)
-        which = (uniform(counter.seed, counter.epoch, ids, 7, 1)[:, 0] * count).long()
+        which = (uniform(epoch_seed.seed, epoch_seed.epoch, ids, 7, 1)[:, 0] * count).long()
         tokens = value["values"][torch.arange(len(ids)), which]
         return {"values": tokens, "valid": tokens > 0}
 

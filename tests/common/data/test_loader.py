@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from common.augment import Augment
+from common.blocks.batch import Batch
 from common.data import (
     CategoryBlock,
     DataBlock,
@@ -26,7 +27,6 @@ from common.data import (
     get_image_files,
     parent_label,
 )
-from common.data.batch import Batch
 from common.data.loader import LoaderOptions
 from common.errors import ConfigError, DataError
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
+from common import tensors
 from common.deploy import Bundle, Predictor, load, load_learner
 from common.deploy.bundle import export, seal
 from common.errors import BundleError, ConfigError
-from common.train import checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -116,7 +116,7 @@ def test_a_failing_write_leaves_the_older_bundle_whole(make_trainer, bundle, mon
         raise OSError(code, os.strerror(code), str(path))
 
     other = make_trainer(seed=5, epochs=1)
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensors, "save_file", full)
     with pytest.raises(OSError, match=os.strerror(code)):
         other.export(bundle)
     assert {name: (bundle / name).read_bytes() for name in listing(bundle)} == before

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from common.augment import Augment
 from common.data import CategoryBlock, DataBlock, DataLoaders, ImageBlock, IndexSplitter
+from common.task.task import Task
 from common.train import Trainer, TrainerOptions, accuracy
 from common.train.hooks import Hook
-from common.train.task import Task
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
@@ -207,7 +207,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from common.data import CategoryBlock, DataBlock, IndexSplitter, RegressionBlock
-from common.train.task import Task
+from common.task.task import Task
 
 torch.set_num_threads(1)
 

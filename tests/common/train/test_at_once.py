@@ -20,8 +20,8 @@ from common.deploy.bundle import seal
 from common.errors import BundleError, ConfigError, DataError, ItemError
 from common.registry import register
 from common.spec import coerce
+from common.task.fitted import FittedPart, fitted_parts, part_file
 from common.train import AtOnce, ClassificationTask, FittedModel, Learner, RegressionTask
-from common.train.at_once import FittedPart, fitted_parts, part_file
 
 ROOT = Path(__file__).resolve().parents[3]
 COUNT = 60

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from common import tensors
 from common.errors import CheckpointError
 from common.train import checkpoint as ckpt
 from common.train.checkpoint import add_checkpoint, is_sound, newest_sound
@@ -81,7 +82,7 @@ def test_a_write_that_fails_is_a_sentence_and_leaves_the_older_one(tmp_path, mon
     def fails(*arguments, **options):
         raise OSError(number, os.strerror(number), str(arguments[0]) if arguments else None)
 
-    home = {"save_file": ckpt, "fsync": os, "rename": files.os, "mkdtemp": tempfile}[place]
+    home = {"save_file": tensors, "fsync": os, "rename": files.os, "mkdtemp": tempfile}[place]
     with monkeypatch.context() as patch, pytest.raises(CheckpointError) as said:  # noqa: PT012
         patch.setattr(home, place, fails)
         add(tmp_path, 8)
@@ -148,6 +149,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from common.data import DataLoaders
+from common import tensors
 from common.errors import CheckpointError
 from common.train import RegressionTask, Trainer, TrainerOptions
 from common.train.checkpoint import checkpoints, is_sound

@@ -32,7 +32,7 @@ class Reads(TorchDispatchMode):
         frame = sys._getframe(2)
         while frame is not None and "/common/" not in frame.f_code.co_filename:
             frame = frame.f_back
-        return frame is not None and frame.f_code.co_filename.endswith(("data/store.py", "data/loader.py"))
+        return frame is not None and frame.f_code.co_filename.endswith(("store/store.py", "data/loader.py"))
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from toy import Classes, finish, loaders
 from common.train import F1Score, Trainer, TrainerOptions, accuracy
-from common.train.checkpoint import save_tensors
+from common.tensors import save_tensors
 
 CASES = {
     "plain": {},

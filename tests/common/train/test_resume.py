@@ -228,7 +228,7 @@ def test_another_model_is_refused_and_left_as_it_was(trained, image_trainer, con
 
 
 def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_beside_it(tmp_path, monkeypatch):
-    from common.train import checkpoint
+    from common import tensors
 
     write_checkpoint(tmp_path / "checkpoint-1", {"model": {"w": torch.ones(3)}}, {"step": 1})
 
@@ -236,7 +236,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_beside_it(tmp_path,
         path.write_bytes(b"half of it")
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensors, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(tmp_path / "checkpoint-1", {"model": {"w": torch.zeros(3)}}, {"step": 2})
     with pytest.raises(OSError, match="No space left"):

@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor
 from toy import Classes, finish, loaders
 from common.errors import ConfigError
 from common.train import Trainer, TrainerOptions, backend
-from common.train.checkpoint import save_tensors
+from common.tensors import save_tensors
 from common.train.hooks import Hook
 
 def on_the_cpu(**options):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from common.data.objects import BBoxBlock
-from common.data.shapes import decode_rle
+from common.blocks.objects import BBoxBlock
+from common.blocks.shapes import decode_rle
 from common.errors import ConfigError
 from common.vision import scenes
 from common.vision.scenes import PARTS, embedded_scenes, make_scenes

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from common.augment import Augment, BatchPipeline
+from common.blocks.sample import SampleEncoder
 from common.data import ImageBlock, RegressionBlock, Resize
-from common.data.sample import SampleEncoder
 from common.deploy import Predictor
 from common.errors import ConfigError
 from common.train import RegressionTask

@@ -1,0 +1,116 @@
+"""The batch: what travels from a loader to a model, in every domain."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from common.errors import DataError
+
+Value = Tensor | dict[str, Tensor]
+"""One encoded field: a tensor, or named tensors (boxes with labels, columns, padded values with a valid mask)."""
+
+Field = Value | tuple[Value, ...]
+"""The inputs or targets of a batch: one value, or a tuple where the DataBlock has several blocks on that side."""
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Applies ``function`` to every tensor in a field, keeping its structure (a list holds one entry a sample)."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {k: map_tensors(v, function) for k, v in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [map_tensors(v, function) for v in cast("list[Any]", value)]
+    if isinstance(value, tuple):
+        return tuple(map_tensors(v, function) for v in cast("tuple[Any, ...]", value))
+    return value
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs, targets and the identity of each sample.
+
+    Attributes:
+        x: Inputs. Images are uint8 (B, H, W, C) before the batch transforms, float (B, C, H, W) after them.
+        y: Targets, or None for prediction. Ragged ones are dictionaries of padded tensors with ``valid`` (B, N) bool.
+        ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
+        sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
+        extents: int32 (B, 2): each image's own height and width in pixels, where they differ and x is padded; or None.
+        mates: int64 (M, k): where in the batch each of the first M samples finds those it is mixed with, or None; the
+            samples from M on are only there to be mixed with.
+        number: The batch's place in its epoch, from 0: what a saved cursor counts.
+        source: float64 (B, 3, 3): from (x, y, 1) in pixels of the images in x to pixels of their source images, in
+            evaluation; or None. With it predictions are told in the pixels of the file.
+    """
+
+    x: Any
+    y: Any = None
+    ids: Tensor | None = None
+    sizes: Tensor | None = None
+    extents: Tensor | None = None
+    mates: Tensor | None = None
+    number: int = 0
+    source: Tensor | None = None
+
+    def __len__(self) -> int:
+        return first_tensor(self.x).shape[0]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Returns the batch with ``function`` applied to every tensor."""
+        fields = (self.x, self.y, self.ids, self.sizes, self.extents, self.mates, self.source)
+        x, y, ids, sizes, extents, mates, source = (map_tensors(value, function) for value in fields)
+        return replace(self, x=x, y=y, ids=ids, sizes=sizes, extents=extents, mates=mates, source=source)
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
+        """Returns the batch with every tensor on ``device``."""
+        return self.map(lambda t: t if t.device == device else t.to(device, non_blocking=non_blocking))
+
+    def pinned(self) -> "Batch":
+        """Returns the batch in page-locked memory, from which an accelerator copies without the host waiting."""
+        return self.map(lambda t: t.pin_memory() if t.device.type == "cpu" else t)
+
+    def tensors(self) -> list[Tensor]:
+        """Returns every tensor of the batch, always in one order."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: (found.append(tensor), tensor)[1])
+        return found
+
+    def record(self, stream: Any) -> None:
+        """Tells the allocator that a stream uses these tensors, which were made on another."""
+        for tensor in self.tensors():
+            if tensor.is_cuda:
+                tensor.record_stream(stream)
+
+    @classmethod
+    def of(cls, raw: Any) -> "Batch":
+        """Returns what any DataLoader yields as a Batch: a Batch as it is, a pair (x, y), inputs alone.
+
+        Raises:
+            DataError: for a tuple of another length.
+        """
+        if isinstance(raw, Batch):
+            return raw
+        if isinstance(raw, (tuple, list)):
+            parts = cast("list[Any]", raw)
+            if len(parts) == 2:
+                return cls(x=parts[0], y=parts[1])
+            raise DataError(f"a DataLoader must yield (x, y) or a Batch, got a {type(raw).__name__} of {len(parts)}")
+        return cls(x=raw)
+
+
+def first_tensor(value: Any) -> Tensor:
+    """Returns the first tensor in a field.
+
+    Raises:
+        DataError: if it holds none.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, dict):
+        value = tuple(cast("dict[str, Any]", value).values())
+    for part in cast("tuple[Any, ...]", value or ()):
+        return first_tensor(part)
+    raise DataError("an empty batch: there is no tensor in it")

@@ -1,0 +1,420 @@
+"""The columns of a table as one field: numbers, categories, dates and texts. Encoded whole, never row by row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from common.blocks.batch import Value
+from common.blocks.block import Block, Target
+from common.blocks.column_kinds import (
+    USED,
+    Found,
+    Kind,
+    duplicates,
+    infer_kind,
+    infer_places,
+    read_booleans,
+    read_dates,
+    series,
+)
+from common.blocks.item_transforms import View
+from common.blocks.ngrams import hashed_ngrams, words
+from common.errors import ConfigError, DataError, in_range, nearest
+from common.registry import register
+from common.text.tokenizer import Tokenizer
+
+MISSING, OTHER = 0, 1
+"""Positions of a category that every column has: no value; a level that training never saw or saw once."""
+RARE_FROM = 50  # levels from which one that occurs once counts as OTHER
+_DATE_PARTS = ("days", "year", "month", "day", "weekday", "yearday", "hour")
+_TEXT_PARTS = ("words", "characters")
+_DAY_S = 86400.0
+_MOST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a fitted block.
+
+    Attributes:
+        name: Its name in the table.
+        kind: What it is; see `column_kinds.KINDS`.
+        why: Why it is taken for that.
+        parts: The numbers made of it, by name: itself, the parts of a date, the length of a text.
+        center: The median of each of these numbers over the training rows.
+        scale: What each is divided by: the spread of its middle half as a normal's deviation, else its deviation.
+        levels: The levels of a category, in order; the first has position 2.
+    """
+
+    name: str
+    kind: Kind
+    why: str = ""
+    parts: tuple[str, ...] = ()
+    center: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    levels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = {"date": _DATE_PARTS, "text": _TEXT_PARTS}.get(self.kind, ("value",))
+        if self.parts not in ((), known) and not (self.kind == "date" and self.parts == known[:-1]):
+            raise ConfigError(f"the column {self.name!r}: parts of a {self.kind} must be {', '.join(known)}")
+        fitted = np.isfinite([*self.center, *self.scale]).all() and all(scale > 0 for scale in self.scale)
+        if not (len(self.parts) == len(self.center) == len(self.scale) and fitted):
+            raise ConfigError(f"the column {self.name!r} must have a finite center and a scale above 0 for each part")
+
+    @property
+    def category(self) -> bool:
+        """Whether it is encoded as a position among its levels."""
+        return self.kind in ("category", "high_cardinality")
+
+
+@register("block", "columns")
+@dataclass(frozen=True)
+class ColumnsBlock(Block):
+    """Columns of a frame as ``numbers`` and ``missing`` (B, k), ``categories`` (B, m), ``text`` (B, t).
+
+    ``numbers`` is float32, ``missing`` bool, ``categories`` int64, ``text`` int32. Numbers are centred on the training
+    rows' median and divided by their spread; a missing or infinite one is 0 and marked in ``missing``. Dates become
+    numbers (days, year, month, …), yes and no 1 and 0. In a category position 0 is a missing value and 1 a level that
+    training did not see, or, among many, saw once. Texts become the positions of their hashed words and pairs of words,
+    in one row, 0 after the last; how many words they have is a number too. With a tokenizer each text has its tokens
+    too: ``tokens``, int32 (B, columns of text, most).
+
+    Args:
+        numbers: Columns that are numbers.
+        categories: Columns that are categories.
+        dates: Columns that are dates.
+        texts: Columns that are texts.
+        ignore: Columns that are left out (the target).
+        places: Pairs of columns, numbers, that are a latitude and a longitude.
+        infer: Whether what the other columns are is found out from the training rows; else they are left out.
+        buckets: Positions that words are hashed to.
+        most_ngrams: The most words and pairs that are kept of a row.
+        tokenizer: Of a pretrained transformer that reads the texts, or None.
+        columns: Fitted: every column, also those that are left out, with the reason.
+        ngrams: Fitted: t, the length of ``text``.
+        located: Fitted: the pairs that are places, those given and those that their names tell.
+
+    Examples:
+        >>> frame = pd.DataFrame({"age": [1.0, 3.0, None], "town": ["A", "B", "A"]})
+        >>> block = ColumnsBlock(numbers=("age",), categories=("town",)).setup(frame)
+        >>> batch = block.encode_many(frame)
+        >>> batch["missing"][:, 0].tolist(), batch["categories"][:, 0].tolist()
+        ([False, False, True], [2, 3, 2])
+    """
+
+    numbers: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
+    infer: bool = False
+    buckets: int = 1 << 18
+    most_ngrams: int = 512
+    tokenizer: Tokenizer | None = None
+    columns: tuple[Column, ...] = ()
+    ngrams: int = 0
+    located: tuple[tuple[str, str], ...] = ()
+    target: ClassVar[Target] = "columns"
+    needs_fit: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("numbers", "categories", "dates", "texts", "ignore"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        given = [*self.numbers, *self.categories, *self.dates, *self.texts, *self.ignore]
+        if twice := next(duplicates(given), None):
+            raise ConfigError(
+                f"the column {twice!r} is given twice: it can be one of numbers, categories, dates, texts"
+            )
+        for name in ("places", "located"):
+            pairs = tuple(tuple(pair) for pair in getattr(self, name))
+            object.__setattr__(self, name, pairs)
+            if any(len(pair) != 2 for pair in pairs) or next(duplicates(n for pair in pairs for n in pair), None):
+                raise ConfigError(f"{name} must be pairs of columns (latitude, longitude), all different, got {pairs}")
+        in_range("buckets", self.buckets, 2, 1 << 31)
+        in_range("most_ngrams", self.most_ngrams, 1, 1 << 20)
+        in_range("ngrams", self.ngrams, 0, self.most_ngrams)
+
+    # ------------------------------------------------------------ fitting
+
+    def setup(self, raws: Sequence[Any]) -> Self:
+        frame = self._frame(raws)
+        given: dict[str, Kind] = {
+            **dict.fromkeys(self.numbers, "number"),
+            **dict.fromkeys(self.categories, "category"),
+            **dict.fromkeys(self.dates, "date"),
+            **dict.fromkeys(self.texts, "text"),
+            **dict.fromkeys(self.ignore, "ignored"),
+        }
+        names = [str(name) for name in frame.columns] if self.infer else [n for n in given if n not in self.ignore]
+        found = [
+            Column(name, given[name], "given") if name in given else _column(infer_kind(name, series(frame, name)))
+            for name in names
+        ]
+        columns = tuple(self._fit(column, frame) for column in found)
+        if not any(column.kind in USED for column in columns):
+            told = "; ".join(f"{column.name!r}: {column.why}" for column in columns[:4])
+            remedy = "; name it in numbers or categories if it is more than that" if told else ""
+            raise DataError(f"no column of the table can be learned from ({told or 'there are none'}){remedy}")
+        located = self._located(columns, frame)
+        columns = tuple(replace(c, why=_placed(c, located)) for c in columns)
+        made = replace(self, columns=columns, located=located)
+        if self.tokenizer is not None and not made._texts:
+            raise DataError("there is a tokenizer, but no column is a text: name one in texts")
+        length = max((len(row) for row in made._hashed(frame)), default=0) if made._texts else 0
+        return replace(made, ngrams=length)
+
+    def _located(self, columns: tuple[Column, ...], frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+        """The pairs of columns that are places: those given, else numbers that are called so and lie on the globe."""
+        numbers = [column.name for column in columns if column.kind == "number"]
+        given = [name for pair in self.places for name in pair]
+        for name in given:
+            if name not in numbers:
+                raise ConfigError(f"places: {name!r} is no number of the table: {nearest(name, numbers)}")
+        free = [name for name in numbers if name not in (*given, *self.numbers)] if self.infer else []
+        return (*self.places, *infer_places(cast(pd.DataFrame, frame[free])))
+
+    def _fit(self, column: Column, frame: pd.DataFrame) -> Column:
+        if column.category:
+            return replace(column, levels=_levels(series(frame, column.name)))
+        if column.kind not in USED:
+            return column
+        parts, values = _numbers(column, series(frame, column.name))
+        pairs = [_spread(values[:, i]) for i in range(values.shape[1])]
+        center, scale = (tuple(pair[i] for pair in pairs) for i in (0, 1))
+        return replace(column, parts=parts, center=center, scale=scale)
+
+    def _frame(self, raws: Any) -> pd.DataFrame:
+        frame = raws if isinstance(raws, pd.DataFrame) else pd.DataFrame(list(raws))
+        if not all(isinstance(name, str) for name in frame.columns):
+            frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+        if twice := next(duplicates(frame.columns), None):
+            raise DataError(f"the table has two columns called {twice!r}: rename one")
+        wanted = [column.name for column in self.columns if column.kind in USED]
+        for name in wanted or (*self.numbers, *self.categories, *self.dates, *self.texts):
+            if name not in frame.columns:
+                raise DataError(f"the table has no column {name!r}: {nearest(name, map(str, frame.columns))}")
+        return frame
+
+    # ------------------------------------------------------------ what was fitted
+
+    def _of(self, *kinds: str) -> list[Column]:
+        return [column for column in self.columns if column.kind in kinds]
+
+    @property
+    def _numeric(self) -> list[Column]:
+        return self._of("number", "boolean", "date", "text")
+
+    @property
+    def _categories(self) -> list[Column]:
+        return [column for column in self.columns if column.category]
+
+    @property
+    def _texts(self) -> list[Column]:
+        return self._of("text")
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """The numbers, in order: a column's name, with a part's name behind it where it has several."""
+        return tuple(
+            column.name if len(column.parts) == 1 else f"{column.name}.{part}"
+            for column in self._numeric
+            for part in column.parts
+        )
+
+    @property
+    def spreads(self) -> np.ndarray:
+        """What each of the numbers is centred on, and what it is divided by: float64 (2, k)."""
+        pairs = [pair for column in self._numeric for pair in zip(column.center, column.scale, strict=True)]
+        return np.array(pairs, np.float64).reshape(-1, 2).T
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The categories, in order."""
+        return tuple(column.name for column in self._categories)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many positions each category has."""
+        return tuple(len(column.levels) + 2 for column in self._categories)
+
+    # ------------------------------------------------------------ encoding
+
+    def encode_many(self, raws: Sequence[Any]) -> dict[str, Tensor]:
+        if not self.columns:
+            raise ConfigError("this ColumnsBlock is not fitted: it gets its columns from DataBlock.dataloaders")
+        frame = self._frame(raws)
+        rows = len(frame)
+        values = np.concatenate(
+            [np.zeros((rows, 0)), *(_numbers(c, series(frame, c.name))[1] for c in self._numeric)], axis=1
+        )
+        center, scale = self.spreads
+        missing = ~np.isfinite(values)
+        with np.errstate(over="ignore"):
+            scaled = np.where(missing, 0.0, (np.where(missing, 0.0, values) - center) / scale)
+        codes = np.zeros((rows, len(self._categories)), dtype=np.int64)
+        for i, column in enumerate(self._categories):
+            codes[:, i] = _codes(series(frame, column.name), column.levels)
+        text = np.zeros((rows, self.ngrams), np.int32)
+        for row, found in enumerate(self._hashed(frame) if self.ngrams else ()):
+            text[row, : len(found)] = found[: self.ngrams]
+        found = {
+            "numbers": torch.from_numpy(np.clip(scaled, -_MOST, _MOST).astype(np.float32)),
+            "missing": torch.from_numpy(missing),
+            "categories": torch.from_numpy(codes),
+            "text": torch.from_numpy(text),
+        }
+        if self.tokenizer is not None:
+            every = [self.tokenizer.encode_many(_strings(series(frame, column.name))) for column in self._texts]
+            found["tokens"] = torch.from_numpy(np.stack(every, axis=1))
+        return found
+
+    def _hashed(self, frame: pd.DataFrame) -> list[np.ndarray]:
+        every = [
+            hashed_ngrams(_strings(series(frame, column.name)), column.name, self.buckets, self.most_ngrams)
+            for column in self._texts
+        ]
+        return [np.concatenate(row)[: self.most_ngrams] for row in zip(*every, strict=True)]
+
+    def encode(self, raw: Any, view: View | None = None) -> dict[str, Tensor]:
+        row = dict(cast("Mapping[str, Any]", raw))
+        return {name: tensor[0] for name, tensor in self.encode_many([row]).items()}
+
+    def decode(self, value: Value) -> dict[str, Any]:
+        fields, out = cast("dict[str, Tensor]", value), dict[str, Any]()
+        place = 0
+        for column in self._numeric:
+            stop = place + len(column.parts)
+            numbers = fields["numbers"][place:stop].double().numpy() * np.array(column.scale) + np.array(column.center)
+            out[column.name] = None if bool(fields["missing"][place]) else _decoded(column, numbers)
+            place = stop
+        for column, code in zip(self._categories, fields["categories"].tolist(), strict=True):
+            out[column.name] = column.levels[code - 2] if code > OTHER else None if code == MISSING else "(other)"
+        order = [column.name for column in self.columns]
+        return {name: out[name] for name in sorted(out, key=order.index)}
+
+    def draw(self, axes: Any, value: Value) -> None:
+        shown = list(self.decode(value).items())
+        lines = [f"{name:.18}: {_short(cell)}" for name, cell in shown[:14]]
+        lines += [f"… {len(shown) - 14} more"] if len(shown) > 14 else []
+        axes.set_axis_off()
+        axes.text(0, 1, "\n".join(lines), fontsize=6, va="top", family="monospace", parse_math=False)
+
+
+def _placed(column: Column, located: tuple[tuple[str, str], ...]) -> str:
+    """Why a column is what it is; of a place, with what."""
+    for pair in located:
+        if column.name in pair:
+            other = pair[1 - pair.index(column.name)]
+            return f"{column.why}; with {other} a place"
+    return column.why
+
+
+def _column(found: Found) -> Column:
+    return Column(found.name, found.kind, found.why)
+
+
+def _short(cell: Any) -> str:
+    return f"{cell:.4g}" if isinstance(cell, float) else f"{cell!s:.24}"
+
+
+def _strings(column: pd.Series) -> list[str]:
+    return ["" if gone else _level(value) for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)]
+
+
+def _level(value: Any) -> str:
+    """A level's name; a whole number has one name, whether a table holds it as an integer or (with gaps) as a float."""
+    return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
+
+
+def _named(column: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Each row's place among the names of the levels that occur (-1: missing), and those names."""
+    if column.dtype == object:
+        column = column.map(_level, na_action="ignore")
+    codes, values = pd.factorize(column)
+    names = [_level(value) for value in values]
+    if len(set(names)) == len(names):
+        return np.asarray(codes), names
+    places, again = pd.factorize(np.array(names, dtype=object))  # 1 and 1.0 of a column of several types
+    return np.where(codes < 0, -1, places[codes]), [str(name) for name in again]
+
+
+def _levels(column: pd.Series) -> tuple[str, ...]:
+    codes, names = _named(column)
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    least = 2 if len(names) > RARE_FROM and (counts > 1).any() else 1
+    return tuple(sorted(name for name, count in zip(names, counts.tolist(), strict=True) if count >= least))
+
+
+def _codes(column: pd.Series, levels: tuple[str, ...]) -> np.ndarray:
+    codes, names = _named(column)
+    places = pd.Index(levels, dtype=object).get_indexer(pd.Index(names, dtype=object)) + 2
+    places = np.where(places < 2, OTHER, places)
+    return np.where(codes < 0, MISSING, places[codes] if len(places) else MISSING)
+
+
+def _numbers(column: Column, values: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names and values, float64 (N, parts), of the numbers that a column gives; NaN where there is none."""
+    if column.kind == "date":
+        return _date_numbers(values, column.parts)
+    if column.kind == "text":
+        texts = _strings(values)
+        counts = [[len(words(text)), len(text)] for text in texts]
+        return _TEXT_PARTS, np.array(counts, np.float64).reshape(len(texts), 2)
+    if column.kind == "boolean":
+        return ("value",), read_booleans(values)[:, None]
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return ("value",), _date_numbers(values, ("days",))[1]
+    if pd.api.types.is_timedelta64_dtype(values):
+        values = values.dt.total_seconds()
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
+    return ("value",), np.asarray(pd.to_numeric(values, errors="coerce"), dtype=np.float64)[:, None]
+
+
+def _date_numbers(values: pd.Series, fitted: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+    dates = read_dates(values)
+    parts = dates.dt
+    gone = dates.isna().to_numpy()
+    days = dates.to_numpy("datetime64[s]").astype(np.int64) / _DAY_S
+    made: dict[str, Any] = {
+        "days": np.where(gone, np.nan, days),
+        "year": parts.year,
+        "month": parts.month,
+        "day": parts.day,
+        "weekday": parts.day_of_week,
+        "yearday": parts.day_of_year,
+        "hour": parts.hour + parts.minute / 60,
+    }
+    hours = np.asarray(made["hour"], np.float64)
+    names = fitted or (_DATE_PARTS if np.nan_to_num(hours).any() else _DATE_PARTS[:-1])
+    return names, np.stack([np.asarray(made[name], np.float64) for name in names], axis=1)
+
+
+def _decoded(column: Column, numbers: np.ndarray) -> Any:
+    if column.kind == "date":
+        found = dict(zip(column.parts, numbers.tolist(), strict=True))
+        day = f"{found['year']:04.0f}-{found['month']:02.0f}-{found['day']:02.0f}"
+        minutes = round(found["hour"] * 60) if "hour" in found else None
+        return day if minutes is None else f"{day} {minutes // 60:02}:{minutes % 60:02}"
+    if column.kind == "text":
+        return f"({numbers[0]:.0f} words)"
+    if column.kind == "boolean":
+        return bool(numbers[0] > 0.5)
+    return float(numbers[0])
+
+
+def _spread(values: np.ndarray) -> tuple[float, float]:
+    """What a number is centred on and divided by; an outlier moves neither."""
+    seen = np.clip(values[np.isfinite(values)], -_MOST, _MOST)
+    if not len(seen):
+        return 0.0, 1.0
+    low, middle, high = np.quantile(seen, [0.25, 0.5, 0.75])
+    scale = (high - low) / 1.349 or float(np.std(seen))  # 1.349 deviations of a normal lie between its quartiles
+    return float(middle), float(scale) if scale > 0 else 1.0

@@ -1,0 +1,185 @@
+"""The things in an image: their boxes, labels and shapes as a source gives them, and the blocks that encode them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.blocks.batch import Value
+from common.blocks.block import Block, CategoryBlock, Target
+from common.blocks.item_transforms import View
+from common.blocks.shapes import OUTLINE, filled, outline
+from common.errors import DataError
+from common.registry import register
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The things in one image, in source pixels; every sequence has one entry a thing.
+
+    Attributes:
+        boxes: Corners (x0, y0, x1, y1) of each.
+        labels: The class of each.
+        shapes: The outline of each, or None: a polygon ((x, y), …), several of them, a mask (height, width), or COCO's
+            run lengths (``{"size", "counts"}``).
+        crowd: Whether it is a region of many things that are not marked one by one (COCO's ``iscrowd``), or one that
+            the source calls difficult; such a region is not trained on, and what is found in it does not count. None:
+            none is.
+        areas: Square pixels of each as the source states them, or None: those of the boxes.
+        size: (height, width) of the image in pixels, where the source says so.
+        notes: What was set right when it was read, one sentence each.
+    """
+
+    boxes: Sequence[Sequence[float]] = ()
+    labels: Sequence[str] = ()
+    shapes: Sequence[Any] | None = None
+    crowd: Sequence[bool] | None = None
+    areas: Sequence[float] | None = None
+    size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, raw: Any) -> "Objects":
+        """Returns Objects as they are, and a pair (boxes, labels) or a triple (boxes, labels, shapes) as Objects.
+
+        Raises:
+            DataError: if the parts are not of one length, or there are fewer than two or more than three.
+        """
+        if not isinstance(raw, Objects):
+            if not isinstance(raw, (tuple, list)) or len(cast("Sequence[Any]", raw)) not in (2, 3):
+                raise DataError(f"an item must have boxes and labels (and shapes), got {raw!r:.60}")
+            raw = cls(*cast("Sequence[Any]", raw))
+        for name in ("labels", "shapes", "crowd", "areas"):
+            part = getattr(raw, name)
+            if part is not None and len(part) != len(raw.boxes):
+                raise DataError(f"{len(raw.boxes)} boxes but {len(part)} {name}")
+        return raw
+
+    def corners(self, view: View | None = None) -> np.ndarray:
+        """Returns the boxes' corners, float64 (N, 2, 2), in the pixels of a view and cut to it."""
+        found = np.asarray(self.boxes, dtype=np.float64).reshape(-1, 2, 2)
+        return found if view is None else np.clip(view.points(found), 0, np.array(view.size[::-1], dtype=np.float64))
+
+    def rows(self, keep: np.ndarray) -> "Objects":
+        """Returns some of the things, by a mask (N,) or positions."""
+        chosen = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
+        parts = {name: getattr(self, name) for name in ("boxes", "labels", "shapes", "crowd", "areas")}
+        taken = {name: None if part is None else [part[i] for i in chosen] for name, part in parts.items()}
+        return replace(self, **cast("dict[str, Any]", taken))
+
+    def learnt(self, view: View | None = None) -> "Objects":
+        """Returns what is trained on: no crowds, nothing that the view cuts away."""
+        corners = self.corners(view)
+        seen = np.asarray((corners[:, 1] > corners[:, 0]).all(axis=1))
+        return self.rows(seen if self.crowd is None else seen & ~np.asarray(self.crowd, dtype=bool))
+
+
+@register("block", "boxes")
+@dataclass(frozen=True)
+class BBoxBlock(Block):
+    """Boxes with their labels: ``boxes`` float32 (N, 4) as (x0, y0, x1, y1) in pixels, ``labels`` int64 (N,).
+
+    The raw value is `Objects`, or a pair (boxes in source pixels, label names). In a batch: boxes (B, N, 4), labels
+    (B, N), valid (B, N) bool. With ``outlined`` each thing has a shape, from which ``outlines`` float32 (N, 32, 2) are
+    kept: augmented boxes are then drawn around the thing, not around its old box.
+
+    Args:
+        vocab: The classes; fitted from the training items when empty.
+        outlined: Whether each box comes with a shape (a polygon or a mask); see `Objects`.
+
+    Examples:
+        >>> block = BBoxBlock(vocab=("cat",))
+        >>> block.encode(([[0, 0, 4, 2]], ["cat"]), View((0, 0, 8, 8), (4, 4)))["boxes"].tolist()
+        [[0.0, 0.0, 2.0, 1.0]]
+    """
+
+    vocab: tuple[str, ...] = ()
+    outlined: bool = False
+    target: ClassVar[Target] = "boxes"
+    ragged: ClassVar[bool] = True
+    needs_fit: ClassVar[bool] = True
+    eager: ClassVar[bool] = False
+
+    def setup(self, raws: Sequence[Any]) -> Self:
+        labels = [name for raw in raws for name in Objects.of(raw).labels]
+        return self if self.vocab else replace(self, vocab=CategoryBlock().setup(labels).vocab)
+
+    def labels(self, raw: Any) -> list[str]:
+        return [str(name) for name in Objects.of(raw).labels]
+
+    def notes(self, raw: Any) -> Sequence[str]:
+        return Objects.of(raw).notes
+
+    def encode(self, raw: Any, view: View | None = None) -> dict[str, Tensor]:
+        things = Objects.of(raw)
+        if self.outlined and things.shapes is None:
+            raise DataError("an item must have boxes, labels and polygons or masks, got no shapes")
+        things = things.learnt(view)
+        boxes = torch.from_numpy(things.corners(view).reshape(-1, 4).astype(np.float32))
+        found = {"boxes": boxes, "labels": CategoryBlock(self.vocab).encode_many(list(things.labels))}
+        if self.outlined:
+            around = np.array([outline(shape) for shape in things.shapes or ()]).reshape(-1, OUTLINE, 2)
+            around = around if view is None else view.points(around)
+            found["outlines"] = torch.from_numpy(around.astype(np.float32))
+        return found
+
+    def decode(self, value: Value) -> tuple[list[list[float]], list[str]]:
+        fields = cast("dict[str, Tensor]", value)
+        keep = fields["valid"] if "valid" in fields else torch.ones_like(fields["labels"], dtype=torch.bool)
+        return fields["boxes"][keep].tolist(), [self.vocab[int(i)] for i in fields["labels"][keep]]
+
+    def draw(self, axes: Any, value: Value) -> None:
+        from matplotlib.patches import Rectangle
+
+        for (x0, y0, x1, y1), name in zip(*self.decode(value), strict=True):
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="yellow"))
+            axes.text(x0, y0, name, color="yellow", fontsize=8, parse_math=False, clip_on=True)
+
+
+@register("block", "instances")
+@dataclass(frozen=True)
+class InstanceBlock(Block):
+    """Which thing each pixel belongs to: int16 (H, W), 0 for none, else 1 + its row in a `BBoxBlock` of the same item.
+
+    The raw value is `Objects` with shapes and a size. Where things overlap, the smaller one lies on top.
+
+    Examples:
+        >>> thing = Objects([[0, 0, 2, 1]], ["a"], [[(0, 0), (2, 0), (2, 1), (0, 1)]], size=(2, 3))
+        >>> InstanceBlock().encode(thing).tolist()
+        [[1, 1, 0], [0, 0, 0]]
+    """
+
+    target: ClassVar[Target] = "mask"
+    eager: ClassVar[bool] = False
+
+    @property
+    def void(self) -> None:
+        """No id is ignored."""
+        return
+
+    def extent(self, opened: Any) -> tuple[int, int] | None:
+        return Objects.of(opened).size
+
+    def encode(self, raw: Any, view: View | None = None) -> Tensor:
+        things = Objects.of(raw)
+        size = things.size
+        if size is None or (things.shapes is None and things.boxes):
+            raise DataError("instance masks need Objects with shapes and the size of the image")
+        things = things.learnt(view)
+        out = np.zeros(size if view is None else view.size, np.int16)
+        masks = [filled(shape, size, view) for shape in things.shapes or ()]
+        for row in sorted(range(len(masks)), key=lambda i: -int(masks[i].sum())):
+            out[masks[row]] = row + 1
+        return torch.from_numpy(out)
+
+    def decode(self, value: Value) -> np.ndarray:
+        return cast(Tensor, value).detach().cpu().numpy()
+
+    def draw(self, axes: Any, value: Value) -> None:
+        from common.blocks.spatial import overlay
+
+        ids = self.decode(value)
+        axes.imshow(overlay(np.where(ids == 0, 255, (ids - 1) % 255), 20, (255,)), interpolation="nearest")

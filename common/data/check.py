@@ -1,0 +1,172 @@
+"""What `DataBlock.check` answers: a report made on the real path."""
+
+import hashlib
+from collections import Counter as Tally
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+
+from common.data.loader import Loader, LoaderOptions
+from common.data.prepared import Prepared
+from common.errors import CookbookError, ItemError
+from common.sources.items import Items, take
+from common.sources.splits import PARTS
+from common.store.dirty import Failure
+from common.store.store import SampleStore
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """The answer of `DataBlock.check`; printing it gives a readable page.
+
+    Attributes:
+        counts: Items of each part.
+        classes: Items of each class in each part (where the target is a category).
+        stages: Shape and type at each stage of the first item that passes.
+        failures: Every item that cannot be used, first ones first.
+        leaks: Groups of items with identical content that lie in different parts.
+        duplicates: Groups of items with identical content within one part.
+        warnings: What is unusual but not wrong.
+    """
+
+    counts: dict[str, int]
+    classes: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    stages: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    failures: list[Failure] = field(default_factory=list[Failure])
+    leaks: list[list[str]] = field(default_factory=list[list[str]])
+    duplicates: list[list[str]] = field(default_factory=list[list[str]])
+    warnings: list[str] = field(default_factory=list[str])
+
+    @property
+    def ok(self) -> bool:
+        """Whether no item fails and nothing leaks between the parts."""
+        return not self.failures and not self.leaks
+
+    def __str__(self) -> str:
+        lines = ["items: " + ", ".join(f"{part} {n}" for part, n in self.counts.items())]
+        for part, classes in self.classes.items():
+            lines.append(f"classes of {part}: " + ", ".join(f"{name} {n}" for name, n in classes.items()))
+        lines += [f"  {stage:28} {what}" for stage, what in self.stages]
+        lines += [f"unusable: {f.item}: {f.reason} (stage: {f.stage})" for f in self.failures]
+        lines += ["same content in different parts: " + ", ".join(group) for group in self.leaks]
+        lines += ["same content twice: " + ", ".join(group) for group in self.duplicates]
+        lines += ["note: " + warning for warning in self.warnings]
+        lines.append("ok" if self.ok else f"{len(self.failures)} unusable, {len(self.leaks)} leaks")
+        return "\n".join(lines)
+
+
+def describe(value: Any) -> str:
+    """Returns shape and type of an encoded value in words."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {describe(v)}" for k, v in cast("dict[str, Any]", value).items())
+    if isinstance(value, (tuple, list)):
+        return "; ".join(describe(v) for v in cast("Sequence[Any]", value))
+    size = getattr(value, "size", None)
+    return f"{type(value).__name__}" + (f" {size}" if isinstance(size, tuple) else "")
+
+
+def inspect(prepared: Prepared, bs: int, limit: int | None) -> DataCheck:
+    """Walks every item (or ``limit``) through the loader's path and a first batch through the pipeline."""
+    split = prepared.split
+    rows = [int(row) for part in PARTS for row in split[part]][:limit]
+    part_of = {int(row): part for part in PARTS for row in split[part]}
+    report = DataCheck(counts={part: len(split[part]) for part in PARTS if len(split[part])})
+    _classes(prepared, report)
+    report.warnings.extend(prepared.notes(rows))
+    store = prepared.store()
+    rows = [row for row in rows if not store.bad[row]]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda row: _try(store, row), rows))
+    report.failures.extend(store.dirty.failures)
+    report.failures.extend(r for r in results if isinstance(r, Failure))
+    good = [row for row, r in zip(rows, results, strict=True) if not isinstance(r, Failure)]
+    _shapes(report, [r for r in results if not isinstance(r, Failure)], rows, results, store)
+    _same_content(prepared.raws[0], rows, part_of, store, report)
+    if good:
+        _stages(prepared, store, good, bs, report)
+    return report
+
+
+def _try(store: SampleStore, row: int) -> Any:
+    try:
+        return [None if value is None else describe(value) for value in store.encode(row)[0]]
+    except ItemError as error:
+        return Failure.of(error)
+
+
+def _shapes(report: DataCheck, described: list[Any], rows: list[int], results: list[Any], store: SampleStore) -> None:
+    """Items of another shape than the first cannot stand in one batch."""
+    for i, field_columns in enumerate(store.fields):
+        if field_columns.axes or field_columns.block.eager or not described:
+            continue
+        wanted = described[0][i]
+        for row, result in zip(rows, results, strict=True):
+            if not isinstance(result, Failure) and result[i] != wanted:
+                reason = f"{result[i]}, but the first item is {wanted}: give item_tfms=Resize(…)"
+                report.failures.append(Failure(store.name(row), "collate", reason))
+                break
+
+
+def _classes(prepared: Prepared, report: DataCheck) -> None:
+    inputs = prepared.encoder.n_inp
+    for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
+        vocab = cast("tuple[str, ...] | None", getattr(block, "vocab", None))
+        if not vocab:
+            continue
+        for part in report.counts:
+            tally = Tally(
+                name for row in prepared.split[part] for name in block.labels(take(cast("Items", raws), int(row))) or ()
+            )
+            report.classes[part] = {name: tally.get(name, 0) for name in vocab}
+            unknown = sorted(set(tally) - set(vocab))
+            missing = [name for name in vocab if not tally.get(name)]
+            if unknown:
+                report.warnings.append(f"{part} has classes that train has not: {', '.join(unknown)}")
+            if missing:
+                report.warnings.append(f"{part} lacks the classes {', '.join(missing)}")
+        if len(vocab) < 2 and block.target == "category":
+            report.warnings.append(f"there is only one class: {', '.join(vocab)}")
+
+
+def _same_content(
+    raws: Sequence[Any], rows: list[int], part_of: dict[int, str], store: SampleStore, report: DataCheck
+) -> None:
+    groups: dict[bytes, list[int]] = {}
+    for row in rows:
+        raw = raws[row] if not hasattr(raws, "iloc") else None
+        if isinstance(raw, (str, Path)) and Path(raw).is_file():
+            try:
+                digest = hashlib.sha256(Path(raw).read_bytes()).digest()
+            except OSError:
+                continue
+            groups.setdefault(digest, []).append(row)
+    for same in groups.values():
+        if len(same) > 1:
+            parts = {part_of[row] for row in same}
+            (report.leaks if len(parts) > 1 else report.duplicates).append([store.name(row) for row in same])
+
+
+def _stages(prepared: Prepared, store: SampleStore, good: list[int], bs: int, report: DataCheck) -> None:
+    row = good[0]
+    report.stages.append(("item", store.name(row)))
+    for block, raws in zip(prepared.encoder.blocks, prepared.raws, strict=True):
+        raw = raws.iloc[row] if hasattr(raws, "iloc") else raws[row]  # type: ignore[attr-defined]
+        report.stages.append((f"raw of {type(block).__name__}", f"{type(raw).__name__} {raw!s:.60}"))
+        if not block.eager:
+            report.stages.append((f"opened by {type(block).__name__}", describe(block.open(raw))))
+    loader = Loader(store, good[:bs], prepared.pipeline, LoaderOptions(batch_size=bs, train=True))
+    try:
+        raw_batch = next(loader.raw_batches())
+        report.stages.append(("batch as kept, x", describe(raw_batch.x)))
+        report.stages.append(("batch as kept, y", describe(raw_batch.y)))
+        batch = loader.one_batch()
+        report.stages.append(("batch to the model, x", describe(batch.x)))
+        report.stages.append(("batch to the model, y", describe(batch.y)))
+    except CookbookError as error:
+        report.failures.append(Failure(store.name(row), "batch", str(error)))

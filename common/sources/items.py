@@ -1,0 +1,269 @@
+"""Getting the items, and reading a raw input or label from each: the second and third question of a DataBlock."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from common.blocks.spatial import IMAGE_ENDINGS
+from common.errors import DataError, ItemError, nearest
+
+Items = Sequence[Any] | pd.DataFrame
+Getter = Callable[[Any], Any]
+
+
+def get_files(
+    path: str | Path, extensions: Iterable[str] | None = None, recurse: bool = True, folders: Iterable[str] = ()
+) -> list[Path]:
+    """Returns the files under a folder, sorted, hidden ones left out; links to folders elsewhere are followed.
+
+    Args:
+        path: The folder.
+        extensions: File endings to keep (``.jpg``), in any case; None keeps all.
+        recurse: Whether to go into folders inside it.
+        folders: Names of first-level folders to go into; empty: all.
+
+    Raises:
+        DataError: if the folder does not exist or is a file.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"{root} is {'a file, not a folder' if root.exists() else 'not there'}")
+    endings = None if extensions is None else {e.lower() for e in extensions}
+    only, seen = set(folders), [os.path.realpath(root)]
+    found: list[Path] = []
+    for place, inner, names in os.walk(root, followlinks=True):
+        inner[:] = sorted(d for d in inner if not d.startswith(".")) if recurse else []
+        inner[:] = [d for d in inner if not os.path.islink(os.path.join(place, d)) or _leads_out(place, d, seen)]
+        if only and Path(place) == root:
+            inner[:] = [d for d in inner if d in only]
+            names = []
+        found += [
+            Path(place, name)
+            for name in names
+            if not name.startswith(".") and (endings is None or os.path.splitext(name)[1].lower() in endings)
+        ]
+    return sorted(found)
+
+
+def _leads_out(place: str, name: str, seen: list[str]) -> bool:
+    """Whether a link leads to a folder that is not met anyway, and so can be followed; then it is noted in ``seen``."""
+    target, here = os.path.realpath(os.path.join(place, name)), os.path.realpath(place)
+    met = os.path.commonpath([target, here]) == target or any(os.path.commonpath([target, s]) == s for s in seen)
+    if not met:
+        seen.append(target)
+    return not met
+
+
+def get_image_files(path: str | Path, recurse: bool = True, folders: Iterable[str] = ()) -> list[Path]:
+    """Returns the image files under a folder, sorted.
+
+    Args:
+        path: The folder.
+        recurse: Whether to go into folders inside it.
+        folders: Names of first-level folders to go into; empty: all.
+
+    Raises:
+        DataError: if the folder does not exist or holds no image.
+
+    Examples:
+        >>> import tempfile; from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp()); Image.new("RGB", (4, 4)).save(folder / "a.png")
+        >>> [f.name for f in get_image_files(folder)]
+        ['a.png']
+    """
+    found = get_files(path, IMAGE_ENDINGS, recurse, folders)
+    if not found:
+        raise DataError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_ENDINGS)[:6])}, …)")
+    return found
+
+
+def parent_label(item: str | Path) -> str:
+    """Returns the name of the folder that a file lies in.
+
+    Args:
+        item: The file's path.
+
+    Examples:
+        >>> parent_label("photos/rose/1.jpg")
+        'rose'
+    """
+    parts = str(item).rsplit(os.sep, 2)
+    return parts[-2] if len(parts) > 1 else ""
+
+
+@dataclass(frozen=True)
+class RegexLabeller:
+    r"""Labels a name by the first group of a regular expression.
+
+    Args:
+        pat: The expression; its first group is the label.
+        match: Whether it must match from the start of the name instead of anywhere.
+
+    Raises:
+        DataError: when called, if the expression does not match; the message holds both.
+
+    Examples:
+        >>> RegexLabeller(r"(.+)_\d+.jpg$")("great_pyrenees_173.jpg")
+        'great_pyrenees'
+    """
+
+    pat: str
+    match: bool = False
+
+    def __call__(self, item: Any) -> str:
+        text = str(item)
+        found = re.match(self.pat, text) if self.match else re.search(self.pat, text)
+        if found is None or not found.groups():
+            raise DataError(f"the expression {self.pat!r} finds no label (no first group) in {text!r}")
+        return found.group(1)
+
+
+def using_attr(function: Callable[[Any], Any], attr: str) -> Getter:
+    r"""Returns a getter that calls ``function`` on one attribute (``attr``) of the item.
+
+    Examples:
+        >>> using_attr(RegexLabeller(r"(.+)_\d+"), "name")(Path("dogs/beagle_7.jpg"))
+        'beagle'
+    """
+
+    def getter(item: Any) -> Any:
+        return function(getattr(item, attr))
+
+    return getter
+
+
+@dataclass(frozen=True)
+class ColReader:
+    """Reads one column (or several) of a row, or of a whole frame at once.
+
+    Args:
+        cols: The column's name or position, or several of them.
+        pref: What to put before each value (a folder).
+        suff: What to put after each value (a file ending).
+        label_delim: Split the value into a list of labels at this mark.
+
+    Raises:
+        DataError: when called, if the table has no such column; the message lists the near names.
+
+    Examples:
+        >>> ColReader("labels", label_delim=" ")({"labels": "car person"})
+        ['car', 'person']
+        >>> ColReader("name", pref="train/", suff=".jpg")({"name": "7"})
+        'train/7.jpg'
+    """
+
+    cols: str | int | tuple[str | int, ...]
+    pref: str | Path = ""
+    suff: str = ""
+    label_delim: str | None = None
+
+    def _finish(self, value: Any) -> Any:
+        if self.label_delim is not None:
+            text = "" if bool(pd.isna(value)) else str(value)
+            return [part for part in text.split(self.label_delim) if part]
+        if not self.pref and not self.suff:
+            return value
+        if isinstance(self.pref, Path):
+            return str(self.pref / f"{value}{self.suff}")
+        return f"{self.pref}{value}{self.suff}"
+
+    def _name(self, col: str | int, known: Sequence[Any]) -> Any:
+        if col in known:
+            return col
+        if isinstance(col, int) and 0 <= col < len(known):
+            return known[col]
+        raise DataError(f"the table has no column {col!r}: {nearest(str(col), map(str, known))}")
+
+    def __call__(self, row: Any) -> Any:
+        known = list(row.keys()) if hasattr(row, "keys") else list(getattr(row, "_fields", ()))
+        columns = self.cols if isinstance(self.cols, tuple) else (self.cols,)
+        names = [self._name(col, known) for col in columns]
+        values = [self._finish(row[name] if hasattr(row, "keys") else getattr(row, name)) for name in names]
+        return values if isinstance(self.cols, tuple) else values[0]
+
+    def column(self, frame: pd.DataFrame) -> list[Any]:
+        """Returns the value of every row of a frame at once."""
+        columns = self.cols if isinstance(self.cols, tuple) else (self.cols,)
+        names = [self._name(col, list(frame.columns)) for col in columns]
+        parts = [[self._finish(v) for v in frame[name].tolist()] for name in names]
+        return [list(row) for row in zip(*parts, strict=True)] if isinstance(self.cols, tuple) else parts[0]
+
+
+def take(items: Items, position: int) -> Any:
+    """Returns one item: an entry of a list, a row of a frame."""
+    return items.iloc[position] if isinstance(items, pd.DataFrame) else items[position]
+
+
+def subset(items: Items, positions: Sequence[int]) -> Items:
+    """Returns the items at some positions, in the same form."""
+    if isinstance(items, pd.DataFrame):
+        return items.iloc[list(positions)]
+    return [items[i] for i in positions]
+
+
+def item_name(items: Items, position: int) -> str:
+    """Returns an item as a person knows it: its path, or the row of a table."""
+    if isinstance(items, pd.DataFrame):
+        return f"row {items.index[position]}"
+    item = items[position]
+    if isinstance(item, (str, Path)):
+        return str(item)
+    name = getattr(item, "name", None)
+    return str(cast(object, name)) if isinstance(name, str) else f"item {position}"
+
+
+def read_field(
+    getter: Getter | None, items: Items, stage: str, failed: dict[int, ItemError] | None = None
+) -> Sequence[Any]:
+    """Returns the raw values of one field for every item, at once where the getter can read whole columns.
+
+    Args:
+        getter: From an item to its raw value; None: the item itself.
+        items: The items.
+        stage: ``get_x`` or ``get_y``, for errors.
+        failed: Where to note the items that the getter fails on, whose value is then None; None: the first one raises.
+
+    Raises:
+        DataError: naming the first item that the getter fails on, and why.
+    """
+    if getter is None:
+        return cast("Sequence[Any]", items)
+    if isinstance(items, pd.DataFrame) and isinstance(getter, ColReader):
+        return getter.column(items)
+    rows = items.to_dict("records") if isinstance(items, pd.DataFrame) else items
+    values: list[Any] = []
+    for position, item in enumerate(cast("Sequence[Any]", rows)):
+        try:
+            values.append(getter(item))
+        except (DataError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            name = item_name(items, position)
+            if failed is None:
+                raise DataError(f"{name}: {stage} failed: {error}") from error
+            failed.setdefault(position, ItemError(name, stage, str(error)))
+            values.append(None)
+    return values
+
+
+def read_fields(
+    fields: Sequence[tuple[Getter | None, str]], items: Items, failed: dict[int, ItemError] | None = None
+) -> list[Sequence[Any]]:
+    """Returns the raw values of several fields; a getter that serves several of one side is asked once an item.
+
+    Args:
+        fields: The getter and the side (``get_x`` or ``get_y``) of each.
+        items: The items.
+        failed: See `read_field`.
+
+    Raises:
+        DataError: naming the first item that a getter fails on, and why.
+    """
+    known: dict[tuple[int, str], Sequence[Any]] = {}
+    for getter, side in fields:
+        if (id(getter), side) not in known:
+            known[id(getter), side] = read_field(getter, items, side, failed)
+    return [known[id(getter), side] for getter, side in fields]

@@ -1,0 +1,107 @@
+"""A source: items with what they show and what is true of them, and the parts that the source itself has."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.errors import DataError, ItemError, nearest
+from common.sources.items import Getter, Items, item_name, read_fields, subset
+from common.sources.splits import RandomSplitter, Split, Splitter, StratifiedSplitter, hold_out
+
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What people call the parts of a split, in small letters."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Items with inputs and targets, as a DataBlock takes them; a domain's ``read_source`` finds out their form.
+
+    Attributes:
+        items: The items.
+        get_x: From an item to the input.
+        get_y: From an item to the target, or one function for each of several targets.
+        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
+        kind: What was found, in words.
+    """
+
+    items: Items
+    get_x: Callable[[Any], Any]
+    get_y: Getter | Sequence[Getter]
+    parts: np.ndarray | None
+    kind: str
+
+    def splitter(self, valid_pct: float, seed: int, stratify: bool = False) -> "PartSplitter":
+        """Returns a splitter that keeps the source's own parts and divides train where it has no validation part.
+
+        Args:
+            valid_pct: The share of train that validates.
+            seed: Of the division.
+            stratify: Whether the classes are divided evenly.
+        """
+        inner = StratifiedSplitter(valid_pct, seed) if stratify else RandomSplitter(valid_pct, seed)
+        return PartSplitter(self.parts, inner)
+
+    def part(self, name: str | None) -> np.ndarray:
+        """Returns the positions of one part; the test part, else everything, when None.
+
+        Raises:
+            DataError: if the source has no such part.
+        """
+        everything = np.arange(len(self.items))
+        if self.parts is None:
+            if name is not None:
+                raise DataError(
+                    f"split {name!r} is not there: the data is not divided ({self.kind}); leave --split out"
+                )
+            return everything
+        if name is None:
+            return np.flatnonzero(self.parts == "test") if (self.parts == "test").any() else everything
+        found = np.flatnonzero(self.parts == name)
+        if not len(found):
+            raise DataError(f"split {name!r} is not there: {nearest(name, sorted(set(self.parts.tolist())))}")
+        return found
+
+    def raws(self, name: str | None, on_error: str = "raise") -> tuple[list[list[Any]], list[str]]:
+        """Returns the raw values of one part, one list a field, and the names of its items.
+
+        Args:
+            name: The part; see `part`.
+            on_error: ``raise``, or ``skip``: what a getter fails on is None.
+
+        Raises:
+            DataError: naming the first item that a getter fails on.
+        """
+        rows = [int(row) for row in self.part(name)]
+        failed: dict[int, ItemError] | None = None if on_error == "raise" else {}
+        targets = [self.get_y] if callable(self.get_y) else list(self.get_y)
+        chosen = subset(self.items, rows)
+        given = [(self.get_x, "get_x"), *((getter, "get_y") for getter in targets)]
+        return [list(field) for field in read_fields(given, chosen, failed)], [
+            item_name(self.items, row) for row in rows
+        ]
+
+
+@dataclass(frozen=True)
+class PartSplitter(Splitter):
+    """The source's own parts; what it calls train is divided by ``inner`` where it has no validation part.
+
+    Args:
+        parts: The part of each item, or None: all is divided by ``inner`` and there is no test part.
+        inner: Divides the training items.
+    """
+
+    parts: np.ndarray | None
+    inner: Splitter
+
+    def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
+        if self.parts is None:
+            return self.inner(items, labels)
+        if (self.parts == "valid").any():
+            return Split(*(np.flatnonzero(self.parts == part) for part in ("train", "valid", "test")))
+        return hold_out(self.inner, items, labels, self.parts == "test")

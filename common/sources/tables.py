@@ -1,0 +1,48 @@
+"""Tables in the forms people have them: CSV, TSV, JSON lines, parquet, also gzipped."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common.errors import DataError
+from common.sources.splits import ColSplitter
+
+TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Returns a CSV, TSV, JSONL or parquet file (also gzipped) as a frame.
+
+    Raises:
+        DataError: if it is none of these, empty, or cannot be read.
+    """
+    name = path.name.lower()
+    if not name.endswith(TABLE_ENDINGS):
+        raise DataError(f"{path} is not a table this reads ({', '.join(TABLE_ENDINGS)}), nor a folder")
+    ending = Path(name.removesuffix(".gz")).suffix
+    try:
+        if ending == ".parquet":
+            frame = pd.read_parquet(path)
+        elif ending == ".jsonl":
+            as_written: Any = False  # else "01234" becomes a number
+            frame = pd.read_json(path, lines=True, dtype=as_written)
+        else:
+            frame = pd.read_csv(path, sep="\t" if ending == ".tsv" else ",")
+    except (ValueError, OSError, ImportError, EOFError, zlib.error) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{path}: cannot be read as a table: {reason}") from error
+    if not len(frame):
+        raise DataError(f"{path} has no rows")
+    return frame
+
+
+def parts_of(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Returns ``train``, ``valid`` or ``test`` of each row from a column of such words."""
+    split = ColSplitter(column)(frame)
+    parts = np.empty(len(frame), dtype=object)
+    for part in ("train", "valid", "test"):
+        parts[split[part]] = part
+    return parts

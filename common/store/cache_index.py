@@ -1,0 +1,141 @@
+"""The index of a cache on disk: which rows are kept, of what content, and whether their bytes are whole."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.blocks.sample import SampleEncoder
+from common.errors import ConfigError
+from common.files import dump_json, write_text
+from common.store.cache import mapped
+
+if TYPE_CHECKING:
+    from common.store.fields import FieldColumns
+
+SCHEMA = 1
+LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "soundfile", "applications-cookbook")
+_WORD = (1 << 64) - 1
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+def content_token(raws: Sequence[Any]) -> int:
+    """Returns 64 bits that depend on the content of an item's raw values: of a file, on its bytes.
+
+    Args:
+        raws: One raw value a field that is kept.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for raw in raws:
+        if isinstance(raw, (str, Path)) and Path(raw).is_file():
+            try:
+                data: Any = Path(raw).read_bytes()
+            except OSError:  # encoding it will say why
+                data = b""
+        elif isinstance(raw, (bytes, bytearray)):
+            data = raw
+        elif isinstance(raw, np.ndarray):
+            data = f"{raw.dtype} {raw.shape}".encode() + np.ascontiguousarray(raw).tobytes()
+        else:
+            data = repr(raw).encode()
+        digest.update(struct.pack("<q", len(data)))
+        digest.update(data)
+    return int.from_bytes(digest.digest(), "little") | 1  # never 0, which stands for nothing
+
+
+def checksum(tensor: Tensor) -> int:
+    """Returns the sum of a tensor's bytes as 64-bit words, and of its shape: it notices a page that was not written."""
+    flat = tensor.contiguous().view(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
+    whole = len(flat) // 8 * 8
+    total = int(flat[:whole].view(np.uint64).sum(dtype=np.uint64)) + int.from_bytes(flat[whole:].tobytes(), "little")
+    for place, length in enumerate(tensor.shape):
+        total += (length + 1) * (0x9E3779B97F4A7C15 + 2 * place)
+    return total & _WORD
+
+
+class CacheIndex:
+    """A folder of kept values that runs may share: one folder a set of items, transforms and library versions.
+
+    A row's entry is written after its bytes: the content it was made from and a sum over what was kept. A row of other
+    content (the file was changed) or another sum (a write that was cut off) is noticed when it is first asked for.
+
+    Args:
+        root: The folder that the user named.
+        encoder: The fitted blocks and item transforms.
+        raws: One sequence of raw values a field.
+        names: The items' names.
+
+    Raises:
+        ConfigError: if the folder cannot be made or is of another kind.
+    """
+
+    def __init__(self, root: Path, encoder: SampleEncoder, raws: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
+        self.raws = [r for r, block in zip(raws, encoder.blocks, strict=False) if not block.eager]
+        spec = {
+            "schema": SCHEMA,
+            "blocks": [block.spec() for block in encoder.blocks if not block.eager],
+            "item_tfms": encoder.spec()["item_tfms"],
+            "versions": {name: _version(name) for name in LIBRARIES},
+            "items": hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest(),
+            "count": len(raws[0]),
+        }
+        text = dump_json(spec)
+        self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / "cache.json").exists():
+                write_text(self.folder / "cache.json", text)
+            elif json.loads((self.folder / "cache.json").read_text("utf-8")) != spec:
+                raise ConfigError(f"{self.folder}: cache.json is not that of this data: delete the folder")
+            count = len(raws[0])
+            self._rows = mapped(self.folder / "index", (count, 2), np.uint64)
+            self._sizes = mapped(self.folder / "sizes", (count, 2), np.int32)
+        except (OSError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"cache_dir={root}: {error}") from error
+
+    def token(self, row: int) -> int:
+        """Returns the content of one row as it is now."""
+        return content_token([raws[row] for raws in self.raws])
+
+    def holds(self, row: int, token: int, fields: "Sequence[FieldColumns]") -> bool:
+        """Whether a row is kept, of this content and whole."""
+        if int(self._rows[row, 0]) != token:
+            return False
+        try:
+            return int(self._rows[row, 1]) == self._sum(row, fields)
+        except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError):  # an entry that makes no sense
+            return False
+
+    def record(self, row: int, token: int, fields: "Sequence[FieldColumns]", size: tuple[int, int]) -> None:
+        """Marks a row as kept, after its bytes were written."""
+        self._sizes[row] = size
+        self._rows[row, 0] = 0
+        self._rows[row, 1] = self._sum(row, fields)
+        self._rows[row, 0] = token
+
+    def size(self, row: int) -> np.ndarray:
+        """Returns the source's (height, width) of a kept row."""
+        return self._sizes[row]
+
+    @staticmethod
+    def _sum(row: int, fields: "Sequence[FieldColumns]") -> int:
+        total = 0
+        for field in fields:
+            for column in field.columns.values():
+                total = (total * 31 + checksum(column.piece(row))) & _WORD
+        return total

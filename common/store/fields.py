@@ -1,0 +1,163 @@
+"""The encoded values of one field over all items: columns, dense or flat, one for each of its tensors."""
+
+import copy
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from common.blocks.batch import Value
+from common.blocks.block import Block
+from common.errors import ItemError
+from common.store.cache import DenseColumn, RaggedColumn, padded, padded_images
+
+Encoded = list[Value | None]
+"""One encoded value a field; None where the field was encoded for all items at once."""
+
+
+def entries(value: Value) -> dict[str, Tensor]:
+    """Returns a value's tensors by name; a plain tensor is called ``values``."""
+    return value if isinstance(value, dict) else {"values": value}
+
+
+class FieldColumns:
+    """The columns of one field: one for a tensor, several for a dictionary.
+
+    Args:
+        block: The field's block.
+        count: The number of items.
+        axes: How many leading axes of its values differ from item to item.
+        path: A folder and the start of a file name, to keep them in files; None for memory.
+    """
+
+    def __init__(self, block: Block, count: int, axes: int, path: Path | None = None) -> None:
+        self.block, self.count, self.axes, self.path = block, count, axes, path
+        self.columns: dict[str, DenseColumn | RaggedColumn] = {}
+        self.single = True
+        self._lock = threading.Lock()
+
+    def _column(self, key: str) -> DenseColumn | RaggedColumn:
+        with self._lock:
+            if key not in self.columns:
+                path = None if self.path is None else self.path.with_name(f"{self.path.name}-{key}.dense")
+                self.columns[key] = (
+                    RaggedColumn(self.count, self.axes, path) if self.axes else DenseColumn(self.count, path)
+                )
+            return self.columns[key]
+
+    def put(self, row: int, value: Value, name: Callable[[], str]) -> None:
+        """Keeps the encoded value of one row; ``name`` tells the item in an error.
+
+        Raises:
+            ItemError: if its shape does not fit those kept before.
+        """
+        if isinstance(value, Tensor):
+            (self.columns.get("values") or self._column("values")).put(row, value, name)
+            return
+        self.check(value, name)
+        self.single = False
+        for key, tensor in value.items():
+            self._column(key).put(row, tensor, name)
+
+    def check(self, value: Value, name: Callable[[], str]) -> None:
+        """Checks that the tensors of one ragged value are of one length.
+
+        Raises:
+            ItemError: naming the lengths.
+        """
+        lengths = {key: len(tensor) for key, tensor in entries(value).items()}
+        if self.axes and len(set(lengths.values())) > 1:
+            raise ItemError(name(), "collate", f"the entries of one ragged field must be of one length, got {lengths}")
+
+    def expect(self, value: Value) -> None:
+        """Makes ready for values like this one, without keeping it."""
+        self.single = not isinstance(value, dict)
+        for key, tensor in entries(value).items():
+            self._column(key).expect(tensor)
+
+    def put_many(self, rows: Tensor, values: Any) -> None:
+        """Keeps the values of many rows: stacked (n, …) where dense, a list of them where ragged."""
+        if self.axes:
+            self.single = not isinstance(values[0], dict)
+            for key in entries(values[0]):
+                column = cast(RaggedColumn, self._column(key))
+                column.put_many(rows.tolist(), [entries(value)[key] for value in values])
+            return
+        self.single = not isinstance(values, dict)
+        for key, tensor in entries(values).items():
+            cast(DenseColumn, self._column(key)).put_many(rows, tensor)
+
+    def with_entries(self, rows: Tensor, entries: dict[str, Tensor]) -> "FieldColumns":
+        """Returns columns that share memory with these but for some names, and that are moved to a device alone."""
+        made = FieldColumns(self.block, self.count, self.axes)
+        made.single = self.single
+        made.columns = {name: copy.copy(column) for name, column in self.columns.items() if name not in entries}
+        if entries:
+            made.put_many(rows, entries)
+        return made
+
+    def piece(self, row: int) -> Value:
+        """Returns the value of one row, without copying it."""
+        found = {key: column.piece(row) for key, column in self.columns.items()}
+        return found["values"] if self.single else found
+
+    def gather(self, rows: Tensor) -> tuple[Value, Tensor | None]:
+        """Returns the values of some rows as a batch (``valid`` where ragged), and the sizes of padded images."""
+        if not self.axes:
+            found = {key: cast(DenseColumn, column).gather(rows) for key, column in self.columns.items()}
+            return (found["values"] if self.single else found), None
+        if self.axes == 2:
+            return cast(RaggedColumn, self.columns["values"]).gather_images(rows)
+        out: dict[str, Tensor] = {}
+        for key, column in self.columns.items():
+            out[key], out["valid"] = cast(RaggedColumn, column).gather(rows)
+        return out, None
+
+    def join(self, values: Sequence[Value]) -> tuple[Value, Tensor | None]:
+        """Returns values that are not kept as `gather` would."""
+        if self.axes == 2:
+            images = cast("Sequence[Tensor]", values)
+            sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32)
+            return padded_images(images), sizes
+        out: dict[str, Tensor] = {}
+        for key in entries(values[0]):
+            pieces = [entries(value)[key] for value in values]
+            if self.axes:
+                out[key], out["valid"] = padded(pieces)
+            else:
+                out[key] = torch.stack(pieces)
+        return (out["values"] if not self.axes and not isinstance(values[0], dict) else out), None
+
+    def to(self, device: torch.device) -> None:
+        """Moves what is kept to a device."""
+        for column in self.columns.values():
+            column.to(device)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept."""
+        return sum(column.bytes for column in self.columns.values())
+
+
+def available_bytes() -> int:
+    """Returns the memory that is free to use now; 4 GiB where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 4 << 30
+
+
+def value_bytes(values: Encoded) -> int:
+    """Returns the bytes of an item's lazily encoded values."""
+    total = 0
+    for value in values:
+        for tensor in () if value is None else (value,) if isinstance(value, Tensor) else value.values():
+            total += tensor.nbytes
+    return total

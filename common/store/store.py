@@ -1,0 +1,344 @@
+"""What is kept after the first pass: the encoded fields of every item, so that later epochs touch no decoder."""
+
+import copy
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.blocks.batch import Batch, Value
+from common.blocks.block import Block, EpochSeed
+from common.blocks.sample import SampleEncoder
+from common.blocks.spatial import ImageBlock
+from common.errors import CookbookError, ItemError
+from common.sources.items import Items, item_name, subset, take
+from common.store.cache import RaggedColumn
+from common.store.cache_index import CacheIndex
+from common.store.dirty import DirtyLog, DirtyPolicy, Failure, state
+from common.store.fields import Encoded, FieldColumns, available_bytes, value_bytes
+
+
+class SampleStore:
+    """Every item's encoded fields, filled on the first pass by threads and kept while they fit.
+
+    Args:
+        encoder: The fitted blocks and item transforms.
+        raws: One sequence of raw values a field, one entry an item.
+        items: The items, for their names.
+        rows: The positions that will be asked for (those of the split).
+        workers: Threads that decode (0: the caller decodes).
+        cache_bytes: The most memory to keep lazily encoded fields in; what is beyond it is encoded anew each epoch.
+        cache_dir: A folder to keep them in instead, for later runs and other processes too.
+        policy: What happens to an item that cannot be used.
+        failures: Items that were left out before, for the log.
+
+    Raises:
+        ItemError: if an eagerly encoded field (a label) cannot be encoded, naming the item.
+    """
+
+    def __init__(
+        self,
+        encoder: SampleEncoder,
+        raws: Sequence[Sequence[Any]],
+        items: Items,
+        rows: Sequence[int] | np.ndarray,
+        *,
+        workers: int = 2,
+        cache_bytes: int | None = None,
+        cache_dir: str | Path | None = None,
+        policy: DirtyPolicy | None = None,
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        self.encoder, self.raws, self.items, self.workers = encoder, raws, items, workers
+        self.count = len(raws[0])
+        self.wanted = torch.from_numpy(np.array(rows, dtype=np.int64))
+        self.dirty = DirtyLog(policy or DirtyPolicy(), failures)
+        self._bad = np.zeros(self.count, bool)
+        self.bad = torch.from_numpy(self._bad)  # the same bytes: numpy is the quicker for one row
+        self.lazy = any(not block.eager for block in encoder.blocks[: len(raws)])
+        self._filled = np.full(self.count, not self.lazy)
+        self.filled = torch.from_numpy(self._filled)
+        self.cache_bytes = available_bytes() // 2 if cache_bytes is None else cache_bytes
+        self.index: CacheIndex | None = None
+        if self.lazy and cache_dir is not None:
+            self.index = CacheIndex(Path(cache_dir), encoder, raws, [self.name(int(r)) for r in self.wanted])
+        self._sizes = np.zeros((self.count, 2), np.int32)
+        self.sizes = torch.from_numpy(self._sizes)
+        self.fields = [self._columns(i, block) for i, block in enumerate(encoder.blocks[: len(raws)])]
+        self._room = self.cache_bytes
+        self._lock = threading.Lock()
+        self._probe: tuple[int, Encoded, tuple[int, int] | None] | None = None
+        self._probed = False
+        self.image_size: tuple[int, int] | None = None  # of the first image as it is kept, once there was a probe
+        self._device = torch.device("cpu")
+        self._recall()
+        self._encode_eager()
+
+    def _columns(self, i: int, block: Block) -> FieldColumns:
+        path = None if self.index is None or block.eager else self.index.folder / f"field{i}"
+        return FieldColumns(block, self.count, self.encoder.axes(block), path)
+
+    def name(self, row: int) -> str:
+        """Returns an item as a person knows it: its path, or the row of a table with the file it names."""
+        name, raws = item_name(self.items, row), self.raws[0]
+        shown = raws[row] if isinstance(raws, list) and not self.encoder.blocks[0].eager else None
+        return f"{name}, {shown}" if isinstance(shown, (str, Path)) and str(shown) != name else name
+
+    def _recall(self) -> None:
+        """Leaves out what lies in quarantine, unless it has changed since."""
+        known = self.dirty.known
+        for row in self.wanted.tolist() if known else ():
+            failure, then = known.get(self.name(row), (None, ""))
+            if failure is not None and self._looks(row) == then:
+                self.dirty.recall(row, failure)
+                self._bad[row] = True
+
+    def _looks(self, row: int) -> str:
+        return state([take(cast(Items, raws), row) for raws in self.raws])
+
+    def _leave_out(self, row: int, error: ItemError) -> None:
+        self.dirty.add(row, error, partial(self._looks, row))
+        self._bad[row] = True
+
+    # ------------------------------------------------------------ fields encoded at once
+
+    def _encode_eager(self) -> None:
+        for field, raws in zip(self.fields, self.raws, strict=False):
+            rows = self.wanted[~self.bad[self.wanted]]
+            if not field.block.eager or not len(rows):
+                continue
+            if field.axes:
+                values = {
+                    row: value for row in rows.tolist() if (value := self._one(field.block, raws, row)) is not None
+                }
+                if values:
+                    field.put_many(torch.tensor(list(values)), list(values.values()))
+                continue
+            while len(rows):
+                everything = len(rows) == self.count
+                rows = rows.sort().values if everything else rows
+                chosen = raws if everything else subset(cast(Items, raws), rows.tolist())
+                try:
+                    field.put_many(rows, field.block.encode_many(cast("Sequence[Any]", chosen)))
+                    break
+                except (CookbookError, ValueError, TypeError, KeyError, RuntimeError):
+                    for row in rows.tolist():  # find and name each that fails
+                        self._one(field.block, raws, row)
+                    good = rows[~self.bad[rows]]
+                    if len(good) == len(rows):
+                        raise
+                    rows = good
+
+    def _one(self, block: Block, raws: Sequence[Any], row: int) -> Value | None:
+        try:
+            return block.encode(take(cast(Items, raws), row))
+        except (CookbookError, ValueError, TypeError, KeyError) as error:
+            said = ItemError(self.name(row), f"encode of {type(block).__name__}", str(error))
+            said.__cause__ = error
+            self._leave_out(row, said)
+            return None
+
+    # ------------------------------------------------------------ fields encoded on the first pass
+
+    def encode(self, row: int) -> tuple[Encoded, tuple[int, int] | None]:
+        """Encodes the lazy fields of one item: the real path, without the store.
+
+        Raises:
+            ItemError: naming the item, the stage and the reason.
+        """
+        found = [take(cast(Items, raws), row) for raws in self.raws]
+        return self.encoder.encode(found, partial(self.name, row), lazy_only=True)
+
+    def probe(self) -> None:
+        """Encodes the first item that can be used, to learn the shapes; `load` does not encode it again."""
+        with self._lock:
+            if self._probed or not self.lazy:
+                return
+            for row in self.wanted.tolist():
+                if self.bad[row]:
+                    continue
+                try:
+                    self._probe = row, *self.encode(row)
+                    break
+                except ItemError as error:
+                    self._leave_out(row, error)
+            for field, value in zip(self.fields, self._probe[1] if self._probe else [], strict=False):
+                if value is not None:
+                    field.expect(value)
+                if value is not None and field.block is self.encoder.image_block:
+                    height, width = cast(Tensor, value).shape[:2]
+                    self.image_size = height, width
+            self._probed = True
+
+    def _encoded(self, row: int) -> tuple[Encoded, tuple[int, int] | None]:
+        probe = self._probe
+        if probe is None or probe[0] != row:
+            return self.encode(row)
+        self._probe = None
+        return probe[1], probe[2]
+
+    def load(self, rows: Sequence[int]) -> dict[int, Encoded]:
+        """Encodes and keeps those of some rows that are not kept yet; threads may do so side by side.
+
+        Returns:
+            The values that there is no room to keep, by row.
+
+        Raises:
+            ItemError: for an item that cannot be used, where the policy is to stop.
+        """
+        spare: dict[int, Encoded] = {}
+        for row in rows:
+            if self._filled[row] or self._bad[row]:
+                continue
+            try:
+                if self.index is not None:
+                    self._load_shared(row, self.index)
+                    continue
+                values, size = self._encoded(row)
+                if size is not None:
+                    self._sizes[row] = size
+                if self._reserve(value_bytes(values)):
+                    self._put(row, values)
+                    self._filled[row] = True
+                else:
+                    spare[row] = values
+            except ItemError as error:
+                self._leave_out(row, error)
+        return spare
+
+    def _put(self, row: int, values: Encoded) -> None:
+        for field, value in zip(self.fields, values, strict=True):
+            if value is not None:
+                field.put(row, value, partial(self.name, row))
+
+    def _reserve(self, size: int) -> bool:
+        with self._lock:
+            if size > self._room:
+                return False
+            self._room -= size
+            return True
+
+    def _load_shared(self, row: int, index: CacheIndex) -> None:
+        """Takes a row from the cache on disk if it is whole and of the same content, else encodes and keeps it."""
+        self.probe()
+        lazy = [field for field in self.fields if not field.block.eager]
+        token = index.token(row)
+        if not index.holds(row, token, lazy):
+            values, size = self._encoded(row)
+            self._put(row, values)
+            index.record(row, token, lazy, size or (0, 0))
+        self._sizes[row] = index.size(row)
+        self._filled[row] = True
+
+    def usable(self, rows: np.ndarray) -> np.ndarray:
+        """Returns those of some positions that can be used; what was not encoded yet is tried now."""
+        for part in torch.from_numpy(rows).split(64):
+            if not self.ready(part):
+                self.load(part.tolist())
+        return rows[~self._bad[rows]]
+
+    # ------------------------------------------------------------ batches
+
+    def ready(self, rows: Tensor) -> bool:
+        """Whether nothing of these rows is left to encode."""
+        return bool((self.filled[rows] | self.bad[rows]).all())
+
+    def complete(self) -> bool:
+        """Whether every wanted item is kept: from then on an epoch touches no decoder."""
+        return self.ready(self.wanted)
+
+    @property
+    def ragged_image(self) -> bool:
+        """Whether the images kept have heights and widths of their own."""
+        block = self.encoder.image_block
+        return block is not None and self.encoder.axes(block) == 2
+
+    @property
+    def device(self) -> torch.device:
+        """Where the kept values lie."""
+        return self._device
+
+    def images(self, rows: Sequence[int], spare: dict[int, Encoded], blank: tuple[int, int]) -> list[np.ndarray]:
+        """Returns the pixels of loaded rows, uint8 (H, W, C) each, without copying them.
+
+        Args:
+            rows: The positions.
+            spare: What `load` gave back.
+            blank: (height, width) of what stands for an item that is left out.
+        """
+        place = self.encoder.blocks.index(cast(Block, self.encoder.image_block))
+        column = self.fields[place].columns.get("values")
+        channels = cast(ImageBlock, self.encoder.image_block).channels
+        found: list[np.ndarray] = []
+        for row in rows:
+            if self._bad[row]:
+                found.append(np.zeros((*blank, channels), np.uint8))
+            elif row in spare:
+                found.append(cast(Tensor, spare[row][place]).numpy())
+            else:
+                found.append(cast(RaggedColumn, column).array(row))
+        return found
+
+    def batch(
+        self, rows: Tensor, spare: dict[int, Encoded], epoch_seed: EpochSeed, image: Tensor | None = None
+    ) -> Batch:
+        """Returns loaded rows as a batch; those that turned out bad are not in it.
+
+        Args:
+            rows: Positions (B,).
+            spare: What `load` gave back.
+            epoch_seed: The seed and the epoch, for blocks that offer several versions of a field.
+            image: What to put in the image's place, for the rows that are not bad; None: the pixels as kept.
+        """
+        rows = rows[~self.bad[rows]]
+        listed = rows.tolist() if spare else []
+        values: list[Value] = []
+        extents: Tensor | None = None
+        for i, field in enumerate(self.fields):
+            if image is not None and field.block is self.encoder.image_block:
+                values.append(image)
+                continue
+            if spare and not field.block.eager:
+                pieces = [spare[row][i] if row in spare else field.piece(row) for row in listed]
+                value, sizes = field.join(cast("list[Value]", pieces))
+            else:
+                value, sizes = field.gather(rows)
+            extents = sizes if extents is None else extents
+            values.append(field.block.collate(value, rows, epoch_seed))
+        sizes = self.sizes[rows] if self.encoder.image_block is not None else None
+        inputs = self.encoder.n_inp
+        x = values[0] if inputs == 1 else tuple(values[:inputs])
+        rest = values[inputs:]
+        y = None if not rest else rest[0] if len(rest) == 1 else tuple(rest)
+        return Batch(x=x, y=y, ids=rows, sizes=sizes, extents=extents)
+
+    def with_entries(self, field: int, rows: Tensor, entries: dict[str, Tensor]) -> "SampleStore":
+        """Returns a store of the same items in which a field has other tensors by some names.
+
+        What a model makes of its rows for each fold anew (the mean target of the others) is served so, without encoding
+        anything again; everything else is shared, until one of them is moved to a device.
+
+        Args:
+            field: The position of a field that is encoded for all items at once, as a dictionary.
+            rows: Positions (n,); others have zeros.
+            entries: What they have instead, by name: tensors (n, …).
+        """
+        made = copy.copy(self)
+        made.fields = [f.with_entries(rows, entries if i == field else {}) for i, f in enumerate(self.fields)]
+        return made
+
+    def to(self, device: torch.device) -> None:
+        """Moves everything kept to a device."""
+        for field in self.fields:
+            field.to(device)
+        self._device = device
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept."""
+        return sum(field.bytes for field in self.fields)

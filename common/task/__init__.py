@@ -1,0 +1,1 @@
+"""Tasks: what a domain is to training, evaluation and prediction."""

@@ -1,0 +1,146 @@
+"""The classification task: one label a sample, or several; for images, sounds, texts and rows alike."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.blocks.batch import Batch
+from common.blocks.block import Block
+from common.blocks.sample import SampleEncoder
+from common.errors import ConfigError, in_range
+from common.registry import register
+from common.task.metrics import F1ScoreMulti, Metric, accuracy, as_metrics, error_rate, hard_target
+from common.task.task import Record, Task
+
+_NOTHING: Any = 0  # the score of a class that neither occurs nor is predicted
+
+
+@register("task", "classification")
+@dataclass(frozen=True)
+class ClassificationTask(Task):
+    """Outputs (B, classes) before softmax (one label) or sigmoid (several).
+
+    Args:
+        vocab: The classes, in order.
+        multi_label: Whether a sample may have several labels, or none.
+        label_smoothing: Share of the target that is spread over all classes in training, in [0, 1).
+        threshold: With ``multi_label``: the probability from which a label is given.
+
+    Examples:
+        >>> task = ClassificationTask(("cat", "dog"))
+        >>> task.decode(torch.tensor([[0.0, 2.0]]))[0]["label"]
+        'dog'
+    """
+
+    vocab: tuple[str, ...]
+    multi_label: bool = False
+    label_smoothing: float = 0.0
+    threshold: float = 0.5
+    domain: ClassVar[str] = "classification"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vocab", tuple(self.vocab))
+        in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
+        in_range("threshold", self.threshold, 0, 1)
+        if not self.vocab:
+            raise ConfigError("vocab must name at least one class")
+
+    def _losses(self, output: Any, batch: Batch, smoothing: float) -> Tensor:
+        logits, target = cast(Tensor, output), cast(Tensor, batch.y)
+        if self.multi_label:
+            target = target * (1 - smoothing) + smoothing / 2
+            return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
+        return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+
+    def losses(self, output: Any, batch: Batch) -> Tensor:
+        return self._losses(output, batch, 0.0)
+
+    def loss(self, output: Any, batch: Batch) -> Tensor:
+        return self._losses(output, batch, self.label_smoothing).mean()
+
+    def metrics(self) -> tuple[Metric, ...]:
+        return as_metrics(F1ScoreMulti(self.threshold)) if self.multi_label else as_metrics([accuracy, error_rate])
+
+    def activation(self, output: Any) -> Tensor:
+        logits = cast(Tensor, output)
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+    def decode(self, output: Any) -> list[Record]:
+        records: list[Record] = []
+        for row in self.activation(output).double().tolist():
+            probabilities = dict(zip(self.vocab, row, strict=True))
+            if self.multi_label:
+                labels = [name for name, p in probabilities.items() if p > self.threshold]
+                records.append({"labels": labels, "probabilities": probabilities})
+            else:
+                label = max(probabilities, key=probabilities.__getitem__)
+                records.append({"label": label, "probabilities": probabilities})
+        return records
+
+    def report(self, output: Any, target: Any) -> dict[str, float]:
+        from sklearn import metrics as sk
+
+        probabilities = self.activation(output).double()
+        loss = float(self.losses(output, Batch(x=output, y=target)).double().mean())
+        if self.multi_label:
+            chosen, truth = (probabilities > self.threshold).numpy(), (cast(Tensor, target) > 0.5).numpy()
+            found = {
+                "accuracy": float((chosen == truth).mean()),
+                "f1": float(sk.f1_score(truth, chosen, average="macro", zero_division=_NOTHING)),
+                "f1_micro": float(sk.f1_score(truth, chosen, average="micro", zero_division=_NOTHING)),
+                "loss": loss,
+            }
+        else:
+            truth, chosen = hard_target(cast(Tensor, target)).numpy(), probabilities.argmax(dim=1).numpy()
+            right = float(sk.accuracy_score(truth, chosen))
+            classes = sorted({*truth.tolist(), *chosen.tolist()})
+            f1 = float(sk.f1_score(truth, chosen, labels=classes, average="macro", zero_division=_NOTHING))
+            found = {"accuracy": right, "error_rate": 1 - right, "f1": f1, "loss": loss}
+        auc = self._auc(probabilities, cast(Tensor, target))
+        return found if auc is None else {**found, "auc": auc}
+
+    def _auc(self, probabilities: Tensor, target: Tensor) -> float | None:
+        """Mean over classes of the area under each one-against-rest curve; None where a class has one side only."""
+        from sklearn.metrics import roc_auc_score
+
+        truth = target > 0.5 if self.multi_label else F.one_hot(hard_target(target), len(self.vocab)).bool()
+        if len(self.vocab) == 2 and not self.multi_label:
+            truth, probabilities = truth[:, 1:], probabilities[:, 1:]
+        if not bool((truth.any(dim=0) & (~truth).any(dim=0)).all()):
+            return None
+        return float(roc_auc_score(truth.numpy(), probabilities.numpy(), average="macro"))
+
+    def verify(self, encoder: SampleEncoder, model: dict[str, Any]) -> None:
+        vocab = getattr(encoder.y_blocks[0], "vocab", None) if encoder.y_blocks else None
+        if vocab != self.vocab:
+            raise ConfigError("the classes of the task and those of the target block disagree")
+        classes = model.get("classes")
+        if isinstance(classes, int) and classes > 0 and classes != len(self.vocab):
+            raise ConfigError(f"the model has {classes} classes, the task {len(self.vocab)}")
+
+    def brief(self, record: Record) -> str:
+        probabilities = record["probabilities"]
+        if self.multi_label:
+            return ", ".join(f"{name} {probabilities[name]:.3f}" for name in record["labels"]) or "(none)"
+        return f"{record['label']} {probabilities[record['label']]:.3f}"
+
+    def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
+        truth = block.decode(target)
+        if self.multi_label:
+            return f"{'; '.join(truth)} / {'; '.join(record['labels'])}", truth == record["labels"]
+        label = record["label"]
+        return f"{truth} / {label} {record['probabilities'][label]:.2f}", truth == label
+
+
+def confusion(output: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Returns counts, int64 (classes, classes): rows are true classes, columns predictions.
+
+    Examples:
+        >>> confusion(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1]), 2).tolist()
+        [[0, 0], [1, 1]]
+    """
+    pairs = hard_target(target) * classes + output.argmax(dim=1)
+    return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)

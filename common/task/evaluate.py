@@ -1,0 +1,104 @@
+"""Evaluation: every output of a part once, in order; the same code after training, for a bundle and for pictures."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from common.blocks.batch import Batch, map_tensors
+from common.data.loader import Loader
+from common.sources.items import Items, take
+from common.task.task import Record, Task
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A model's outputs over a part.
+
+    Attributes:
+        output: What `Task.condense` keeps of the outputs, (N, …) on the CPU, or a list.
+        target: The targets, (N, …) on the CPU, or None; with ``Task.raw_targets`` a list of those of the source.
+        ids: int64 (N,): the samples' ids, or None for loaders that know none.
+        losses: float32 (N,): each sample's loss, or None without targets.
+    """
+
+    output: Any
+    target: Any
+    ids: Tensor | None
+    losses: Tensor | None
+
+    def records(self, task: Task) -> list[Record]:
+        """Returns the predictions as plain records."""
+        return task.decode(self.output)
+
+
+def batches_of(loader: Any, device: torch.device, epoch: int = 0, start: int = 0) -> Iterable[Batch]:
+    """Yields any loader's batches as `Batch` on a device, from batch ``start`` on: ours by epoch, others as they come.
+
+    Each carries its ``number`` in the epoch. Ours go to ``start`` at once; others are asked for all before it.
+    """
+    if isinstance(loader, Loader):
+        yield from loader.batches(epoch, start)
+        return
+    for number, raw in enumerate(loader):
+        if number >= start:
+            yield replace(Batch.of(raw).to(device, non_blocking=True), number=number)
+
+
+@torch.no_grad()
+def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epoch: int = 0) -> Outputs:
+    """Runs a model over a whole part and returns what came out, on the CPU.
+
+    Args:
+        model: In any mode; it is put into evaluation mode and back.
+        loader: The part's loader.
+        task: For the losses.
+        device: Where the model is.
+        epoch: Which epoch's order and augmentation, for loaders that have them.
+    """
+    training = model.training
+    model.eval()
+    outputs: list[Any] = []
+    targets: list[Any] = []
+    ids: list[Tensor] = []
+    losses: list[Tensor] = []
+    for batch in batches_of(loader, device, epoch):
+        output = task.forward(model, batch)
+        if batch.y is not None:
+            losses.append(task.losses(output, batch).float().cpu())
+            targets.append(_targets(batch, loader, task))
+        kept = task.condense(output, batch)
+        outputs.append(map_tensors(kept, lambda t: (t.float() if t.is_floating_point() else t).cpu()))
+        if batch.ids is not None:
+            ids.append(batch.ids.cpu())
+    model.train(training)
+    return Outputs(
+        join(outputs),
+        join(targets) if targets else None,
+        torch.cat(ids) if ids else None,
+        torch.cat(losses) if losses else None,
+    )
+
+
+def _targets(batch: Batch, loader: Any, task: Task) -> Any:
+    if not task.raw_targets or not isinstance(loader, Loader):
+        return map_tensors(batch.y, lambda t: t.cpu())
+    store, rows = loader.store, cast(Tensor, batch.ids).tolist()
+    fields = [[take(cast(Items, raws), row) for row in rows] for raws in store.raws[store.encoder.n_inp :]]
+    return fields[0]
+
+
+def join(parts: list[Any]) -> Any:
+    """Joins the batches' values along the first axis; dictionaries and tuples entry by entry, lists end to end."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(parts)
+    if isinstance(first, dict):
+        return {key: join([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(join([part[i] for part in parts]) for i in range(len(first)))
+    if isinstance(first, list):
+        return [entry for part in parts for entry in part]
+    return parts

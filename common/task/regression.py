@@ -1,0 +1,40 @@
+"""The plainest task: a number, or a row of them, by the mean squared error."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from common.blocks.batch import Batch
+from common.blocks.block import Block
+from common.registry import register
+from common.task.metrics import Metric, rmse
+from common.task.task import Record, Task
+
+
+@register("task", "regression")
+@dataclass(frozen=True)
+class RegressionTask(Task):
+    """Outputs (B,), (B, 1) or (B, k) against float targets of as many numbers; loss is the squared error."""
+
+    domain: ClassVar[str] = "regression"
+
+    def losses(self, output: Any, batch: Batch) -> Tensor:
+        target = cast(Tensor, batch.y)
+        error = (cast(Tensor, output).reshape(target.shape) - target).square()
+        return error.reshape(len(error), -1).mean(dim=1)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        return (rmse,)
+
+    def decode(self, output: Any) -> list[Record]:
+        values = cast(Tensor, output).reshape(len(output), -1)
+        return [{"value": row[0] if len(row) == 1 else row} for row in values.tolist()]
+
+    def report(self, output: Any, target: Any) -> dict[str, float]:
+        return {"rmse": rmse(cast(Tensor, output), target)}
+
+    def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
+        near = bool(torch.isclose(torch.as_tensor(record["value"]), torch.as_tensor(target), rtol=0.1))
+        return f"{block.decode(target):.3g} / {record['value']:.3g}", near
