@@ -157,7 +157,7 @@ def carry_out(
             metrics = Predictor(folder.bundle).evaluate_source(source, part, on_error)
         else:
             outputs = trainer.get_preds(part)
-            metrics = trainer.task.report(outputs.output, outputs.target)
+            metrics = trainer.task.report(outputs)
         trainer.export(folder.bundle, metrics)
         metrics["items_per_second"] = trainer.history[-1]["items_per_second"]
         write_report(folder, trainer, prepared, part, metrics)

@@ -9,7 +9,7 @@ from common.errors import ConfigError
 from common.figures import Picture, matrix_figure, resize
 from common.show.results import show_results
 from common.task.classification import ClassificationTask, confusion
-from common.task.evaluate import Outputs
+from common.task.task import Outputs
 from common.train.trainer import Trainer
 
 

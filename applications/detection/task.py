@@ -16,7 +16,7 @@ from common.blocks.objects import BBoxBlock, Objects
 from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError, in_range
 from common.registry import register
-from common.task.task import Record, Task
+from common.task.task import Outputs, Record, Task
 
 HIT, MISS, FALSE = "limegreen", "orange", "crimson"
 HIT_OVERLAP = 0.5
@@ -110,10 +110,10 @@ class DetectionTask(Task):
             made.append({"height": height, "width": width, "objects": objects})
         return made
 
-    def report(self, output: Any, target: Any) -> dict[str, float]:
+    def report(self, outputs: Outputs) -> dict[str, float]:
         """Returns COCO's average precisions over everything found, whatever the thresholds (Lin et al. 2014)."""
-        truth = [Objects.of(one) for one in target]
-        records = self.records(output)
+        truth = [Objects.of(one) for one in outputs.target]
+        records = self.records(outputs.output)
         table = average_precision(records, truth, self.vocab)
         found = {name: value for name in APS if (value := getattr(table, name)) is not None}
         if self.masks:

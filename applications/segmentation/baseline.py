@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from applications.segmentation.task import SegmentationTask
 from common.blocks.item_transforms import View
+from common.task.task import Outputs
 
 CELLS = 64  # places a side at which the second rule counts
 LIMIT = 500
@@ -48,8 +49,8 @@ def baseline(task: SegmentationTask, counts: np.ndarray, masks: Sequence[Any]) -
         return F.interpolate(placed, size=tuple(shape), mode="nearest")[0, 0].to(torch.uint8)
 
     return {
-        "most_frequent_class": task.report([torch.full_like(ids, common) for ids in truth], truth),
-        "most_frequent_at_each_place": task.report([at_each_place(ids.shape) for ids in truth], truth),
+        "most_frequent_class": task.report(Outputs([torch.full_like(ids, common) for ids in truth], truth)),
+        "most_frequent_at_each_place": task.report(Outputs([at_each_place(ids.shape) for ids in truth], truth)),
     }
 
 

@@ -30,7 +30,7 @@ from common.blocks.spatial import MaskBlock, class_colors
 from common.errors import ConfigError, in_range
 from common.registry import register
 from common.task.metrics import Metric
-from common.task.task import Record, Task
+from common.task.task import Outputs, Record, Task
 
 MOST_CLASSES = 255
 GOOD = 0.5  # mean IoU of an image from which a picture's title is black
@@ -182,17 +182,16 @@ class SegmentationTask(Task):
             total += pixel_confusion(ids, truth, len(self.codes), block.void)
         return total
 
-    def report(self, output: Any, target: Any) -> dict[str, float]:
+    def report(self, outputs: Outputs) -> dict[str, float]:
         """Returns miou, pixel_accuracy and mean_class_accuracy over the pixels of all masks together.
 
         A class that is neither in a mask nor in a prediction of the part does not count in miou, one that is in no
         mask not in mean_class_accuracy.
 
         Args:
-            output: Each sample's class ids at its mask's size, uint8 (H, W).
-            target: The masks as the source gives them.
+            outputs: Each sample's class ids at its mask's size, uint8 (H, W); the masks as the source gives them.
         """
-        matrix = self.confusion(output, target)
+        matrix = self.confusion(outputs.output, outputs.target)
         recall = matrix.diagonal().double() / matrix.sum(dim=1)
         return {
             "miou": mean_iou(matrix),

@@ -25,7 +25,7 @@ from common.errors import ConfigError, DataError, in_range, one_of
 from common.registry import register
 from common.spec import build, to_spec
 from common.task.fitted import FittedModel, Tell, silent
-from common.task.task import Task
+from common.task.task import Outputs, Task
 from common.text.encoder import TextEncoder
 from common.train.backend import find_device
 
@@ -385,5 +385,5 @@ def member_metrics(model: TabularEnsemble, task: Task, loader: Loader) -> dict[s
     for name, said in model.members(cast("dict[str, Tensor]", whole.x)).items():
         values = torch.from_numpy(said)
         output = values.clamp(min=1e-9).log() if values.dim() > 1 else values
-        found[name] = task.report(output.float(), whole.y)
+        found[name] = task.report(Outputs(output.float(), whole.y))
     return found

@@ -13,7 +13,7 @@ from applications.tabular.task import TabularClassification, TabularRegression
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError
 from common.sources.tables import read_table
-from common.task.task import Task
+from common.task.task import Outputs, Task
 
 
 def evaluate(
@@ -68,7 +68,7 @@ def baseline(task: Task, train: Tensor, target: Tensor) -> dict[str, dict[str, f
         if task.quantiles:
             ends = [torch.full_like(mean, float(np.quantile(train.double().numpy(), q))) for q in task.quantiles]
             mean = torch.stack([mean, *ends], dim=1)
-        return {"mean of train": task.report(mean, target)}
+        return {"mean of train": task.report(Outputs(mean, target))}
     classes = len(cast(Any, task).vocab)
     shares = torch.bincount(train, minlength=classes).double().clamp(min=1e-9) / len(train)
-    return {"most frequent class": task.report(shares.log().float().expand(len(target), classes), target)}
+    return {"most frequent class": task.report(Outputs(shares.log().float().expand(len(target), classes), target))}

@@ -14,7 +14,7 @@ from common.errors import ConfigError, in_range
 from common.registry import register
 from common.task.classification import ClassificationTask
 from common.task.metrics import Metric, RootMeanSquaredError
-from common.task.task import Record, Task
+from common.task.task import Outputs, Record, Task
 
 
 @register("task", "tabular_classification")
@@ -95,7 +95,8 @@ class TabularRegression(Task):
                 record["quantiles"] = {f"{q:g}": value for q, value in zip(self.quantiles, row, strict=True)}
         return records
 
-    def report(self, output: Any, target: Any) -> dict[str, float]:
+    def report(self, outputs: Outputs) -> dict[str, float]:
+        output, target = outputs.output, outputs.target
         truth, found = cast(Tensor, target).double(), self.value(output).double()
         error = found - truth
         spread = (truth - truth.mean()).square().mean()

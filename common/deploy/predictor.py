@@ -17,8 +17,8 @@ from common.sources.items import item_name
 from common.sources.source import Source
 from common.store.dirty import DirtyPolicy
 from common.store.store import SampleStore
-from common.task.evaluate import Outputs, collect
-from common.task.task import Record, Task
+from common.task.evaluate import collect
+from common.task.task import Outputs, Record, Task
 
 SAMPLES, PIXELS, ROWS = 64, 64 * 224 * 224, 4096
 """Of a batch where nobody says how large it is: fewer samples where images are large, more of plain rows."""
@@ -140,7 +140,7 @@ class Predictor:
         """
         loader = self.loader(raws, names, batch_size=batch_size, on_error=on_error)
         outputs = collect(self.model, loader, self.task, self.device)
-        found = self.task.report(outputs.output, outputs.target)
+        found = self.task.report(outputs)
         left_out = len(loader.store.dirty.failures)
         return {**found, "items_left_out": float(left_out)} if left_out else found
 

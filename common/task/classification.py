@@ -13,7 +13,7 @@ from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError, in_range
 from common.registry import register
 from common.task.metrics import F1ScoreMulti, Metric, accuracy, as_metrics, error_rate, hard_target
-from common.task.task import Record, Task
+from common.task.task import Outputs, Record, Task
 
 _NOTHING: Any = 0  # the score of a class that neither occurs nor is predicted
 
@@ -80,9 +80,10 @@ class ClassificationTask(Task):
                 records.append({"label": label, "probabilities": probabilities})
         return records
 
-    def report(self, output: Any, target: Any) -> dict[str, float]:
+    def report(self, outputs: Outputs) -> dict[str, float]:
         from sklearn import metrics as sk
 
+        output, target = outputs.output, outputs.target
         probabilities = self.activation(output).double()
         loss = float(self.losses(output, Batch(x=output, y=target)).double().mean())
         if self.multi_label:

@@ -1,7 +1,7 @@
 """Evaluation: every output of a part once, in order; the same code after training, for a bundle and for pictures."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -10,28 +10,7 @@ from torch import Tensor, nn
 from common.blocks.batch import Batch, map_tensors
 from common.data.loader import Loader
 from common.sources.items import Items, take
-from common.task.task import Record, Task
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """A model's outputs over a part.
-
-    Attributes:
-        output: What `Task.condense` keeps of the outputs, (N, …) on the CPU, or a list.
-        target: The targets, (N, …) on the CPU, or None; with ``Task.raw_targets`` a list of those of the source.
-        ids: int64 (N,): the samples' ids, or None for loaders that know none.
-        losses: float32 (N,): each sample's loss, or None without targets.
-    """
-
-    output: Any
-    target: Any
-    ids: Tensor | None
-    losses: Tensor | None
-
-    def records(self, task: Task) -> list[Record]:
-        """Returns the predictions as plain records."""
-        return task.decode(self.output)
+from common.task.task import Outputs, Task
 
 
 def batches_of(loader: Any, device: torch.device, epoch: int = 0, start: int = 0) -> Iterable[Batch]:
@@ -47,6 +26,26 @@ def batches_of(loader: Any, device: torch.device, epoch: int = 0, start: int = 0
             yield replace(Batch.of(raw).to(device, non_blocking=True), number=number)
 
 
+def predicted(model: nn.Module, batch: Batch, task: Task) -> tuple[Any, Tensor | None]:
+    """Returns what a task keeps of a batch's predictions and, with targets, each sample's loss (B,).
+
+    The model runs once for both, unless the task predicts in a way of its own.
+
+    Args:
+        model: In evaluation mode.
+        batch: On the model's device.
+        task: Whose predictions and losses.
+    """
+    if type(task).predict is Task.predict:
+        output = task.forward(model, batch)
+        losses = None if batch.y is None else task.losses(output, batch)
+        return task.condense(output, batch), losses
+    kept = task.predict(model, batch)
+    if batch.y is None or type(task).losses is Task.losses:
+        return kept, None
+    return kept, task.losses(task.forward(model, batch), batch)
+
+
 @torch.no_grad()
 def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epoch: int = 0) -> Outputs:
     """Runs a model over a whole part and returns what came out, on the CPU.
@@ -54,23 +53,25 @@ def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epo
     Args:
         model: In any mode; it is put into evaluation mode and back.
         loader: The part's loader.
-        task: For the losses.
+        task: For predictions and losses.
         device: Where the model is.
         epoch: Which epoch's order and augmentation, for loaders that have them.
     """
     training = model.training
     model.eval()
-    outputs: list[Any] = []
-    targets: list[Any] = []
-    ids: list[Tensor] = []
-    losses: list[Tensor] = []
+    outputs, targets, inputs = list[Any](), list[Any](), list[Any]()
+    ids, losses, weights = list[Tensor](), list[Tensor](), list[Tensor]()
     for batch in batches_of(loader, device, epoch):
-        output = task.forward(model, batch)
-        if batch.y is not None:
-            losses.append(task.losses(output, batch).float().cpu())
-            targets.append(_targets(batch, loader, task))
-        kept = task.condense(output, batch)
+        kept, own = predicted(model, batch, task)
         outputs.append(map_tensors(kept, lambda t: (t.float() if t.is_floating_point() else t).cpu()))
+        if own is not None:
+            losses.append(own.float().cpu())
+            if (share := task.weights(batch)) is not None:
+                weights.append(share.double().cpu())
+        if batch.y is not None:
+            targets.append(_targets(batch, loader, task))
+        if task.keeps_inputs:
+            inputs.append(map_tensors(batch.x, lambda t: t.cpu()))
         if batch.ids is not None:
             ids.append(batch.ids.cpu())
     model.train(training)
@@ -79,6 +80,8 @@ def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epo
         join(targets) if targets else None,
         torch.cat(ids) if ids else None,
         torch.cat(losses) if losses else None,
+        join(inputs) if inputs else None,
+        torch.cat(weights) if weights else None,
     )
 
 

@@ -10,7 +10,7 @@ from common.blocks.batch import Batch
 from common.blocks.block import Block
 from common.registry import register
 from common.task.metrics import Metric, rmse
-from common.task.task import Record, Task
+from common.task.task import Outputs, Record, Task
 
 
 @register("task", "regression")
@@ -32,8 +32,8 @@ class RegressionTask(Task):
         values = cast(Tensor, output).reshape(len(output), -1)
         return [{"value": row[0] if len(row) == 1 else row} for row in values.tolist()]
 
-    def report(self, output: Any, target: Any) -> dict[str, float]:
-        return {"rmse": rmse(cast(Tensor, output), target)}
+    def report(self, outputs: Outputs) -> dict[str, float]:
+        return {"rmse": rmse(outputs.output, outputs.target)}
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         near = bool(torch.isclose(torch.as_tensor(record["value"]), torch.as_tensor(target), rtol=0.1))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -9,11 +10,45 @@ from torch import Tensor
 from common.blocks.batch import Batch
 from common.blocks.block import Block
 from common.blocks.sample import SampleEncoder
+from common.errors import ConfigError
 from common.spec import to_spec
 from common.task.metrics import Metric, as_metrics
 
 Record = dict[str, Any]
 """A prediction as plain data that JSON can hold."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A model's outputs over a part, as `Task.report` takes them.
+
+    Attributes:
+        output: What `Task.predict` gave, all batches joined: (N, …) on the CPU, or a list.
+        target: The targets, (N, …) on the CPU, or None; with ``Task.raw_targets`` a list of those of the source.
+        ids: int64 (N,): the samples' ids, or None for loaders that know none.
+        losses: float32 (N,): each sample's loss, or None without targets or for a task without losses.
+        inputs: The inputs of all batches, joined, on the CPU, where ``Task.keeps_inputs``; else None.
+        weights: float64 (N,): how much each loss counts (see `Task.weights`), or None: all the same.
+    """
+
+    output: Any
+    target: Any = None
+    ids: Tensor | None = None
+    losses: Tensor | None = None
+    inputs: Any = None
+    weights: Tensor | None = None
+
+    def records(self, task: "Task") -> list[Record]:
+        """Returns the predictions as plain records."""
+        return task.decode(self.output)
+
+    def mean_loss(self) -> float | None:
+        """Returns the mean of the losses, each with its weight; None where there are none."""
+        if self.losses is None:
+            return None
+        if self.weights is None:
+            return float(self.losses.double().mean())
+        return float((self.losses.double() * self.weights).sum() / self.weights.sum())
 
 
 class Task:
@@ -23,10 +58,21 @@ class Task:
     domain: ClassVar[str]
     raw_targets: ClassVar[bool] = False
     """Whether `report` compares with the targets as the source gives them (a list), not as they were encoded."""
+    keeps_inputs: ClassVar[bool] = False
+    """Whether `report` asks for the inputs too (the user of each rating): they are kept for a whole part."""
 
-    def losses(self, output: Any, batch: Batch) -> Tensor:
-        """Returns one loss a sample, (B,)."""
-        raise NotImplementedError
+    def losses(self, output: Any, batch: Batch) -> Tensor | None:
+        """Returns one loss a sample, (B,); None where a task has none (a ranking, neighbours)."""
+        return None
+
+    def weights(self, batch: Batch) -> Tensor | None:
+        """Returns how much each sample's loss counts, (B,); None: all the same.
+
+        A language model counts tokens, not texts: its losses are means over a sample's tokens, its weights their
+        number.
+        The mean loss is then that over tokens, whatever the batches, the accumulation and the number of processes.
+        """
+        return None
 
     def forward(self, model: Callable[..., Any], batch: Batch) -> Any:
         """Returns the model's output for a batch: it is called with the inputs.
@@ -37,11 +83,29 @@ class Task:
         return model(batch.x)
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
-        """Returns the loss to minimise, a scalar."""
-        return self.losses(output, batch).mean()
+        """Returns the loss to minimise, a scalar: the mean of `losses`, by `weights` where there are some.
+
+        Raises:
+            ConfigError: for a task without losses.
+        """
+        losses = self.losses(output, batch)
+        if losses is None:
+            raise ConfigError(
+                f"{type(self).__name__} has no loss to minimise: give its model to AtOnce, not to a Trainer"
+            )
+        weights = self.weights(batch)
+        return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
+
+    def predict(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """Returns what is kept of a batch's predictions: by default the `condense`d output of `forward`.
+
+        Evaluation, pictures, the predictor and test-time augmentation all ask here. A task whose model generates (a
+        text token by token), or must not see the targets, does so here; its losses still come from `forward`.
+        """
+        return self.condense(self.forward(model, batch), batch)
 
     def condense(self, output: Any, batch: Batch) -> Any:
-        """Returns a batch's output as it is kept when a whole part is evaluated, and as `decode` takes it.
+        """Returns of a batch's output what is kept when a whole part is evaluated, as `decode` takes it.
 
         The output itself, unless what a domain needs of it is far smaller (boxes that are left after suppression, one
         class a pixel) or must be told in the pixels of the source image (``batch.source``). A list has one entry a
@@ -61,8 +125,12 @@ class Task:
         """Returns one plain record a sample from what `condense` gives."""
         raise NotImplementedError
 
-    def report(self, output: Any, target: Any) -> dict[str, float]:
-        """Returns the metrics of a whole part by their standard names, from all condensed outputs and targets."""
+    def report(self, outputs: Outputs) -> dict[str, float]:
+        """Returns the metrics of a whole part by their standard names.
+
+        Args:
+            outputs: All that was predicted of it, with targets, ids and, where they are asked for, inputs.
+        """
         raise NotImplementedError
 
     def verify(self, encoder: SampleEncoder, model: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def make_accelerator(options: TrainerOptions) -> Accelerator:
     return made
 
 
-def forward_of(model: nn.Module, device: torch.device, precision: str) -> Callable[[Any], Any]:
+def forward_of(model: nn.Module, device: torch.device, precision: str) -> Callable[..., Any]:
     """Returns what calls a model in a precision; its outputs, and so the losses, are float32 again.
 
     Args:
@@ -65,9 +65,9 @@ def forward_of(model: nn.Module, device: torch.device, precision: str) -> Callab
         return model
     autocast = torch.autocast(device.type, dtype=dtype)
 
-    def forward(x: Any) -> Any:
+    def forward(*inputs: Any) -> Any:
         with autocast:
-            output = model(x)
+            output = model(*inputs)
         return map_tensors(output, lambda t: t.float() if t.dtype == dtype else t)
 
     return forward

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.blocks.batch import Batch
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
 from common.errors import ConfigError
-from common.task.evaluate import Outputs, batches_of, collect
+from common.task.evaluate import batches_of, collect
 from common.task.metrics import Metric, as_metrics
-from common.task.task import Record, Task
+from common.task.task import Outputs, Record, Task
 
 _NOT_MEASURED = ("lr", "wait_seconds")
 
@@ -64,9 +65,7 @@ class Learner:
         sums: list[list[Tensor]] = []
         for batch in batches_of(loader, self.device, 0):
             output = self.task.forward(forward, batch)
-            loss = self.task.losses(output, batch)
-            total = torch.stack([loss.sum(dtype=torch.float64), loss.new_full((), len(loss), dtype=torch.float64)])
-            sums.append([total, *(metric.measure(output, batch) for metric in self.metrics)])
+            sums.append([self._loss(output, batch), *(metric.measure(output, batch) for metric in self.metrics)])
             if between is not None:
                 between()
         own = [torch.stack(column).sum(dim=0).cpu() for column in zip(*sums, strict=True)]
@@ -74,8 +73,18 @@ class Learner:
         if not every:
             raise ConfigError("the validation loader gave no batch")
         total, *rest = [torch.stack(column).sum(dim=0) for column in zip(*every, strict=True)]
-        found = {"valid_loss": float(total[0] / total[1])}
+        found = {"valid_loss": float(total[0] / total[1])} if total[1] else {}
         return found | {m.name: m.compute(column) for m, column in zip(self.metrics, rest, strict=True)}
+
+    def _loss(self, output: Any, batch: Batch) -> Tensor:
+        """The sum of a batch's losses and what to divide it by, float64 (2,); zeros for a task without losses."""
+        loss, weights = self.task.losses(output, batch), self.task.weights(batch)
+        if loss is None:
+            return torch.zeros(2, dtype=torch.float64, device=self.device)
+        if weights is not None:
+            weights = weights.to(torch.float64)
+            return torch.stack([(loss * weights).sum(), weights.sum()])
+        return torch.stack([loss.sum(dtype=torch.float64), loss.new_full((), len(loss), dtype=torch.float64)])
 
     def validate(self, part: str = "valid") -> dict[str, float]:
         """Returns the loss and the metrics of one part (``valid``, ``test`` or ``train``) by name."""

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from common.counter import MODEL_STREAM, key
 from common.data.loader import Loader
 from common.errors import ConfigError, CookbookError
 from common.task.evaluate import batches_of
+from common.task.task import Task
 from common.train import checkpoint as ckpt
 from common.train import optim
 from common.train.backend import forward_of, peer_lost, seeds_of
@@ -78,9 +79,13 @@ class Fit:
         self._forward = forward_of(self.prepared.model, trainer.device, options.precision)
         self._base = key(options.seed, MODEL_STREAM, trainer.rank)
         kept = options.checkpoint and options.checkpoint_every is not None
+        self._weighs = type(trainer.task).weights is not Task.weights
+        self._group: Tensor | None = None  # the sum of the weights whose gradients wait for a step
         self._every: float = options.checkpoint_every if kept and options.checkpoint_every else math.inf
         self._kept: Path | None = None  # the checkpoint that was written last
         self.graph: Any = None
+        if options.cuda_graph and self._weighs:
+            raise ConfigError(f"cuda_graph cannot weigh losses, as {type(trainer.task).__name__} does: leave it out")
         if options.cuda_graph:
             from common.train.graph import GraphedStep
 
@@ -130,14 +135,14 @@ class Fit:
         trainer.tell("epoch_start", place.done)
         began = time.perf_counter() - place.seconds
         self._train_epoch()
-        loss, samples = self._sums()
+        loss, samples, weight = self._sums()
         if not samples:
             raise ConfigError("the training loader gave no batch: is the batch size above the number of items?")
         if not math.isfinite(loss):
             raise ConfigError(
                 f"the training loss is not a number in epoch {trainer.epoch}: lower lr, or check the inputs"
             )
-        record: dict[str, Any] = {"epoch": trainer.epoch, "train_loss": loss / samples}
+        record: dict[str, Any] = {"epoch": trainer.epoch, "train_loss": loss / weight}
         self.prepared.gather()
         if trainer.dls.has("valid"):
             with trainer.averaged():
@@ -161,6 +166,7 @@ class Fit:
         schedule, rates = self.schedule, None
         first, whole = place.done * steps, max(self.epochs * steps - 1, 1)
         forward, together = self._forward, nullcontext()
+        weighs = self._weighs
         hooks = [hook.step_end for hook in trainer.hooks if type(hook).step_end is not Hook.step_end]
         clock, seed, batches = time.perf_counter, self._seed, self._batches()
         optim.train_mode(prepared.inner, trainer.options.freeze_norm)
@@ -185,12 +191,16 @@ class Fit:
             else:
                 with together if due else prepared.unsynced():
                     loss = task.loss(task.forward(forward, batch), batch)
-                    scale(loss / accumulate if accumulate > 1 else loss).backward()
+                    if weighs:
+                        scale(self._weighed(loss, batch)).backward()
+                    else:
+                        scale(loss / accumulate if accumulate > 1 else loss).backward()
             pending = -1 if due else number // accumulate
             if due:
                 self._step()
             count, loss = len(batch), loss.detach()
-            total.add_(loss, alpha=count)
+            if not weighs:
+                total.add_(loss, alpha=count)
             place.samples += count
             trainer.step += 1
             for step_end in hooks:
@@ -208,6 +218,8 @@ class Fit:
 
     def _step(self) -> None:
         """One step of the optimizer; the average follows it."""
+        if self._weighs:
+            self._divide()
         prepared, average, clip = self.prepared, self.trainer.average, self.trainer.options.clip_norm
         if clip is not None:
             prepared.clip(clip)
@@ -217,6 +229,30 @@ class Fit:
             parameter.grad = None
         if average is not None:
             average.update()
+
+    def _weighed(self, loss: Tensor, batch: Batch) -> Tensor:
+        """A batch's mean loss times the sum of its weights; both sums are added up, for the step and for the epoch."""
+        place, total = self.place, self._total()
+        amount = cast(Tensor, self.trainer.task.weights(batch)).sum(dtype=torch.float32)
+        self._group = amount if self._group is None else self._group + amount
+        place.weight = torch.zeros_like(total) if place.weight is None else place.weight
+        place.weight.add_(amount)
+        whole = loss * amount
+        total.add_(whole.detach())
+        return whole
+
+    def _divide(self) -> None:
+        """Makes of summed gradients those of the mean: over all batches and processes that the step is made of.
+
+        Processes are averaged by the wrapper around the model; their sum is their number times that.
+        """
+        trainer, group = self.trainer, cast(Tensor, self._group)
+        self._group = None
+        if trainer.world > 1:
+            group = cast(Tensor, trainer.accelerator.reduce(group.reshape(1), "sum"))[0]
+        gradients = [p.grad for p in self.prepared.parameters if p.grad is not None]
+        for gradient in gradients:
+            gradient.mul_(trainer.world / group)
 
     def _total(self) -> Tensor:
         """The sum of the epoch's losses on the device, float64 where it has it."""
@@ -246,19 +282,21 @@ class Fit:
 
     # ------------------------------------------------- checkpoints, interruptions
 
-    def _sums(self) -> tuple[float, int]:
-        """The sum of the epoch's losses and its samples, over all processes."""
-        own = torch.tensor([0.0, self.place.samples], dtype=torch.float64)
+    def _sums(self) -> tuple[float, int, float]:
+        """The sum of the epoch's losses, its samples, and what the losses are to be divided by, over all processes."""
+        own = torch.tensor([0.0, self.place.samples, self.place.samples], dtype=torch.float64)
         own[0] = self._total().double().cpu()
-        loss, samples = self.trainer.summed(own).tolist()
-        return loss, int(samples)
+        if self._weighs:
+            own[2] = 0.0 if self.place.weight is None else self.place.weight.double().cpu()
+        loss, samples, weight = self.trainer.summed(own).tolist()
+        return loss, int(samples), weight
 
     def contents(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Returns what a checkpoint holds now; every process must ask."""
         self.prepared.gather()
-        loss, samples = self._sums()
-        within = torch.tensor(loss, dtype=torch.float64) if self.place.cursor else None
-        place = replace(self.place, samples=samples, loss=within)
+        loss, samples, weight = self._sums()
+        within, weights = (torch.tensor(v, dtype=torch.float64) if self.place.cursor else None for v in (loss, weight))
+        place = replace(self.place, samples=samples, loss=within, weight=weights if self._weighs else None)
         return contents(self.trainer, place, self.prepared, self.facts)
 
     def _checkpoint(self) -> Path | None:

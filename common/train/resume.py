@@ -31,6 +31,7 @@ class Place:
         seconds: Spent on training in the epoch, before an interruption too.
         waited: Seconds of them in which the loop waited for the loader.
         loss: The sum of the samples' losses in the epoch, a scalar on the device; None before the first.
+        weight: The sum of their weights, likewise, where a task weighs its losses; else None.
     """
 
     phase: int = 0
@@ -41,14 +42,15 @@ class Place:
     seconds: float = 0.0
     waited: float = 0.0
     loss: Tensor | None = None
+    weight: Tensor | None = None
 
     def next_epoch(self, step: int) -> None:
         """Goes to the start of the next epoch."""
         self.done, self.cursor, self.began = self.done + 1, 0, step
-        self.samples, self.seconds, self.waited, self.loss = 0, 0.0, 0.0, None
+        self.samples, self.seconds, self.waited, self.loss, self.weight = 0, 0.0, 0.0, None, None
 
 
-PLACE = [field.name for field in dataclasses.fields(Place) if field.name != "loss"]
+PLACE = [field.name for field in dataclasses.fields(Place) if field.name not in ("loss", "weight")]
 STATE = ("place", "epoch", "step", "history", "seed", "stop", "average_steps", "scaler", "options", "data", "fit")
 
 
@@ -95,7 +97,8 @@ class Resumption:
             place.cursor = place.cursor * before // now
         place.cursor = min(place.cursor, steps)
         if "progress" in self.tensors and trainer.rank == 0:  # sums over all processes; the others start with nothing
-            place.loss = self.tensors["progress"]["loss"].to(trainer.device)
+            sums = {name: tensor.to(trainer.device) for name, tensor in self.tensors["progress"].items()}
+            place.loss, place.weight = sums["loss"], sums.get("weight")
         else:
             place.samples = 0
         return place
@@ -151,7 +154,7 @@ def contents(
     if trainer.average is not None:
         tensors["average"] = trainer.average.average
     if place.loss is not None:
-        tensors["progress"] = {"loss": place.loss}
+        tensors["progress"] = {"loss": place.loss} | ({} if place.weight is None else {"weight": place.weight})
     tensors["hooks"] = held
     state: dict[str, Any] = {
         "place": {name: getattr(place, name) for name in PLACE},

@@ -14,6 +14,7 @@ from common.blocks.sample import SampleEncoder
 from common.data import BBoxBlock, CategoryBlock, DataBlock, ImageBlock, IndexSplitter, Objects, Resize
 from common.errors import ConfigError
 from common.spec import from_spec
+from common.task.task import Outputs
 from common.train import TrainerOptions
 
 matplotlib.use("Agg")
@@ -50,8 +51,8 @@ def test_thresholds_hold_for_records_but_not_for_average_precision():
     strict = DetectionTask(("cat", "dog"), thresholds=(0.5, 0.5))
     assert [thing["label"] for thing in strict.decode([one])[0]["objects"]] == ["cat"]
     truth = [Objects([[0, 0, 10, 10], [20, 20, 30, 30]], ["cat", "dog"])]
-    assert strict.report([one], truth)["ap50"] == pytest.approx(1)
-    assert strict.report([one], truth) == TASK.report([one], truth)
+    assert strict.report(Outputs([one], truth))["ap50"] == pytest.approx(1)
+    assert strict.report(Outputs([one], truth)) == TASK.report(Outputs([one], truth))
 
 
 @pytest.mark.parametrize("method", ["squish", "pad", "crop"])
@@ -158,7 +159,7 @@ def test_blocks_are_learned_and_the_bundle_finds_them_too(tmp_path):
     trainer = detection_learner(dls, options=TrainerOptions(device="cpu", progress=False, seed=1))
     trainer.fit_one_cycle(14, 1e-2)
     outputs = trainer.get_preds()
-    metrics = trainer.task.report(outputs.output, outputs.target)
+    metrics = trainer.task.report(outputs)
     assert metrics["ap50"] > 0.9
     predictor = Predictor(trainer.export(tmp_path / "bundle"))
     raws = [[items[i][0] for i in range(80, 100)], [items[i][1] for i in range(80, 100)]]

@@ -105,7 +105,7 @@ def test_validation_gives_losses_and_detections_and_leaves_the_norms_alone():
         assert torch.equal(value, before[name]), name
     outputs = trainer.get_preds()
     assert len(outputs.output) == len(outputs.target) == 3
-    assert set(trainer.task.report(outputs.output, outputs.target)) >= {"ap", "ap50", "ap75"}
+    assert set(trainer.task.report(outputs)) >= {"ap", "ap50", "ap75"}
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_mask_rcnn_goes_all_the_way_to_a_bundle(tmp_path):
     options = TrainerOptions(device="cpu", progress=False)
     trainer = detection_learner(loaders(masks=True), "maskrcnn_resnet50_fpn", pretrained=False, options=options)
     trainer.fit(1, 1e-4)
-    metrics = trainer.task.report(*(lambda o: (o.output, o.target))(trainer.get_preds()))
+    metrics = trainer.task.report(trainer.get_preds())
     assert {"mask_ap", "mask_ap50", "mask_ap75"} <= set(metrics)
     record = Predictor(trainer.export(tmp_path / "bundle"))(pixels(0))
     for thing in record["objects"]:

@@ -75,7 +75,7 @@ def test_a_bundle_gives_the_same_records_and_metrics(learned):
     assert predictor.predict_many(files) == learn.predictor().predict_many(files)
     found = evaluate(predictor, root)
     outputs = learn.get_preds("test")
-    assert found == learn.task.report(outputs.output, outputs.target)
+    assert found == learn.task.report(outputs)
     with pytest.raises(DataError, match="split 'valid' is not there"):
         evaluate(predictor, root, "valid")
 

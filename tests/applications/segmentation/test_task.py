@@ -19,6 +19,7 @@ from common.blocks.sample import SampleEncoder
 from common.blocks.shapes import decode_rle
 from common.data import Batch, ImageBlock, MaskBlock, Resize
 from common.errors import ConfigError
+from common.task.task import Outputs
 
 CODES = ("sky", "road", "tree")
 
@@ -146,7 +147,7 @@ def test_metrics_are_scikit_learns():
     logits, ids = sample(batch=4, size=(20, 11), void=7)
     task = SegmentationTask(CODES, ignore=7)
     predicted = logits.argmax(dim=1).to(torch.uint8)
-    found = task.report(list(predicted), list(ids))
+    found = task.report(Outputs(list(predicted), list(ids)))
     seen = ids != 7
     truth, chosen = ids[seen].numpy(), predicted[seen].numpy()
     assert found["miou"] == pytest.approx(jaccard_score(truth, chosen, average="macro"))
@@ -176,9 +177,11 @@ def test_a_class_that_is_nowhere_does_not_count():
     assert bool(iou[2].isnan())
     task = SegmentationTask(CODES)
     ids = [torch.tensor([[0, 1], [1, 0]])]
-    assert task.report(ids, [torch.tensor([[0, 1], [0, 0]])])["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert task.report(Outputs(ids, [torch.tensor([[0, 1], [0, 0]])]))["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert task.per_class(ids, ids)[2]["iou"] is None
-    called = task.report([torch.tensor([[0, 2]])], [torch.tensor([[0, 0]])])  # predicted but not there: 0 counts
+    called = task.report(
+        Outputs([torch.tensor([[0, 2]])], [torch.tensor([[0, 0]])])
+    )  # predicted but not there: 0 counts
     assert called["miou"] == pytest.approx((1 / 2 + 0) / 2)
 
 
@@ -188,9 +191,9 @@ def test_masks_of_the_source_are_compared_at_their_own_size(tmp_path):
     mask[2:5, 1:4] = 255
     Image.fromarray(mask).save(tmp_path / "m.png")
     right = torch.from_numpy(mask // 255)
-    assert task.report([right, right], [tmp_path / "m.png", mask])["miou"] == 1
+    assert task.report(Outputs([right, right], [tmp_path / "m.png", mask]))["miou"] == 1
     with pytest.raises(ConfigError, match="a mask has .9, 6. pixels, its prediction .4, 4."):
-        task.report([torch.zeros(4, 4)], [mask])
+        task.report(Outputs([torch.zeros(4, 4)], [mask]))
 
 
 # -------------------------------------------------------------- source resolution

@@ -54,7 +54,7 @@ def test_the_output_is_the_weighted_mean_of_the_members(learners, kind):
 def test_quantiles_rise_and_hold_about_their_share(learners):
     output = learners["regression"].get_preds("valid")
     assert bool((output.output[:, 1] <= output.output[:, 2]).all())
-    found = learners["regression"].task.report(output.output, output.target)
+    found = learners["regression"].task.report(output)
     assert 0.6 < found["coverage"] <= 1.0
 
 

@@ -16,6 +16,7 @@ from applications.tabular.task import TabularClassification, TabularRegression
 from common.blocks.batch import Batch
 from common.blocks.ngrams import hashed_ngrams
 from common.errors import ConfigError
+from common.task.task import Outputs
 
 RNG = np.random.default_rng(0)
 
@@ -275,7 +276,7 @@ def test_metrics_of_numbers_are_scikit_learns():
     low, high = said - 1, said + 1
     task = TabularRegression("y", quantiles=(0.1, 0.9))
     out = torch.from_numpy(np.stack([said, low, high], 1))
-    found = task.report(out, torch.from_numpy(truth))
+    found = task.report(Outputs(out, torch.from_numpy(truth)))
     assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(truth, said))
     assert found["mae"] == pytest.approx(sk.mean_absolute_error(truth, said))
     assert found["r2"] == pytest.approx(sk.r2_score(truth, said))

@@ -14,6 +14,7 @@ from common.data import CategoryBlock, MultiCategoryBlock
 from common.errors import ConfigError
 from common.spec import from_spec
 from common.task.classification import confusion
+from common.task.task import Outputs
 
 NUMBERS = torch.Generator().manual_seed(0)
 VOCAB = ("ant", "bee", "cat", "dog")
@@ -51,7 +52,7 @@ def test_smoothing_of_several_labels_draws_towards_one_half():
 
 
 def test_the_report_of_one_label_is_scikit_learns():
-    found = ClassificationTask(VOCAB, label_smoothing=0.1).report(LOGITS, TARGET)
+    found = ClassificationTask(VOCAB, label_smoothing=0.1).report(Outputs(LOGITS, TARGET))
     chosen, probabilities = LOGITS.argmax(1), LOGITS.double().softmax(1)
     probabilities = probabilities / probabilities.sum(1, keepdim=True)
     assert found["accuracy"] == sk.accuracy_score(TARGET, chosen)
@@ -62,7 +63,7 @@ def test_the_report_of_one_label_is_scikit_learns():
 
 
 def test_the_report_of_several_labels_is_scikit_learns():
-    found = ClassificationTask(VOCAB, multi_label=True, threshold=0.4).report(LOGITS, MARKS)
+    found = ClassificationTask(VOCAB, multi_label=True, threshold=0.4).report(Outputs(LOGITS, MARKS))
     probabilities = LOGITS.sigmoid()
     chosen = (probabilities > 0.4).numpy()
     assert found["accuracy"] == pytest.approx(1 - sk.hamming_loss(MARKS, chosen))
@@ -77,24 +78,24 @@ def test_the_f1_while_training_is_the_f1_of_the_report():
     marks, logits = MARKS.clone(), LOGITS.clone()
     marks[:, 2], logits[:, 2] = 0, -9  # a class that neither occurs nor is predicted
     for m, o in ((MARKS, LOGITS), (marks, logits)):
-        assert task.metrics()[0](o, m) == pytest.approx(task.report(o, m)["f1"], abs=1e-9)
+        assert task.metrics()[0](o, m) == pytest.approx(task.report(Outputs(o, m))["f1"], abs=1e-9)
 
 
 def test_the_auc_of_two_classes_is_scikit_learns():
     logits, target = LOGITS[:, :2], TARGET % 2
-    found = ClassificationTask(("no", "yes")).report(logits, target)
+    found = ClassificationTask(("no", "yes")).report(Outputs(logits, target))
     assert found["auc"] == pytest.approx(sk.roc_auc_score(target, logits.softmax(1)[:, 1]), rel=1e-6)
 
 
 def test_where_a_class_is_missing_there_is_no_auc():
-    found = ClassificationTask(VOCAB).report(LOGITS, TARGET.clamp(max=2))
+    found = ClassificationTask(VOCAB).report(Outputs(LOGITS, TARGET.clamp(max=2)))
     assert "auc" not in found
     json.dumps(found, allow_nan=False)
 
 
 def test_every_number_of_a_report_is_a_float():
     for task, target in ((ClassificationTask(VOCAB), TARGET), (ClassificationTask(VOCAB, True), MARKS)):
-        assert all(type(value) is float for value in task.report(LOGITS, target).values())
+        assert all(type(value) is float for value in task.report(Outputs(LOGITS, target)).values())
 
 
 def test_records_are_json_and_sum_to_one():
@@ -155,4 +156,4 @@ def test_an_option_out_of_range_is_named(options, name):
 def test_the_report_does_not_change_with_the_order():
     order = torch.from_numpy(np.random.default_rng(0).permutation(50))
     task = ClassificationTask(VOCAB)
-    assert task.report(LOGITS[order], TARGET[order]) == pytest.approx(task.report(LOGITS, TARGET))
+    assert task.report(Outputs(LOGITS[order], TARGET[order])) == pytest.approx(task.report(Outputs(LOGITS, TARGET)))

@@ -43,8 +43,8 @@ class Classes(Task):
     def decode(self, output):
         return [{"label": i} for i in output.argmax(dim=1).tolist()]
 
-    def report(self, output, target):
-        return {"accuracy": accuracy(output, target)}
+    def report(self, outputs):
+        return {"accuracy": accuracy(outputs.output, outputs.target)}
 
 
 class ConvNet(nn.Module):
