@@ -11,11 +11,11 @@ from common.train import Metric
 SURFACE = {
     "common": """Augment Bundle CutMix DataBlock DataLoaders Mixup Normalize Predictor Trainer TrainerOptions aug_transforms
         load_learner""",
-    "common.data": """BBoxBlock Batch Block CategoryBlock ColReader ColSplitter ColumnsBlock EpochSeed DataBlock DataLoaders
+    "common.data": """BBoxBlock Batch Block ByGroup ByLength CategoryBlock ColReader ColSplitter ColumnsBlock EpochSeed DataBlock DataLoaders
         FileSplitter FuncSplitter GrandparentSplitter GroupSplitter HoldOutFolder ImageBlock IndexSplitter InstanceBlock
         KFoldSplitter Loader ManifestSplitter MaskBlock MultiCategoryBlock NoSplitter Objects PointBlock Source RandomResizedCrop RandomSplitter RegexLabeller
         RegressionBlock Resize ResizeMethod SignalBlock SpectrogramBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock
-        TimeSplitter get_files get_image_files imagenet_stats parent_label using_attr""",
+        TimeSplitter TokenBudget get_files get_image_files imagenet_stats parent_label using_attr""",
     "common.augment": "Augment BatchPipeline CutMix Drawn Mixup Mosaic Normalize SpecAugment aug_transforms",
     "common.train": """Accuracy AccuracyMulti AtOnce ClassificationTask Constant EarlyStop ErrorRate EventLog F1Score
         F1ScoreMulti FittedModel Hook Interrupted Learner Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy

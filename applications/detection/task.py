@@ -160,11 +160,9 @@ APS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_100")
 
 
 def _targets(y: Any) -> dict[str, Tensor]:
-    """The targets of a model: the boxes' tensors, and where there are two blocks the instances too."""
-    if isinstance(y, tuple):
-        boxes, instances = cast("tuple[dict[str, Tensor], Tensor]", y)
-        return {**boxes, "instances": instances}
-    return cast("dict[str, Tensor]", y)
+    """The targets of a model: boxes, labels and which are valid, and where there are two blocks the instances too."""
+    boxes, *more = cast("tuple[Any, ...]", y) if isinstance(y, tuple) else (y,)
+    return {**boxes.values, "valid": boxes.valid, **({"instances": more[0]} if more else {})}
 
 
 def _own_sizes(batch: Batch) -> Tensor:

@@ -27,6 +27,7 @@ from common.blocks.batch import Batch
 from common.blocks.objects import BBoxBlock
 from common.blocks.sample import SampleEncoder
 from common.blocks.spatial import ImageBlock, MaskBlock, PointBlock
+from common.blocks.values import Padded
 from common.files import write_bytes, write_text
 
 PAGE = Path(__file__).with_name("PICTURES.md")
@@ -225,8 +226,8 @@ def scene(name: str, wide: bool = False, pointed: bool = True) -> Scene:
     box = [*corners.min(axis=0), *corners.max(axis=0)]
     boxes = BBoxBlock(CODES[1:], outlined=True)
     blocks = ImageBlock(), MaskBlock(CODES), boxes, PointBlock()
-    found = {k: v[None] for k, v in boxes.encode(([box], [name], [outline])).items()}
-    found["valid"] = torch.ones(1, 1, dtype=torch.bool)
+    thing = {k: v[None] for k, v in boxes.encode(([box], [name], [outline])).items()}
+    found = Padded(thing, torch.ones(1, 1, dtype=torch.bool))
     y = blocks[1].encode(mask)[None], found, blocks[3].encode(placed(POINTS))[None]
     count = len(blocks) if pointed else len(blocks) - 1
     return Scene(blocks[:count], torch.from_numpy(pixels.copy())[None], y[: count - 1])
@@ -337,9 +338,9 @@ def changed_sound(strip: Strip) -> Tensor:
     _, operation = pipeline_of(strip)
     numbers = torch.tensor(strip.numbers, dtype=torch.float64).clamp(0, LAST)
     count = len(numbers)
-    value = {"values": sound().repeat(count, 1, 1), "valid": torch.ones(count, FRAMES, dtype=torch.bool)}
+    value = Padded(sound().repeat(count, 1, 1), torch.ones(count, FRAMES, dtype=torch.bool))
     chosen = torch.ones(count, dtype=torch.bool)
-    return spectral.change(value, cast(spectral.Spectral, operation), numbers, chosen)["values"]
+    return spectral.change(value, cast(spectral.Spectral, operation), numbers, chosen).values
 
 
 # How it is drawn
@@ -356,7 +357,7 @@ def panel(batch: Batch, blocks: tuple[Any, ...], i: int) -> Image.Image:
     image = Image.fromarray(pixels.round().astype(np.uint8))
     draw = ImageDraw.Draw(image)
     boxes = fields_of["boxes"]
-    for x0, y0, x1, y1 in boxes["boxes"][i][boxes["valid"][i]].tolist():
+    for x0, y0, x1, y1 in boxes.values["boxes"][i][boxes.valid[i]].tolist():
         draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=YELLOW)  # the last pixel is drawn, too
     for x, y in fields_of["points"][i].tolist() if "points" in fields_of else ():
         draw.ellipse((x - 3, y - 3, x + 2, y + 2), fill=CYAN, outline=(0, 0, 0))

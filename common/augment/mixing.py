@@ -18,6 +18,7 @@ from common.augment.textures import rectangle
 from common.blocks.batch import Batch
 from common.blocks.block import Block, CategoryBlock
 from common.blocks.spatial import MaskBlock
+from common.blocks.values import Padded
 
 TRIES = 16
 MIXES = support(
@@ -205,10 +206,11 @@ def _target(block: Block, value: Any, mixing: Mixing, blends: bool, min_visibili
     return _blended(value, replace(mixing, share=mixing.weight))
 
 
-def _boxes(value: dict[str, Tensor], mixing: Mixing, min_visibility: float) -> dict[str, Tensor]:
+def _boxes(value: Padded, mixing: Mixing, min_visibility: float) -> Padded:
     """The boxes of both: of a pasted piece those that are seen in it, and of the rest those that it does not hide."""
     count = len(mixing.mates)
-    own, other = {k: v[:count] for k, v in value.items()}, {k: v[mixing.mates] for k, v in value.items()}
+    own, other = ({n: t[rows] for n, t in value.values.items()} for rows in (slice(count), mixing.mates))
+    valid, other_valid = value.valid[:count], value.valid[mixing.mates]
     theirs = (mixing.share < 1)[:, None]
     if mixing.box is not None:
         top, left, bottom, right = mixing.box.to(torch.float32).unbind(1)
@@ -216,11 +218,11 @@ def _boxes(value: dict[str, Tensor], mixing: Mixing, min_visibility: float) -> d
         hidden, _ = _overlap(own["boxes"], piece)
         seen, cut = _overlap(other["boxes"], piece)
         pasted = ((bottom > top) & (right > left))[:, None]
-        own["valid"] = own["valid"] & ~(pasted & (1 - hidden < max(min_visibility, 1e-6)))
+        valid = valid & ~(pasted & (1 - hidden < max(min_visibility, 1e-6)))
         other["boxes"] = torch.where(pasted[..., None], cut, other["boxes"])
         theirs = theirs | (pasted & (seen >= max(min_visibility, 1e-6)))
-    other["valid"] = other["valid"] & theirs
-    return {k: torch.cat([own[k], other[k]], dim=1) for k in value}
+    both = {name: torch.cat([own[name], other[name]], dim=1) for name in own}
+    return Padded(both, torch.cat([valid, other_valid & theirs], dim=1))
 
 
 def _overlap(boxes: Tensor, piece: Tensor) -> tuple[Tensor, Tensor]:

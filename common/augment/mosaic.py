@@ -15,6 +15,7 @@ from common.augment.mixing import MIXES, Numbers
 from common.augment.operations import Operation, Support
 from common.blocks.batch import Batch
 from common.blocks.block import Block, CategoryBlock
+from common.blocks.values import Padded, map_tensors
 
 PIECES = 4
 MARGIN = 0.25  # the corner lies at least so far from the edges, as a share of the sides
@@ -142,9 +143,9 @@ def _target(block: Block, value: Any, pieces: Pieces, min_visibility: float) -> 
     return (parts * share.reshape(*share.shape, *[1] * (parts.dim() - 2))).sum(dim=1)
 
 
-def _boxes(value: dict[str, Tensor], pieces: Pieces, min_visibility: float) -> dict[str, Tensor]:
+def _boxes(value: Padded, pieces: Pieces, min_visibility: float) -> Padded:
     """The boxes of all pieces, (B, 4 * N, …): shifted, cut to their piece, and left out where too little is seen."""
-    moved = {name: tensor[pieces.sources] for name, tensor in value.items()}
+    moved, valid = {n: t[pieces.sources] for n, t in value.values.items()}, value.valid[pieces.sources]
     shift = pieces.shifts.flip(-1).to(torch.float32)
     boxes = moved["boxes"] + shift.repeat(1, 1, 2)[:, :, None]
     place = pieces.places.to(torch.float32)[:, :, None]
@@ -153,16 +154,16 @@ def _boxes(value: dict[str, Tensor], pieces: Pieces, min_visibility: float) -> d
     area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).clamp(min=1e-12)
     seen = (high - low).prod(dim=-1) / area
     moved["boxes"] = torch.cat([low, high], dim=-1)
-    moved["valid"] = moved["valid"] & (seen >= max(min_visibility, 1e-6))
+    valid = valid & (seen >= max(min_visibility, 1e-6))
     if "outlines" in moved:
         moved["outlines"] = moved["outlines"] + shift[:, :, None, None]
-    return _compact({name: tensor.flatten(1, 2) for name, tensor in moved.items()})
+    return _compact(Padded({name: tensor.flatten(1, 2) for name, tensor in moved.items()}, valid.flatten(1, 2)))
 
 
-def _compact(value: dict[str, Tensor]) -> dict[str, Tensor]:
+def _compact(value: Padded) -> Padded:
     """What is there first, without what is empty in every sample; on an accelerator, which is not waited for, as is."""
-    valid = value["valid"]
+    valid = value.valid
     if valid.device.type != "cpu":
         return value
     order = torch.sort((~valid).to(torch.int8), dim=1, stable=True).indices[:, : max(int(valid.sum(dim=1).max()), 1)]
-    return {name: tensor[torch.arange(len(order))[:, None], order] for name, tensor in value.items()}
+    return map_tensors(value, lambda tensor: tensor[torch.arange(len(order))[:, None], order])

@@ -18,6 +18,7 @@ from common.blocks.block import Block, EpochSeed
 from common.blocks.objects import InstanceBlock
 from common.blocks.sample import SampleEncoder
 from common.blocks.spatial import ImageBlock, MaskBlock
+from common.blocks.values import Padded
 from common.counter import stream_keys, uniform_of
 from common.errors import ConfigError
 
@@ -407,10 +408,10 @@ class BatchPipeline:
         if block.target == "points":
             return geometry.move_points(value, drawn, source, size)
         if block.target == "boxes":
-            around = value.get("outlines")
-            boxes, share, around = geometry.move_boxes(value["boxes"], drawn, source, size, around)
-            seen = value["valid"] & (share >= max(self.min_visibility, 1e-6))
-            return {**value, "boxes": boxes, "valid": seen, **({} if around is None else {"outlines": around})}
+            things: dict[str, Tensor] = value.values
+            boxes, share, around = geometry.move_boxes(things["boxes"], drawn, source, size, things.get("outlines"))
+            moved = {**things, "boxes": boxes, **({} if around is None else {"outlines": around})}
+            return Padded(moved, value.valid & (share >= max(self.min_visibility, 1e-6)))
         return value
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from common.augment.operations import Operation, Support, support
+from common.blocks.values import Padded
 
 SPECTRAL = support(
     spectrogram="transforms",
@@ -124,16 +125,15 @@ class Gain(Spectral):
         return values + ((numbers[:, 0] * 2 - 1) * self.decibels).to(values.dtype)[:, None, None]
 
 
-def change(value: dict[str, Tensor], operation: Spectral, numbers: Tensor, chosen: Tensor) -> dict[str, Tensor]:
+def change(value: Padded, operation: Spectral, numbers: Tensor, chosen: Tensor) -> Padded:
     """Returns a batch's spectrograms after one operation; padding stays what it was.
 
     Args:
-        value: ``values`` float32 (B, T, F) and ``valid`` bool (B, T).
+        value: float32 (B, T, F).
         operation: What to do.
         numbers: Its uniform numbers (B, k).
         chosen: bool (B,): to which samples.
     """
-    valid = value["valid"]
-    made = operation.applied(value["values"], valid.sum(dim=1), numbers)
-    keep = chosen[:, None, None] & valid[:, :, None]
-    return {**value, "values": torch.where(keep, made, value["values"])}
+    made = operation.applied(value.values, value.lengths, numbers)
+    keep = chosen[:, None, None] & value.valid[:, :, None]
+    return Padded(torch.where(keep, made, value.values), value.valid)

@@ -7,26 +7,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from common.blocks.values import Padded, Ragged, count_of, map_tensors
 from common.errors import DataError
 
-Value = Tensor | dict[str, Tensor]
-"""One encoded field: a tensor, or named tensors (boxes with labels, columns, padded values with a valid mask)."""
+Value = Tensor | dict[str, Tensor] | Padded | Ragged
+"""One encoded field: a tensor, named tensors (columns), or entries whose number differs (texts, sounds, boxes)."""
 
 Field = Value | tuple[Value, ...]
 """The inputs or targets of a batch: one value, or a tuple where the DataBlock has several blocks on that side."""
-
-
-def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Applies ``function`` to every tensor in a field, keeping its structure (a list holds one entry a sample)."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {k: map_tensors(v, function) for k, v in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [map_tensors(v, function) for v in cast("list[Any]", value)]
-    if isinstance(value, tuple):
-        return tuple(map_tensors(v, function) for v in cast("tuple[Any, ...]", value))
-    return value
 
 
 @dataclass(frozen=True)
@@ -35,7 +23,7 @@ class Batch:
 
     Attributes:
         x: Inputs. Images are uint8 (B, H, W, C) before the batch transforms, float (B, C, H, W) after them.
-        y: Targets, or None for prediction. Ragged ones are dictionaries of padded tensors with ``valid`` (B, N) bool.
+        y: Targets, or None for prediction. Those whose number differs are `Padded`, in `Loader.arrays` `Ragged`.
         ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
         sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
         extents: int32 (B, 2): each image's own height and width in pixels, where they differ and x is padded; or None.
@@ -56,7 +44,7 @@ class Batch:
     source: Tensor | None = None
 
     def __len__(self) -> int:
-        return first_tensor(self.x).shape[0]
+        return count_of(self.x)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Returns the batch with ``function`` applied to every tensor."""
@@ -99,18 +87,3 @@ class Batch:
                 return cls(x=parts[0], y=parts[1])
             raise DataError(f"a DataLoader must yield (x, y) or a Batch, got a {type(raw).__name__} of {len(parts)}")
         return cls(x=raw)
-
-
-def first_tensor(value: Any) -> Tensor:
-    """Returns the first tensor in a field.
-
-    Raises:
-        DataError: if it holds none.
-    """
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, dict):
-        value = tuple(cast("dict[str, Any]", value).values())
-    for part in cast("tuple[Any, ...]", value or ()):
-        return first_tensor(part)
-    raise DataError("an empty batch: there is no tensor in it")

@@ -62,19 +62,23 @@ class Block:
         """Returns the tensors of many raw values, stacked along a new first axis (N, …); vectorised where it pays."""
         return torch.stack([cast(Tensor, self.encode(raw)) for raw in raws])
 
-    def decode(self, value: Value) -> Any:
+    def encode_each(self, raws: Sequence[Any]) -> Sequence[Value]:
+        """Returns one value for each of many raw values, of lengths of their own (texts); at once where that pays."""
+        return [self.encode(raw) for raw in raws]
+
+    def decode(self, value: Any) -> Any:
         """Returns the raw value of one encoded one (for display: a name, a number, a uint8 image)."""
         raise NotImplementedError
 
     def collate(self, value: Value, ids: Tensor, epoch_seed: EpochSeed) -> Value:
-        """Returns a batch's gathered value as the model gets it.
+        """Returns a batch's gathered value as the model gets it; what is `Ragged` is padded afterwards.
 
         A block that offers several versions of a field (the captions of an image) picks one here, as a function of
         (seed, epoch, id).
         """
         return value
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: Any) -> None:
         """Draws one *decoded* value on matplotlib axes, over what is there."""
         axes.set_title(str(self.decode(value)), fontsize=9, parse_math=False)
 
@@ -134,15 +138,14 @@ class CategoryBlock(Block):
     def labels(self, raw: Any) -> list[str] | None:
         return [str(raw)]
 
-    def decode(self, value: Value) -> Any:
-        return self.vocab[int(cast(Tensor, value))]
+    def decode(self, value: Tensor) -> Any:
+        return self.vocab[int(value)]
 
-    def draw(self, axes: Any, value: Value) -> None:
-        shares = cast(Tensor, value)
-        if shares.dim() == 0:
+    def draw(self, axes: Any, value: Tensor) -> None:
+        if value.dim() == 0:
             super().draw(axes, value)
         else:  # of a mixed sample, (classes,)
-            names = [f"{self.vocab[i]} {share:.0%}" for i, share in enumerate(shares.tolist()) if share > 0]
+            names = [f"{self.vocab[i]} {share:.0%}" for i, share in enumerate(value.tolist()) if share > 0]
             axes.set_title(" + ".join(names), fontsize=9, parse_math=False)
 
 
@@ -177,11 +180,11 @@ class MultiCategoryBlock(CategoryBlock):
     def labels(self, raw: Any) -> list[str]:
         return [str(name) for name in raw]
 
-    def decode(self, value: Value) -> Any:
-        chosen = cast(Tensor, value) > 0.5
+    def decode(self, value: Tensor) -> Any:
+        chosen = value > 0.5
         return [name for name, on in zip(self.vocab, chosen.tolist(), strict=True) if on]
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: Tensor) -> None:
         axes.set_title("; ".join(self.decode(value)) or "(none)", fontsize=9, parse_math=False)
 
 
@@ -215,8 +218,8 @@ class RegressionBlock(Block):
             return torch.from_numpy(np.array(values, copy=True))
         return super().encode_many(raws)  # one by one, to say which is none
 
-    def decode(self, value: Value) -> float | list[float]:
-        return cast("float | list[float]", cast(Tensor, value).tolist())
+    def decode(self, value: Tensor) -> float | list[float]:
+        return value.tolist()
 
 
 def _distinct(raws: Sequence[Any]) -> Sequence[Any]:

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from common.blocks.batch import Value
 from common.blocks.block import Block, Target
 from common.blocks.column_kinds import (
     USED,
@@ -286,8 +285,8 @@ class ColumnsBlock(Block):
         row = dict(cast("Mapping[str, Any]", raw))
         return {name: tensor[0] for name, tensor in self.encode_many([row]).items()}
 
-    def decode(self, value: Value) -> dict[str, Any]:
-        fields, out = cast("dict[str, Tensor]", value), dict[str, Any]()
+    def decode(self, value: dict[str, Tensor]) -> dict[str, Any]:
+        fields, out = value, dict[str, Any]()
         place = 0
         for column in self._numeric:
             stop = place + len(column.parts)
@@ -299,7 +298,7 @@ class ColumnsBlock(Block):
         order = [column.name for column in self.columns]
         return {name: out[name] for name in sorted(out, key=order.index)}
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: dict[str, Tensor]) -> None:
         shown = list(self.decode(value).items())
         lines = [f"{name:.18}: {_short(cell)}" for name, cell in shown[:14]]
         lines += [f"… {len(shown) - 14} more"] if len(shown) > 14 else []

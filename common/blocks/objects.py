@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.blocks.batch import Value
 from common.blocks.block import Block, CategoryBlock, Target
 from common.blocks.item_transforms import View
 from common.blocks.shapes import OUTLINE, filled, outline
+from common.blocks.values import Padded
 from common.errors import DataError
 from common.registry import register
 
@@ -82,8 +82,8 @@ class Objects:
 class BBoxBlock(Block):
     """Boxes with their labels: ``boxes`` float32 (N, 4) as (x0, y0, x1, y1) in pixels, ``labels`` int64 (N,).
 
-    The raw value is `Objects`, or a pair (boxes in source pixels, label names). In a batch: boxes (B, N, 4), labels
-    (B, N), valid (B, N) bool. With ``outlined`` each thing has a shape, from which ``outlines`` float32 (N, 32, 2) are
+    The raw value is `Objects`, or a pair (boxes in source pixels, label names). In a batch `Padded`: boxes (B, N, 4),
+    labels (B, N). With ``outlined`` each thing has a shape, from which ``outlines`` float32 (N, 32, 2) are
     kept: augmented boxes are then drawn around the thing, not around its old box.
 
     Args:
@@ -126,12 +126,11 @@ class BBoxBlock(Block):
             found["outlines"] = torch.from_numpy(around.astype(np.float32))
         return found
 
-    def decode(self, value: Value) -> tuple[list[list[float]], list[str]]:
-        fields = cast("dict[str, Tensor]", value)
-        keep = fields["valid"] if "valid" in fields else torch.ones_like(fields["labels"], dtype=torch.bool)
-        return fields["boxes"][keep].tolist(), [self.vocab[int(i)] for i in fields["labels"][keep]]
+    def decode(self, value: Any) -> tuple[list[list[float]], list[str]]:
+        fields: dict[str, Tensor] = value.own() if isinstance(value, Padded) else value
+        return fields["boxes"].tolist(), [self.vocab[int(i)] for i in fields["labels"]]
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: Any) -> None:
         from matplotlib.patches import Rectangle
 
         for (x0, y0, x1, y1), name in zip(*self.decode(value), strict=True):
@@ -175,10 +174,10 @@ class InstanceBlock(Block):
             out[masks[row]] = row + 1
         return torch.from_numpy(out)
 
-    def decode(self, value: Value) -> np.ndarray:
-        return cast(Tensor, value).detach().cpu().numpy()
+    def decode(self, value: Any) -> np.ndarray:
+        return value.detach().cpu().numpy()
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: Any) -> None:
         from common.blocks.spatial import overlay
 
         ids = self.decode(value)

@@ -61,14 +61,14 @@ class SampleEncoder:
         return _view(self.item_tfms[-1], *size) if self.item_tfms else View((0, 0, size[1], size[0]), size)
 
     def encode(
-        self, raws: Sequence[Any], name: str | Callable[[], str], *, lazy_only: bool = False
+        self, raws: Sequence[Any], name: str | Callable[[], str], *, skip: Sequence[bool] = ()
     ) -> tuple[list[Value | None], tuple[int, int] | None]:
         """Encodes the raw values of one item's fields (inputs alone are enough for prediction).
 
         Args:
             raws: One raw value a block, in order; fewer encode only the first fields.
             name: The item as a person knows it, for errors (or what tells it).
-            lazy_only: Skip the eager blocks (their values were encoded at once); those entries are None.
+            skip: Which fields are not encoded (their values are there already); those entries are None.
 
         Returns:
             One encoded value a field, and the source image's (height, width) in pixels, or None without an image.
@@ -80,13 +80,13 @@ class SampleEncoder:
         size: tuple[int, int] | None = None
         stage, at, raw = "open", "", None
         try:
-            for block, raw in zip(self.blocks, raws, strict=False):
+            there = skip or [False] * len(raws)
+            for block, raw, known in zip(self.blocks, raws, there, strict=False):
                 at = type(block).__name__
-                skip = lazy_only and block.eager
-                opened.append(None if skip else block.open(raw))
-                if size is None and not skip:
+                opened.append(None if known else block.open(raw))
+                if size is None and not known:
                     size = block.extent(opened[-1])
-                if size is not None and not skip and block.target in ("image", "mask"):
+                if size is not None and not known and block.target in ("image", "mask"):
                     own = block.extent(opened[-1]) or (opened[-1].height, opened[-1].width)
                     if own != size:
                         raise DataError(f"it has {own[0]} x {own[1]} pixels, the image {size[0]} x {size[1]}")
@@ -95,9 +95,9 @@ class SampleEncoder:
                 stage, at = "view", type(self.item_tfms[-1]).__name__
                 view = self.view(size)
             values: list[Value | None] = []
-            for block, value, given in zip(self.blocks, opened, raws, strict=False):
+            for block, value, given, known in zip(self.blocks, opened, raws, there, strict=False):
                 stage, at, raw = "encode", type(block).__name__, given
-                values.append(None if lazy_only and block.eager else block.encode(value, view))
+                values.append(None if known else block.encode(value, view))
         except (CookbookError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
             if isinstance(error, ItemError):
                 raise

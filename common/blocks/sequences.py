@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.blocks.batch import Value
 from common.blocks.block import Block, Target
 from common.blocks.item_transforms import View
+from common.blocks.values import Padded
 from common.errors import ConfigError, DataError, in_range, one_of
 from common.registry import register
 
@@ -24,7 +24,7 @@ _WORDS = re.compile(r"\w+|[^\w\s]")
 @register("block", "text")
 @dataclass(frozen=True)
 class TextBlock(Block):
-    """A text as token ids, int64 (T,); in a batch ``values`` (B, T) with ``valid`` (B, T) bool.
+    """A text as token ids, int32 (T,); in a batch `Padded` (B, T).
 
     Id 0 pads and id 1 stands for every token that the vocabulary does not hold.
 
@@ -70,17 +70,17 @@ class TextBlock(Block):
             raise ConfigError("this TextBlock is not fitted: it gets its vocab from DataBlock.dataloaders")
         known = cast("dict[str, int]", self._ids)  # type: ignore[attr-defined]
         ids = [known.get(token, 1) for token in self._split(raw)[: self.max_length]]
-        return torch.tensor(ids, dtype=torch.int64)
+        return torch.tensor(ids, dtype=torch.int32)
 
-    def decode(self, value: Value) -> str:
-        ids = value["values"][value["valid"]] if isinstance(value, dict) else value
+    def decode(self, value: Padded | Tensor) -> str:
+        ids = value.own() if isinstance(value, Padded) else value
         return ("" if self.tokens == "char" else " ").join(self.vocab[int(i)] for i in ids)
 
 
 @register("block", "signal")
 @dataclass(frozen=True)
 class SignalBlock(Block):
-    """A sound as samples, float32 (T,) in [-1, 1]; in a batch ``values`` (B, T) with ``valid`` (B, T) bool.
+    """A sound as samples, float32 (T,) in [-1, 1]; in a batch `Padded` (B, T).
 
     Reads 16-bit WAV files with the standard library, and arrays as they are.
 
@@ -117,18 +117,18 @@ class SignalBlock(Block):
         samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32768
         return samples.reshape(-1, channels).mean(axis=1)
 
-    def decode(self, value: Value) -> np.ndarray:
-        samples = value["values"][value["valid"]] if isinstance(value, dict) else value
+    def decode(self, value: Padded | Tensor) -> np.ndarray:
+        samples = value.own() if isinstance(value, Padded) else value
         return samples.detach().cpu().numpy()
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: Padded | Tensor) -> None:
         axes.plot(self.decode(value), linewidth=0.5)
 
 
 @register("block", "spectrogram")
 @dataclass(frozen=True)
 class SpectrogramBlock(Block):
-    """A spectrogram in decibels, float32 (T, F); in a batch ``values`` (B, T, F) with ``valid`` (B, T) bool.
+    """A spectrogram in decibels, float32 (T, F); in a batch `Padded` (B, T, F).
 
     The raw value is an array (F, T), frequencies first, as signal libraries give it. All items have the same F.
 
@@ -155,11 +155,11 @@ class SpectrogramBlock(Block):
             raise DataError("the spectrogram has a value that is not finite (the logarithm of silence?)")
         return torch.from_numpy(np.ascontiguousarray(values.T))
 
-    def decode(self, value: Value) -> np.ndarray:
+    def decode(self, value: Padded | Tensor) -> np.ndarray:
         """Returns float32 (F, T)."""
-        frames = value["values"][value["valid"]] if isinstance(value, dict) else value
+        frames = value.own() if isinstance(value, Padded) else value
         return frames.detach().cpu().numpy().T
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: Padded | Tensor) -> None:
         axes.imshow(self.decode(value), origin="lower", aspect="auto", cmap="magma")
         axes.set_axis_off()

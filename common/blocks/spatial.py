@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from common.blocks.batch import Value
 from common.blocks.block import Block, Target
 from common.blocks.decode import Jpeg, converted, open_image, open_jpeg
 from common.blocks.item_transforms import View
@@ -105,16 +104,16 @@ class ImageBlock(Block):
             array = np.array(converted(image, self.mode), copy=True)
         return array if view is None else view.pixels(array)
 
-    def decode(self, value: Value) -> np.ndarray:
+    def decode(self, value: Tensor) -> np.ndarray:
         """Returns uint8 (H, W, C) from either form: kept pixels, or a normalised float (C, H, W)."""
-        tensor = cast(Tensor, value).detach().cpu()
+        tensor = value.detach().cpu()
         if tensor.dtype == torch.uint8:
             return tensor.numpy()
         mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
         pixels = (tensor.float() * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
         return pixels.permute(1, 2, 0).numpy()
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: Tensor) -> None:
         pixels = self.decode(value)
         axes.imshow(pixels[..., 0] if self.channels == 1 else pixels, cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
@@ -214,12 +213,12 @@ class MaskBlock(Block):
             )
         return ids
 
-    def decode(self, value: Value) -> np.ndarray:
+    def decode(self, value: Tensor) -> np.ndarray:
         """Returns uint8 (H, W); of a mixed sample's shares (classes, H, W) the largest."""
-        ids = cast(Tensor, value).detach().cpu()
+        ids = value.detach().cpu()
         return (ids.argmax(dim=0) if ids.dim() == 3 else ids).numpy().astype(np.uint8)
 
-    def draw(self, axes: Any, value: Value) -> None:
+    def draw(self, axes: Any, value: Tensor) -> None:
         axes.imshow(self.overlay(self.decode(value)), interpolation="nearest")
 
     def overlay(self, ids: np.ndarray) -> np.ndarray:
@@ -278,11 +277,11 @@ class PointBlock(Block):
         points = points if view is None else view.points(points)
         return torch.from_numpy(points.astype(np.float32))
 
-    def decode(self, value: Value) -> list[list[float]]:
-        return cast("list[list[float]]", cast(Tensor, value).tolist())
+    def decode(self, value: Tensor) -> list[list[float]]:
+        return cast("list[list[float]]", value.tolist())
 
-    def draw(self, axes: Any, value: Value) -> None:
-        points = cast(Tensor, value)
+    def draw(self, axes: Any, value: Tensor) -> None:
+        points = value
         axes.scatter(points[:, 0].tolist(), points[:, 1].tolist(), s=12, c="red")
 
 

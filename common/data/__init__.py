@@ -10,6 +10,7 @@ from common.blocks.spatial import ImageBlock, MaskBlock, PointBlock, imagenet_st
 from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
+from common.data.order import ByGroup, ByLength, TokenBudget
 from common.sources.items import ColReader, RegexLabeller, get_files, get_image_files, parent_label, using_attr
 from common.sources.source import Source
 from common.sources.split_files import FileSplitter, ManifestSplitter
@@ -33,6 +34,8 @@ __all__ = [
     "BBoxBlock",
     "Batch",
     "Block",
+    "ByGroup",
+    "ByLength",
     "CategoryBlock",
     "ColReader",
     "ColSplitter",
@@ -70,6 +73,7 @@ __all__ = [
     "StratifiedSplitter",
     "TextBlock",
     "TimeSplitter",
+    "TokenBudget",
     "get_files",
     "get_image_files",
     "imagenet_stats",

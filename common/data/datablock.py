@@ -15,6 +15,7 @@ from common.blocks.sample import SampleEncoder
 from common.data.check import DataCheck, inspect
 from common.data.dataloaders import DataLoaders
 from common.data.loader import LoaderOptions
+from common.data.order import Batching
 from common.data.plan import Plan, plan
 from common.data.prepared import Prepared
 from common.errors import ConfigError, DataError, ItemError
@@ -184,6 +185,7 @@ class DataBlock:
         on_error: str = "raise",
         quarantine: str | Path = "quarantine.jsonl",
         device: str | torch.device = "cpu",
+        batching: Batching | None = None,
     ) -> DataLoaders:
         """Returns the loaders of the parts of a source.
 
@@ -201,11 +203,13 @@ class DataBlock:
                 ``quarantine`` leaves it out and remembers it in a file.
             quarantine: That file.
             device: Where batches go; a Trainer sets it to its own.
+            batching: How training items are put into batches: `ByLength`, `TokenBudget` or `ByGroup`; shuffled when
+                None.
 
         Raises:
             DataError: if the source, a label or the split is not what it must be, naming the item.
         """
-        options = LoaderOptions(batch_size=bs, seed=seed)
+        options = LoaderOptions(batch_size=bs, seed=seed, batching=batching)
         prepared = self.prepare(source, DirtyPolicy(on_error=on_error, quarantine=quarantine))
         return prepared.loaders(options, val_bs or bs, num_workers, cache_bytes, device, cache_dir)
 

@@ -15,11 +15,13 @@ from common.augment.pipeline import BatchPipeline
 from common.blocks.batch import Batch
 from common.blocks.block import EpochSeed
 from common.blocks.spatial import ImageBlock
-from common.counter import permuted
+from common.blocks.values import Ragged
+from common.data.order import Batching, Bucketed, ByGroup, InTurn, Order, TokenBudget, group_units
 from common.data.placement import Placement
 from common.data.work import Work, alone, on_device
 from common.errors import ConfigError, DataError
 from common.memory import keep_freed_memory
+from common.sources.items import take
 from common.store.buffers import BufferPool
 from common.store.store import SampleStore
 
@@ -40,6 +42,7 @@ class LoaderOptions:
         seed: Of order and augmentation.
         rank: This process among ``world``; each takes its share of every batch.
         world: The number of processes.
+        batching: How a shuffled part is cut into batches: `ByLength`, `TokenBudget` or `ByGroup`; in turn when None.
     """
 
     batch_size: int = 64
@@ -50,11 +53,12 @@ class LoaderOptions:
     seed: int = 0
     rank: int = 0
     world: int = 1
+    batching: Batching | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.train and self.batch_size % self.world:
+        if self.train and self.batching is None and self.batch_size % self.world:
             raise ConfigError(f"batch_size={self.batch_size} must be a multiple of the {self.world} processes")
 
 
@@ -103,15 +107,11 @@ class Loader:
         self.epoch = 0
         self.buffers = BufferPool()
         self.placement = Placement()
+        self._order: tuple[Any, Order] | None = None
 
     def __len__(self) -> int:
         """The number of batches of an epoch."""
-        size = self.options.batch_size
-        whole, rest = divmod(len(self.rows), size)
-        return whole + (1 if rest and not self._drops(whole) else 0)
-
-    def _drops(self, whole: int) -> bool:
-        return self.options.drop_last and whole > 0
+        return len(self.order)
 
     @property
     def n(self) -> int:
@@ -121,45 +121,51 @@ class Loader:
     @property
     def items(self) -> list[Any]:
         """The items of this part, in their order."""
-        from common.sources.items import take
-
         return [take(self.store.items, int(row)) for row in self.rows]
 
-    def order(self, epoch: int, start: int = 0, stop: int | None = None) -> Tensor:
-        """Returns the positions in the order of an epoch, int64, from place ``start`` to ``stop``: any part at once."""
-        stop = len(self.rows) if stop is None else min(stop, len(self.rows))
-        if not self.options.shuffle:
-            return self.rows[start:stop]
-        places = torch.arange(start, max(start, stop))
-        return self.rows[permuted(places, len(self.rows), self.options.seed, epoch)]
+    @property
+    def order(self) -> Order:
+        """Which positions make each batch of an epoch."""
+        options = self.options
+        asked = (options.batch_size, options.shuffle, options.drop_last, options.seed, options.batching)
+        if self._order is None or self._order[0] != asked:
+            self._order = asked, self._ordered()
+        return self._order[1]
+
+    def _ordered(self) -> Order:
+        options, batching = self.options, self.options.batching
+        size, seed = options.batch_size, options.seed
+        if batching is None or not options.shuffle:
+            return InTurn(self.rows, size, shuffle=options.shuffle, drop_last=options.drop_last, seed=seed)
+        if isinstance(batching, ByGroup):
+            units = group_units(self.rows, batching.groups)
+            return Bucketed(units, units.lengths, size, seed=seed)
+        lengths = self.store.lengths(batching.field, self.rows)
+        units = Ragged(self.rows, torch.arange(len(self.rows) + 1))
+        if isinstance(batching, TokenBudget):
+            return Bucketed(units, lengths, batching.tokens, seed=seed)
+        most = size * max(int(lengths.max()), 1)
+        return Bucketed(units, lengths, most, limit=size, seed=seed)
 
     def parts(self, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Share]:
         """Yields each batch of an epoch from number ``start`` to ``stop`` that this process takes a share of."""
-        size, rank, world = self.options.batch_size, self.options.rank, self.options.world
-        ahead = max(1, LAID_OUT // size)
+        order, rank, world = self.order, self.options.rank, self.options.world
+        ahead, mates = max(1, LAID_OUT // self.options.batch_size), self._mixed_with
         stop = len(self) if stop is None else min(stop, len(self))
         for first in range(start, stop, ahead):
             last = min(first + ahead, stop)
-            laid_out = self.order(epoch, first * size, last * size)
-            before = self._mates(epoch, first * size, laid_out)
-            for number, (own, mates) in enumerate(zip(laid_out.split(size), before.split(size), strict=True), first):
+            earlier = order.before(epoch, first, mates) if mates else self.rows[:0]
+            for number, own in enumerate(order.several(epoch, first, last), first):
+                line = torch.cat([earlier, own]) if mates else own
+                before = line.unfold(0, mates, 1)[: len(own)].flip(1) if mates else own[:, None]
+                earlier = line[len(line) - mates :]
                 if len(own) > rank:
-                    yield self._share(number, own[rank::world], mates[rank::world], world)
+                    yield self._share(number, own[rank::world], before[rank::world], world)
 
     @property
     def _mixed_with(self) -> int:
         """With how many others a sample may be mixed; they must come along."""
         return self.pipeline.mates if self.options.train and self.options.mixing else 0
-
-    def _mates(self, epoch: int, place: int, own: Tensor) -> Tensor:
-        """The positions that come before each of some of an epoch's order, the nearest first: (B, k).
-
-        Before the first one comes the last.
-        """
-        count = self._mixed_with
-        places = [(place - step) % len(self.rows) for step in range(count, 0, -1)]
-        line = torch.cat([*(self.order(epoch, at, at + 1) for at in places), own])
-        return line.unfold(0, count, 1)[: len(own)].flip(1) if count else own[:, None]
 
     def _share(self, number: int, own: Tensor, before: Tensor, world: int) -> Share:
         """A batch's own positions, and those that they are mixed with as far as they are not among them."""
@@ -172,14 +178,16 @@ class Loader:
         steps = torch.arange(count)[:, None] - torch.arange(1, mates + 1)
         return Share(number, torch.cat([own, before[0]]), torch.where(steps < 0, count - 1 - steps, steps))
 
-    def raw_batches(self, epoch: int = 0, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def raw_batches(
+        self, epoch: int = 0, start: int = 0, stop: int | None = None, *, flat: bool = False
+    ) -> Iterator[Batch]:
         """Yields the batches of an epoch as they are stored (images uint8), before the batch transforms.
 
         Where samples are mixed, those that are only mixed into others come last; see ``Batch.mates``.
         """
         epoch_seed = EpochSeed(self.options.seed, epoch)
         for share, work in self._ahead(epoch, start, stop, None, self.store.workers):
-            batch = self._made(share, work, epoch_seed, None)
+            batch = self._made(share, work, epoch_seed, None, flat)
             if batch is not None:
                 yield batch
 
@@ -239,7 +247,9 @@ class Loader:
             if batch is not None:
                 yield batch
 
-    def _made(self, share: Share, work: Work, epoch_seed: EpochSeed, stored: tuple[int, int] | None) -> Batch | None:
+    def _made(
+        self, share: Share, work: Work, epoch_seed: EpochSeed, stored: tuple[int, int] | None, flat: bool = False
+    ) -> Batch | None:
         """Waits for a batch's work; None if every item is left out. Photos that it rendered are finished."""
         spare, rows, mates = work.spare(), share.rows, share.mates
         good = ~self.store.bad[rows]
@@ -251,7 +261,7 @@ class Loader:
             place = torch.cumsum(good, 0) - 1
             mates = torch.where(good[mates], place[mates], place[:count, None])[good[:count]]
         if stored is None:
-            batch = self.store.batch(rows, spare, epoch_seed)
+            batch = self.store.batch(rows, spare, epoch_seed, flat=flat)
             return replace(batch, number=share.number, mates=mates, source=self._source(batch))
         drawn, image = work.drawn(), cast(Tensor, work.image)
         if not bool(good.all()):
@@ -275,12 +285,14 @@ class Loader:
         Raises:
             DataError: if this part has no such sample, or the sample was left out.
         """
-        found = torch.nonzero(self.order(epoch) == sample_id)
-        if not len(found):
+        found, mates = self.order.place(epoch, sample_id), self._mixed_with
+        if found is None:
             raise DataError(f"this part has no sample {sample_id}")
-        place = int(found[0, 0])
-        own = self.order(epoch, place, place + 1)
-        share = self._share(0, own, self._mates(epoch, place, own), 1)
+        number, place = found
+        rows = self.order.rows(epoch, number)
+        line = torch.cat([self.order.before(epoch, number, mates), rows])
+        before = line[place : place + mates].flip(0)[None] if mates else rows[place : place + 1, None]
+        share = self._share(0, rows[place : place + 1], before, 1)
         epoch_seed, stored = EpochSeed(self.options.seed, epoch), self._stored_size()
         if stored is not None and not self.pipeline.per_image(self.device, stored):
             stored = None
@@ -367,11 +379,14 @@ class Loader:
         raise DataError("this loader has no items")
 
     def arrays(self) -> Batch:
-        """Returns every item of this part at once, encoded and unaugmented: what models fitted at once take."""
+        """Returns every item of this part at once, encoded and unaugmented: what models fitted at once take.
+
+        What is ragged is so here: flat values with offsets (`Ragged`).
+        """
         whole = self.with_options(
             batch_size=max(len(self.rows), 1), shuffle=False, drop_last=False, train=False, rank=0, world=1
         )
-        for batch in whole.raw_batches():
+        for batch in whole.raw_batches(flat=True):
             return batch
         raise DataError("this loader has no items")
 

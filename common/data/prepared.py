@@ -85,7 +85,12 @@ class Prepared:
             rows = self.split[part]
             train = part == "train"
             own = replace(
-                options, train=train, shuffle=train, drop_last=train, batch_size=options.batch_size if train else val_bs
+                options,
+                train=train,
+                shuffle=train,
+                drop_last=train,
+                batch_size=options.batch_size if train else val_bs,
+                batching=options.batching if train else None,
             )
             made.append(Loader(store, rows, self.pipeline, own, device) if len(rows) else None)
         return DataLoaders(*(made if made[2] is not None else made[:2]))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from common.blocks.batch import map_tensors
+from common.blocks.values import map_tensors
 from common.errors import ConfigError
 from common.figures import Picture, axes_grid, finish, fit_rows
 

@@ -268,6 +268,22 @@ class RaggedColumn:
         """Returns the value of one row, without copying it."""
         return torch.from_numpy(self.array(row))
 
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Returns how many entries some rows have, int64 (B,), on the CPU."""
+        return torch.from_numpy(cast(np.ndarray, self.table)[rows.numpy(), 2])
+
+    def joined(self, rows: Tensor) -> Tensor:
+        """Returns the values of some rows one after another (total, …), on the device where the data lies."""
+        if self.flat is None:
+            return torch.cat([self.piece(int(row)) for row in rows])
+        shapes = torch.from_numpy(cast(np.ndarray, self.table)[rows.numpy(), 2:])
+        tail = [int(n) for n in shapes[0, 1:]]
+        entries = self.flat.view(-1, *tail) if tail else self.flat
+        starts = cast(Tensor, self.starts).cpu()[rows] // int(np.prod(tail, dtype=np.int64))
+        ends = shapes[:, 0].cumsum(0)
+        steps = torch.arange(int(ends[-1])) + torch.repeat_interleave(starts - (ends - shapes[:, 0]), shapes[:, 0])
+        return entries[steps.to(entries.device, non_blocking=True)]
+
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns padded values (B, T, …) with zeros, and valid (B, T) bool; T is the longest of these rows."""
         if self.flat is None:

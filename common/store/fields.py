@@ -12,16 +12,31 @@ from torch import Tensor
 
 from common.blocks.batch import Value
 from common.blocks.block import Block
+from common.blocks.values import Padded, Ragged, offsets_of
 from common.errors import ItemError
-from common.store.cache import DenseColumn, RaggedColumn, padded, padded_images
+from common.store.cache import DenseColumn, RaggedColumn, padded_images
 
 Encoded = list[Value | None]
 """One encoded value a field; None where the field was encoded for all items at once."""
 
 
-def entries(value: Value) -> dict[str, Tensor]:
-    """Returns a value's tensors by name; a plain tensor is called ``values``."""
-    return value if isinstance(value, dict) else {"values": value}
+LENGTHS = ".lengths"
+"""What stands behind the name of entries that have lengths of their own: how long each is."""
+
+
+def entries(value: Any) -> dict[str, Tensor]:
+    """Returns a value's tensors by name; a plain tensor is called ``values``.
+
+    Of entries with lengths of their own (the captions of an image) these are the flat values and the lengths.
+    """
+    named: dict[str, Any] = value if isinstance(value, dict) else {"values": value}
+    found: dict[str, Tensor] = {}
+    for name, part in named.items():
+        if isinstance(part, Ragged):
+            found[name], found[name + LENGTHS] = part.values, part.lengths
+        else:
+            found[name] = part
+    return found
 
 
 class FieldColumns:
@@ -59,17 +74,18 @@ class FieldColumns:
             (self.columns.get("values") or self._column("values")).put(row, value, name)
             return
         self.check(value, name)
-        self.single = False
-        for key, tensor in value.items():
+        self.single = not isinstance(value, dict)
+        for key, tensor in entries(value).items():
             self._column(key).put(row, tensor, name)
 
     def check(self, value: Value, name: Callable[[], str]) -> None:
-        """Checks that the tensors of one ragged value are of one length.
+        """Checks that the entries of one ragged value are of one length.
 
         Raises:
             ItemError: naming the lengths.
         """
-        lengths = {key: len(tensor) for key, tensor in entries(value).items()}
+        named: dict[str, Any] = value if isinstance(value, dict) else {"values": value}
+        lengths = {key: len(part) for key, part in named.items()}
         if self.axes and len(set(lengths.values())) > 1:
             raise ItemError(name(), "collate", f"the entries of one ragged field must be of one length, got {lengths}")
 
@@ -100,37 +116,59 @@ class FieldColumns:
             made.put_many(rows, entries)
         return made
 
+    @property
+    def nested(self) -> bool:
+        """Whether entries have lengths of their own."""
+        return any(key.endswith(LENGTHS) for key in self.columns)
+
+    def _value(self, found: dict[str, Tensor]) -> Any:
+        """A value put together from its tensors by name."""
+        made: dict[str, Any] = {}
+        for key, tensor in found.items():
+            if not key.endswith(LENGTHS):
+                lengths = found.get(key + LENGTHS)
+                made[key] = tensor if lengths is None else Ragged(tensor, offsets_of(lengths))
+        return made["values"] if self.single else made
+
     def piece(self, row: int) -> Value:
         """Returns the value of one row, without copying it."""
-        found = {key: column.piece(row) for key, column in self.columns.items()}
-        return found["values"] if self.single else found
+        return self._value({key: column.piece(row) for key, column in self.columns.items()})
+
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Returns how many entries some rows of a ragged field have, int64 (B,), on the CPU."""
+        key = next(key for key in self.columns if key + LENGTHS not in self.columns)
+        return cast(RaggedColumn, self.columns[key]).lengths(rows)
 
     def gather(self, rows: Tensor) -> tuple[Value, Tensor | None]:
-        """Returns the values of some rows as a batch (``valid`` where ragged), and the sizes of padded images."""
+        """Returns the values of some rows as a batch, ragged ones padded, and the sizes of padded images."""
         if not self.axes:
-            found = {key: cast(DenseColumn, column).gather(rows) for key, column in self.columns.items()}
-            return (found["values"] if self.single else found), None
+            return self._value({k: cast(DenseColumn, column).gather(rows) for k, column in self.columns.items()}), None
         if self.axes == 2:
             return cast(RaggedColumn, self.columns["values"]).gather_images(rows)
-        out: dict[str, Tensor] = {}
+        if self.nested:
+            return self.flat(rows).padded(), None
+        found: dict[str, Tensor] = {}
+        valid = torch.empty(0)
         for key, column in self.columns.items():
-            out[key], out["valid"] = cast(RaggedColumn, column).gather(rows)
-        return out, None
+            found[key], valid = cast(RaggedColumn, column).gather(rows)
+        return Padded(self._value(found), valid), None
+
+    def flat(self, rows: Tensor) -> Ragged:
+        """Returns the values of some rows of a ragged field one after another."""
+        found = {key: cast(RaggedColumn, column).joined(rows) for key, column in self.columns.items()}
+        value = self._value(found)
+        return Ragged(value, offsets_of(self.lengths(rows)).to(next(iter(found.values())).device))
 
     def join(self, values: Sequence[Value]) -> tuple[Value, Tensor | None]:
-        """Returns values that are not kept as `gather` would."""
+        """Returns values that are not kept: dense and images as `gather` would, ragged ones one after another."""
         if self.axes == 2:
             images = cast("Sequence[Tensor]", values)
             sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32)
             return padded_images(images), sizes
-        out: dict[str, Tensor] = {}
-        for key in entries(values[0]):
-            pieces = [entries(value)[key] for value in values]
-            if self.axes:
-                out[key], out["valid"] = padded(pieces)
-            else:
-                out[key] = torch.stack(pieces)
-        return (out["values"] if not self.axes and not isinstance(values[0], dict) else out), None
+        if self.axes:
+            return Ragged.of(values), None
+        stacked = {key: torch.stack([entries(value)[key] for value in values]) for key in entries(values[0])}
+        return (stacked if isinstance(values[0], dict) else stacked["values"]), None
 
     def to(self, device: torch.device) -> None:
         """Moves what is kept to a device."""
@@ -156,8 +194,4 @@ def available_bytes() -> int:
 
 def value_bytes(values: Encoded) -> int:
     """Returns the bytes of an item's lazily encoded values."""
-    total = 0
-    for value in values:
-        for tensor in () if value is None else (value,) if isinstance(value, Tensor) else value.values():
-            total += tensor.nbytes
-    return total
+    return sum(tensor.nbytes for value in values if value is not None for tensor in entries(value).values())

@@ -1,7 +1,10 @@
 """What is kept after the first pass: the encoded fields of every item, so that later epochs touch no decoder."""
 
 import copy
+import shutil
+import tempfile
 import threading
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +18,16 @@ from common.blocks.batch import Batch, Value
 from common.blocks.block import Block, EpochSeed
 from common.blocks.sample import SampleEncoder
 from common.blocks.spatial import ImageBlock
-from common.errors import CookbookError, ItemError
+from common.blocks.values import Ragged, count_of
+from common.errors import ConfigError, CookbookError, ItemError
 from common.sources.items import Items, item_name, subset, take
 from common.store.cache import RaggedColumn
 from common.store.cache_index import CacheIndex
 from common.store.dirty import DirtyLog, DirtyPolicy, Failure, state
 from common.store.fields import Encoded, FieldColumns, available_bytes, value_bytes
+
+CHUNK = 4096
+"""Texts that are encoded at a time when the loaders are built."""
 
 
 class SampleStore:
@@ -55,7 +62,7 @@ class SampleStore:
         failures: Sequence[Failure] = (),
     ) -> None:
         self.encoder, self.raws, self.items, self.workers = encoder, raws, items, workers
-        self.count = len(raws[0])
+        self.count, self.cache_dir = len(raws[0]), None if cache_dir is None else Path(cache_dir)
         self.wanted = torch.from_numpy(np.array(rows, dtype=np.int64))
         self.dirty = DirtyLog(policy or DirtyPolicy(), failures)
         self._bad = np.zeros(self.count, bool)
@@ -69,8 +76,10 @@ class SampleStore:
             self.index = CacheIndex(Path(cache_dir), encoder, raws, [self.name(int(r)) for r in self.wanted])
         self._sizes = np.zeros((self.count, 2), np.int32)
         self.sizes = torch.from_numpy(self._sizes)
+        self._folder: Path | None = None
         self.fields = [self._columns(i, block) for i, block in enumerate(encoder.blocks[: len(raws)])]
         self._room = self.cache_bytes
+        self._left: dict[int, np.ndarray] = {}  # of eager fields that did not fit: which rows are kept
         self._lock = threading.Lock()
         self._probe: tuple[int, Encoded, tuple[int, int] | None] | None = None
         self._probed = False
@@ -79,9 +88,21 @@ class SampleStore:
         self._recall()
         self._encode_eager()
 
+    def _temporary(self, cache_dir: Path) -> Path:
+        """A folder for what is encoded anew when the loaders are built; it goes with the store."""
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".texts-", dir=cache_dir))
+        weakref.finalize(self, shutil.rmtree, folder, True)
+        return folder
+
     def _columns(self, i: int, block: Block) -> FieldColumns:
-        path = None if self.index is None or block.eager else self.index.folder / f"field{i}"
-        return FieldColumns(block, self.count, self.encoder.axes(block), path)
+        axes, path = self.encoder.axes(block), None
+        if not block.eager and self.index is not None:
+            path = self.index.folder / f"field{i}"
+        elif block.eager and axes and self.cache_dir is not None:
+            self._folder = self._folder or self._temporary(self.cache_dir)
+            path = self._folder / f"field{i}"
+        return FieldColumns(block, self.count, axes, path)
 
     def name(self, row: int) -> str:
         """Returns an item as a person knows it: its path, or the row of a table with the file it names."""
@@ -108,16 +129,12 @@ class SampleStore:
     # ------------------------------------------------------------ fields encoded at once
 
     def _encode_eager(self) -> None:
-        for field, raws in zip(self.fields, self.raws, strict=False):
+        for i, (field, raws) in enumerate(zip(self.fields, self.raws, strict=False)):
             rows = self.wanted[~self.bad[self.wanted]]
             if not field.block.eager or not len(rows):
                 continue
             if field.axes:
-                values = {
-                    row: value for row in rows.tolist() if (value := self._one(field.block, raws, row)) is not None
-                }
-                if values:
-                    field.put_many(torch.tensor(list(values)), list(values.values()))
+                self._encode_in_chunks(i, field, raws, rows)
                 continue
             while len(rows):
                 everything = len(rows) == self.count
@@ -133,6 +150,34 @@ class SampleStore:
                     if len(good) == len(rows):
                         raise
                     rows = good
+
+    def _encode_in_chunks(self, i: int, field: FieldColumns, raws: Sequence[Any], rows: Tensor) -> None:
+        """Encodes texts and the like some thousand at a time; what does not fit is encoded anew in each epoch."""
+        for part in rows.split(CHUNK):
+            values = self._each(field.block, raws, part.tolist())
+            if not values:
+                continue
+            if field.path is None and not self._reserve(value_bytes(list(values.values()))):
+                kept = np.zeros(self.count, bool)
+                kept[rows.numpy()[: int(torch.nonzero(rows == part[0])[0, 0])]] = True
+                self._left[i], self.lazy = kept, True
+                self._filled[:] = False
+                field.expect(next(iter(values.values())))
+                return
+            field.put_many(torch.tensor(list(values)), list(values.values()))
+
+    def _each(self, block: Block, raws: Sequence[Any], rows: list[int]) -> dict[int, Value]:
+        """The values of some rows, by row; those that cannot be encoded are left out, or raise."""
+        chosen = [take(cast(Items, raws), row) for row in rows]
+        try:
+            return dict(zip(rows, block.encode_each(chosen), strict=True))
+        except (CookbookError, ValueError, TypeError, KeyError):  # one by one, to say which it is
+            found = {row: self._one(block, raws, row) for row in rows}
+            return {row: value for row, value in found.items() if value is not None}
+
+    def _late(self) -> list[bool]:
+        """Which fields are encoded on the first pass, or, where they do not fit, in every one."""
+        return [not field.block.eager or i in self._left for i, field in enumerate(self.fields)]
 
     def _one(self, block: Block, raws: Sequence[Any], row: int) -> Value | None:
         try:
@@ -152,7 +197,7 @@ class SampleStore:
             ItemError: naming the item, the stage and the reason.
         """
         found = [take(cast(Items, raws), row) for raws in self.raws]
-        return self.encoder.encode(found, partial(self.name, row), lazy_only=True)
+        return self.encoder.encode(found, partial(self.name, row), skip=[not late for late in self._late()])
 
     def probe(self) -> None:
         """Encodes the first item that can be used, to learn the shapes; `load` does not encode it again."""
@@ -202,18 +247,22 @@ class SampleStore:
                 values, size = self._encoded(row)
                 if size is not None:
                     self._sizes[row] = size
-                if self._reserve(value_bytes(values)):
+                whole = all(kept[row] for kept in self._left.values())
+                if whole and self._reserve(value_bytes(values)):
                     self._put(row, values)
                     self._filled[row] = True
                 else:
+                    for field, value in zip(self.fields, values, strict=True):
+                        if value is not None:
+                            field.check(value, partial(self.name, row))
                     spare[row] = values
             except ItemError as error:
                 self._leave_out(row, error)
         return spare
 
     def _put(self, row: int, values: Encoded) -> None:
-        for field, value in zip(self.fields, values, strict=True):
-            if value is not None:
+        for i, (field, value) in enumerate(zip(self.fields, values, strict=True)):
+            if value is not None and i not in self._left:
                 field.put(row, value, partial(self.name, row))
 
     def _reserve(self, size: int) -> bool:
@@ -241,6 +290,30 @@ class SampleStore:
             if not self.ready(part):
                 self.load(part.tolist())
         return rows[~self._bad[rows]]
+
+    def lengths(self, field: int, rows: Tensor) -> Tensor:
+        """Returns how many entries (tokens, frames) some rows have in a ragged field, int64 (B,); 0 for bad ones.
+
+        What is not encoded yet is encoded now.
+
+        Raises:
+            ConfigError: if the field has no lengths.
+        """
+        if not 0 <= field < len(self.fields) or self.fields[field].axes != 1:
+            raise ConfigError(f"field {field} has no entries of lengths of their own to order batches by")
+        found = torch.zeros(len(rows), dtype=torch.int64)
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            spare = {} if self.ready(part) else self.load(part.tolist())
+            for i, row in enumerate(part.tolist()) if spare else ():
+                value = spare[row][field] if row in spare else None
+                if value is not None:
+                    found[start + i] = count_of(value)
+            there = [row not in spare or spare[row][field] is None for row in part.tolist()]
+            kept = torch.tensor(there) & ~self.bad[part]
+            if kept.any():
+                found[start : start + len(part)][kept] = self.fields[field].lengths(part[kept])
+        return found
 
     # ------------------------------------------------------------ batches
 
@@ -285,7 +358,13 @@ class SampleStore:
         return found
 
     def batch(
-        self, rows: Tensor, spare: dict[int, Encoded], epoch_seed: EpochSeed, image: Tensor | None = None
+        self,
+        rows: Tensor,
+        spare: dict[int, Encoded],
+        epoch_seed: EpochSeed,
+        image: Tensor | None = None,
+        *,
+        flat: bool = False,
     ) -> Batch:
         """Returns loaded rows as a batch; those that turned out bad are not in it.
 
@@ -294,22 +373,29 @@ class SampleStore:
             spare: What `load` gave back.
             epoch_seed: The seed and the epoch, for blocks that offer several versions of a field.
             image: What to put in the image's place, for the rows that are not bad; None: the pixels as kept.
+            flat: Whether what is ragged stays so, with all its versions, instead of being padded.
         """
         rows = rows[~self.bad[rows]]
-        listed = rows.tolist() if spare else []
+        listed, late = rows.tolist() if spare else [], self._late()
         values: list[Value] = []
         extents: Tensor | None = None
         for i, field in enumerate(self.fields):
             if image is not None and field.block is self.encoder.image_block:
                 values.append(image)
                 continue
-            if spare and not field.block.eager:
+            plain = type(field.block).collate is Block.collate
+            if spare and late[i]:
                 pieces = [spare[row][i] if row in spare else field.piece(row) for row in listed]
                 value, sizes = field.join(cast("list[Value]", pieces))
+            elif field.axes == 1 and (flat or not plain):
+                value, sizes = field.flat(rows), None
             else:
                 value, sizes = field.gather(rows)
             extents = sizes if extents is None else extents
-            values.append(field.block.collate(value, rows, epoch_seed))
+            if not (flat and isinstance(value, Ragged)):
+                value = value if plain else field.block.collate(value, rows, epoch_seed)
+                value = value.padded() if isinstance(value, Ragged) else value
+            values.append(value)
         sizes = self.sizes[rows] if self.encoder.image_block is not None else None
         inputs = self.encoder.n_inp
         x = values[0] if inputs == 1 else tuple(values[:inputs])

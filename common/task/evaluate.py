@@ -7,7 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from common.blocks.batch import Batch, map_tensors
+from common.blocks.batch import Batch
+from common.blocks.values import joined, map_tensors
 from common.data.loader import Loader
 from common.sources.items import Items, take
 from common.task.task import Outputs, Task
@@ -76,11 +77,11 @@ def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epo
             ids.append(batch.ids.cpu())
     model.train(training)
     return Outputs(
-        join(outputs),
-        join(targets) if targets else None,
+        joined(outputs),
+        joined(targets) if targets else None,
         torch.cat(ids) if ids else None,
         torch.cat(losses) if losses else None,
-        join(inputs) if inputs else None,
+        joined(inputs) if inputs else None,
         torch.cat(weights) if weights else None,
     )
 
@@ -91,17 +92,3 @@ def _targets(batch: Batch, loader: Any, task: Task) -> Any:
     store, rows = loader.store, cast(Tensor, batch.ids).tolist()
     fields = [[take(cast(Items, raws), row) for row in rows] for raws in store.raws[store.encoder.n_inp :]]
     return fields[0]
-
-
-def join(parts: list[Any]) -> Any:
-    """Joins the batches' values along the first axis; dictionaries and tuples entry by entry, lists end to end."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(parts)
-    if isinstance(first, dict):
-        return {key: join([part[key] for part in parts]) for key in first}
-    if isinstance(first, tuple):
-        return tuple(join([part[i] for part in parts]) for i in range(len(first)))
-    if isinstance(first, list):
-        return [entry for part in parts for entry in part]
-    return parts

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from common.blocks.batch import map_tensors
+from common.blocks.values import map_tensors
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 

@@ -63,6 +63,8 @@ def data_fingerprint(dls: DataLoaders) -> dict[str, Any]:
     found["batch_size"] = train.options.batch_size if isinstance(train, Loader) else getattr(train, "batch_size", None)
     if isinstance(train, Loader):
         found["blocks and transforms"] = _specs(train)
+        if train.options.batching is not None:
+            found["batching"] = type(train.options.batching).__name__
     return found
 
 

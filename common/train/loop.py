@@ -79,7 +79,15 @@ class Fit:
         self._forward = forward_of(self.prepared.model, trainer.device, options.precision)
         self._base = key(options.seed, MODEL_STREAM, trainer.rank)
         kept = options.checkpoint and options.checkpoint_every is not None
-        self._weighs = type(trainer.task).weights is not Task.weights
+        train = trainer.dls.train
+        order = train.order if isinstance(train, Loader) and train.options.batching is not None else None
+        uneven = order is not None and not order.even and (trainer.world > 1 or options.accumulate > 1)
+        if order is not None and uneven and trainer.world > 1 and order.smallest < trainer.world:
+            raise ConfigError(
+                f"the smallest batch has {order.smallest} items, and {trainer.world} processes share it: "
+                "allow longer batches, or fewer processes"
+            )
+        self._weighs = uneven or type(trainer.task).weights is not Task.weights
         self._group: Tensor | None = None  # the sum of the weights whose gradients wait for a step
         self._every: float = options.checkpoint_every if kept and options.checkpoint_every else math.inf
         self._kept: Path | None = None  # the checkpoint that was written last
@@ -233,7 +241,8 @@ class Fit:
     def _weighed(self, loss: Tensor, batch: Batch) -> Tensor:
         """A batch's mean loss times the sum of its weights; both sums are added up, for the step and for the epoch."""
         place, total = self.place, self._total()
-        amount = cast(Tensor, self.trainer.task.weights(batch)).sum(dtype=torch.float32)
+        weights = self.trainer.task.weights(batch)
+        amount = loss.new_full((), len(batch)) if weights is None else weights.sum(dtype=torch.float32)
         self._group = amount if self._group is None else self._group + amount
         place.weight = torch.zeros_like(total) if place.weight is None else place.weight
         place.weight.add_(amount)

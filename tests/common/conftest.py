@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from common.blocks.values import Padded, map_tensors
+
 matplotlib.use("Agg")
 
 
@@ -72,6 +74,8 @@ def same():
     """Compares two fields of a batch (a tensor, a dictionary or a tuple of them) bit by bit."""
 
     def compare(a, b):
+        if isinstance(a, Padded):
+            return compare(a.values, b.values) and compare(a.valid, b.valid)
         if isinstance(a, dict):
             return a.keys() == b.keys() and all(compare(a[k], b[k]) for k in a)
         if isinstance(a, (tuple, list)):
@@ -88,9 +92,7 @@ def by_id():
     """Maps each id of some batches to its sample: its x, y and size."""
 
     def pick(value, i):
-        if isinstance(value, dict):
-            return {k: v[i] for k, v in value.items()}
-        return None if value is None else value[i]
+        return map_tensors(value, lambda tensor: tensor[i])
 
     def collect(batches):
         found = {}

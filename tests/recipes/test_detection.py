@@ -118,7 +118,7 @@ def test_mosaic_puts_more_things_into_an_image(boxes):
     counts = []
     for options in (plain, mixed):
         _, dls = make_loaders(options, detection.find_source(options))
-        valid = dls.train.one_batch().y["valid"]
+        valid = dls.train.one_batch().y.valid
         counts.append(int(valid.sum()) / len(valid))
     assert counts[1] > 1.2 * counts[0]
 

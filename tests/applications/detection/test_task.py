@@ -65,7 +65,8 @@ def test_what_is_found_is_told_in_the_pixels_of_the_source(method):
     )  # fmt: skip
     batch = block.dataloaders(range(4), bs=2, num_workers=0).valid.one_batch()
     seen = [
-        {"boxes": b, "scores": torch.ones(1), "labels": torch.zeros(1, dtype=torch.int64)} for b in batch.y["boxes"]
+        {"boxes": b, "scores": torch.ones(1), "labels": torch.zeros(1, dtype=torch.int64)}
+        for b in batch.y.values["boxes"]
     ]
     condensed = DetectionTask(("a",)).condense({"detections": seen}, batch)
     for i, one in enumerate(condensed):

@@ -90,7 +90,7 @@ def test_mask_and_points_lie_where_the_picture_shows_them(name):
     assert batch.x.shape == (len(strip.captions), 3, gallery.SIDE, gallery.SIDE)
     mask, boxes, points = batch.y
     for i in range(len(strip.captions)):
-        x0, y0, x1, y1 = boxes["boxes"][i, 0].tolist()
+        x0, y0, x1, y1 = boxes.values["boxes"][i, 0].tolist()
         shown = [(x, y) for x, y in points[i].tolist() if 2 <= x < gallery.SIDE - 2 and 2 <= y < gallery.SIDE - 2]
         assert shown
         for x, y in shown:

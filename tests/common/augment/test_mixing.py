@@ -7,6 +7,7 @@ from scipy import stats
 from common.augment import CutMix, Mixup
 from common.augment.mixing import Blend, beta
 from common.blocks.batch import Batch
+from common.blocks.values import Padded
 from common.counter import uniform
 from common.data import (
     BBoxBlock,
@@ -171,22 +172,20 @@ def test_a_pixel_that_is_not_counted_has_no_share_of_any_class(pipeline, raw_ima
 
 
 def boxes(rows):
-    return {
-        "boxes": torch.tensor(rows, dtype=torch.float32),
-        "labels": torch.arange(len(rows) * len(rows[0])).reshape(len(rows), -1),
-        "valid": torch.ones(len(rows), len(rows[0]), dtype=torch.bool),
-    }
+    labels = torch.arange(len(rows) * len(rows[0])).reshape(len(rows), -1)
+    things = {"boxes": torch.tensor(rows, dtype=torch.float32), "labels": labels}
+    return Padded(things, torch.ones(len(rows), len(rows[0]), dtype=torch.bool))
 
 
 def test_mixup_of_boxes_keeps_those_of_both(pipeline, raw_image):
     y = boxes([[[0, 0, 5, 5]], [[10, 10, 15, 15]], [[2, 2, 9, 9]], [[3, 3, 9, 9]]])
     found = mixes(pipeline, raw_image, (20, 20), BBoxBlock(("a",)), y, Mixup(1.0, p=0.5), count=4)
     mixed = (found.x[:, 0, 0, 0] * 255 - (torch.arange(4) * 10 + 20)).abs() > 0.01
-    assert found.y["boxes"].shape == (4, 2, 4)
+    assert found.y.values["boxes"].shape == (4, 2, 4)
     for i in range(4):
-        assert found.y["valid"][i].tolist() == [True, bool(mixed[i])]
-        assert torch.equal(found.y["boxes"][i, 1], y["boxes"][i - 1, 0])
-        assert found.y["labels"][i].tolist() == [i, (i - 1) % 4]
+        assert found.y.valid[i].tolist() == [True, bool(mixed[i])]
+        assert torch.equal(found.y.values["boxes"][i, 1], y.values["boxes"][i - 1, 0])
+        assert found.y.values["labels"][i].tolist() == [i, (i - 1) % 4]
     assert 0 < mixed.sum() < 4
 
 
@@ -207,15 +206,15 @@ def test_cutmix_of_boxes_hides_what_it_covers_and_shows_what_it_brings(pipeline,
                 x0, y0, x1, y1 = (box * 8).round().int().tolist()
                 return fine[y0:y1, x0:x1].float().mean().item()
 
-            visible = 1 - seen(y["boxes"][i, k], theirs)
-            assert bool(found.y["valid"][i, k]) == (visible >= 0.1) or abs(visible - 0.1) < 0.03
-            brought = seen(y["boxes"][i - 1, k], theirs)
-            assert bool(found.y["valid"][i, 5 + k]) == (brought >= 0.1) or abs(brought - 0.1) < 0.03
-            if found.y["valid"][i, 5 + k]:
+            visible = 1 - seen(y.values["boxes"][i, k], theirs)
+            assert bool(found.y.valid[i, k]) == (visible >= 0.1) or abs(visible - 0.1) < 0.03
+            brought = seen(y.values["boxes"][i - 1, k], theirs)
+            assert bool(found.y.valid[i, 5 + k]) == (brought >= 0.1) or abs(brought - 0.1) < 0.03
+            if found.y.valid[i, 5 + k]:
                 rows, cols = torch.nonzero(theirs.any(1))[:, 0], torch.nonzero(theirs.any(0))[:, 0]
-                low = torch.maximum(y["boxes"][i - 1, k, :2], torch.stack([cols[0], rows[0]]).float())
-                high = torch.minimum(y["boxes"][i - 1, k, 2:], torch.stack([cols[-1], rows[-1]]).float() + 1)
-                torch.testing.assert_close(found.y["boxes"][i, 5 + k], torch.cat([low, high]), atol=1e-4, rtol=0)
+                low = torch.maximum(y.values["boxes"][i - 1, k, :2], torch.stack([cols[0], rows[0]]).float())
+                high = torch.minimum(y.values["boxes"][i - 1, k, 2:], torch.stack([cols[-1], rows[-1]]).float() + 1)
+                torch.testing.assert_close(found.y.values["boxes"][i, 5 + k], torch.cat([low, high]), atol=1e-4, rtol=0)
                 kept += 1
     assert kept > 5
 

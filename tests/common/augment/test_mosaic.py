@@ -7,6 +7,7 @@ import torch
 from common.augment import Augment, CutMix, Mixup, Mosaic, mosaic
 from common.augment.batch_transforms import BatchTransform
 from common.blocks.batch import Batch
+from common.blocks.values import Padded
 from common.data import BBoxBlock, CategoryBlock, EpochSeed, InstanceBlock, MaskBlock, PointBlock, RegressionBlock
 from common.errors import ConfigError
 
@@ -48,18 +49,15 @@ def test_a_sample_is_four_whole_pieces_of_itself_and_the_three_before_it(pipelin
 @pytest.mark.parametrize("size", SIDES)
 def test_masks_and_boxes_follow_their_pieces(pipeline, raw_image, size):
     boxes = torch.tensor([[[3.0, 4.0, 15.0, 13.0]]]).expand(COUNT, 1, 4).contiguous()
-    y = {
-        "boxes": boxes,
-        "labels": torch.arange(COUNT)[:, None],
-        "valid": torch.ones(COUNT, 1, dtype=torch.bool),
-    }
+    things = {"boxes": boxes, "labels": torch.arange(COUNT)[:, None]}
+    y = Padded(things, torch.ones(COUNT, 1, dtype=torch.bool))
     found = run(pipeline, raw_image, size, BBoxBlock(tuple("abcdefghijklmnop")), y)
     image = levels(found)
     seen = 0
     for i in range(COUNT):
-        valid = found.y["valid"][i]
+        valid = found.y.valid[i]
         for (x0, y0, x1, y1), label in zip(
-            found.y["boxes"][i][valid].tolist(), found.y["labels"][i][valid], strict=True
+            found.y.values["boxes"][i][valid].tolist(), found.y.values["labels"][i][valid], strict=True
         ):
             part = image[i, :, int(y0) : int(y1), int(x0) : int(x1)]
             assert (part[0] == label).all()
@@ -71,7 +69,7 @@ def test_masks_and_boxes_follow_their_pieces(pipeline, raw_image, size):
         inside = (image[i, 1] >= 4) & (image[i, 1] < 13) & (image[i, 2] >= 3) & (image[i, 2] < 15)
         for label in range(COUNT):  # and no box of which a tenth is seen is missing
             share = (inside & (image[i, 0] == label)).sum() / (9 * 12)
-            assert (label in found.y["labels"][i][valid].tolist()) == bool(share >= 0.1)
+            assert (label in found.y.values["labels"][i][valid].tolist()) == bool(share >= 0.1)
     assert seen > 4
 
     masks = torch.arange(COUNT, dtype=torch.uint8)[:, None, None].expand(COUNT, *size).contiguous()

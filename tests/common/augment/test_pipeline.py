@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from common.augment import Augment, CutMix, Mixup, Normalize, aug_transforms, geometry
 from common.augment.colours import Brightness, Contrast
 from common.blocks.batch import Batch
+from common.blocks.values import Padded
 from common.data import (
     BBoxBlock,
     CategoryBlock,
@@ -80,11 +81,13 @@ def test_flips_follow_masks_points_and_boxes(pipeline, noise):
     y = (
         batch.x[..., 0].clone(),
         torch.tensor([[3.0, 4.0], [29.0, 1.5]]).expand(16, 2, 2),
-        {
-            "boxes": torch.tensor([[1.0, 2.0, 11.0, 8.0]]).expand(16, 1, 4),
-            "labels": torch.zeros(16, 1, dtype=torch.int64),
-            "valid": torch.ones(16, 1, dtype=torch.bool),
-        },
+        Padded(
+            {
+                "boxes": torch.tensor([[1.0, 2.0, 11.0, 8.0]]).expand(16, 1, 4),
+                "labels": torch.zeros(16, 1, dtype=torch.int64),
+            },
+            torch.ones(16, 1, dtype=torch.bool),
+        ),
     )
     pipe = pipeline(Augment(flip=True), blocks=(ImageBlock(), MaskBlock(), PointBlock(), BBoxBlock(("a",))))
     mask, points, boxes = pipe(Batch(x=batch.x, y=y, ids=batch.ids), EpochSeed(), True).y
@@ -93,9 +96,9 @@ def test_flips_follow_masks_points_and_boxes(pipeline, noise):
         assert torch.equal(mask[i], y[0][i].flip(1) if flipped[i] else y[0][i])
         torch.testing.assert_close(points[i], torch.tensor([[27.0, 4.0], [1.0, 1.5]]) if flipped[i] else y[1][i])
         wanted = [19.0, 2.0, 29.0, 8.0] if flipped[i] else [1.0, 2.0, 11.0, 8.0]
-        torch.testing.assert_close(boxes["boxes"][i, 0], torch.tensor(wanted))
+        torch.testing.assert_close(boxes.values["boxes"][i, 0], torch.tensor(wanted))
     assert 0 < flipped.sum() < 16
-    assert boxes["valid"].all()
+    assert boxes.valid.all()
 
 
 SIZE = 128
@@ -115,8 +118,8 @@ def scene(count):
         x0, y0, x1, y1 = boxes[i, 0].astype(int)
         pixels[i, y0:y1, x0:x1, 1] = 255
     mask = torch.from_numpy(pixels[..., 1] // 255)
-    extras = {"labels": torch.zeros(count, 1, dtype=torch.int64), "valid": torch.ones(count, 1, dtype=torch.bool)}
-    y = (mask, torch.from_numpy(points), {"boxes": torch.from_numpy(boxes), **extras})
+    things = {"boxes": torch.from_numpy(boxes), "labels": torch.zeros(count, 1, dtype=torch.int64)}
+    y = (mask, torch.from_numpy(points), Padded(things, torch.ones(count, 1, dtype=torch.bool)))
     return Batch(x=torch.from_numpy(pixels), y=y, ids=torch.arange(count), sizes=torch.tensor([[SIZE, SIZE]] * count))
 
 
@@ -153,8 +156,8 @@ def test_points_boxes_and_masks_stay_on_their_pixels(pipeline, raw_image, option
             if seen.any():
                 ys, xs = np.nonzero(seen)
                 extent = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-                outside = (extent - boxes["boxes"][i, 0].numpy()) * [-1, -1, 1, 1]
-                assert boxes["valid"][i, 0]
+                outside = (extent - boxes.values["boxes"][i, 0].numpy()) * [-1, -1, 1, 1]
+                assert boxes.valid[i, 0]
                 assert outside.max() <= 1
                 if extent.min() > 0 and extent.max() < out:  # a turned box that is cut is larger than what is seen
                     assert outside.min() >= -1
@@ -165,15 +168,12 @@ def test_points_boxes_and_masks_stay_on_their_pixels(pipeline, raw_image, option
 
 def test_a_box_that_leaves_the_image_is_no_longer_valid(pipeline, raw_image):
     pipe = pipeline(Augment(size=32), blocks=(raw_image, BBoxBlock(("a",))))
-    y = {
-        "boxes": torch.tensor([[[0.0, 0, 10, 10], [50, 5, 70, 20], [20, 0, 60, 64]]]),
-        "labels": torch.zeros(1, 3, dtype=torch.int64),
-        "valid": torch.ones(1, 3, dtype=torch.bool),
-    }
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [50, 5, 70, 20], [20, 0, 60, 64]]])
+    y = Padded({"boxes": boxes, "labels": torch.zeros(1, 3, dtype=torch.int64)}, torch.ones(1, 3, dtype=torch.bool))
     batch = Batch(x=torch.zeros(1, 64, 128, 3, dtype=torch.uint8), y=y, ids=torch.tensor([0]))
     found = pipe(batch, EpochSeed(), False).y
-    assert found["valid"].tolist() == [[False, True, True]]
-    assert found["boxes"][0, 1:].tolist() == [[9, 2.5, 19, 10], [0, 0, 14, 32]]
+    assert found.valid.tolist() == [[False, True, True]]
+    assert found.values["boxes"][0, 1:].tolist() == [[9, 2.5, 19, 10], [0, 0, 14, 32]]
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -288,11 +288,8 @@ def test_a_batch_is_transformed_without_a_word_between_host_and_device(pipeline,
     strong = {"elastic": 0.05, "blur": 1, "sharpen": 1, "noise": 0.1, "salt_pepper": 0.1, "erase": 0.3, "hue": 0.1}
     augment = Augment(**STRONG, **strong, brightness=0.3, contrast=0.2, size=20, padding="zeros")
     pipe = pipeline(augment, *mixes, blocks=blocks if not mixes else (blocks[0], *blocks[3:]), item_tfms=tfms)
-    boxes = {
-        "boxes": torch.rand(4, 3, 4),
-        "labels": torch.zeros(4, 3, dtype=torch.int64),
-        "valid": torch.ones(4, 3) > 0,
-    }
+    things = {"boxes": torch.rand(4, 3, 4), "labels": torch.zeros(4, 3, dtype=torch.int64)}
+    boxes = Padded(things, torch.ones(4, 3) > 0)
     y = (torch.zeros(4, 40, 60, dtype=torch.uint8), torch.rand(4, 2, 2), boxes)
     kept = torch.tensor([[40, 60], [30, 50], [40, 20], [25, 60]], dtype=torch.int32) if sized else None
     batch = Batch(x=noise(4, 40, 60).x, y=boxes if mixes else y, ids=torch.arange(4), extents=kept)

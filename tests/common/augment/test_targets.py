@@ -10,6 +10,7 @@ from common.augment import Augment, Normalize
 from common.augment.drawn import Drawn
 from common.blocks.batch import Batch
 from common.blocks.shapes import outline
+from common.blocks.values import Padded
 from common.data import BBoxBlock, EpochSeed, MaskBlock, PointBlock, RandomResizedCrop
 
 MOVES = {
@@ -83,12 +84,12 @@ def scene(size):
         boxes[i] = [[x0, y0, x1, y1], extent(1.0 * oval)]
         outlines[i] = [outline([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), outline(oval)]
     mask = torch.from_numpy(pixels[..., 2] // 255)
-    y = {
+    things = {
         "boxes": torch.from_numpy(boxes).float(),
         "labels": torch.zeros(COUNT, 2, dtype=torch.int64),
         "outlines": torch.from_numpy(outlines).float(),
-        "valid": torch.ones(COUNT, 2, dtype=torch.bool),
     }
+    y = Padded(things, torch.ones(COUNT, 2, dtype=torch.bool))
     return Batch(x=torch.from_numpy(pixels), y=(mask, torch.from_numpy(points).float(), y), ids=torch.arange(COUNT))
 
 
@@ -134,8 +135,8 @@ def test_points_boxes_and_masks_are_where_the_picture_is(pipeline, raw_image, sc
                     continue
                 around = extent(light)
                 if around[:2].min() > 1 and around[2] < width - 1 and around[3] < height - 1:
-                    assert boxes["valid"][i, k]
-                    assert np.abs(around - boxes["boxes"][i, k].numpy()).max() <= 1
+                    assert boxes.valid[i, k]
+                    assert np.abs(around - boxes.values["boxes"][i, k].numpy()).max() <= 1
                     found["boxes"] += 1
             seen, said = oval > 0.5, mask[i].numpy() == 1
             if seen.sum() > (6000 if size[0] > 62 else 500):  # of a small thing, every tenth pixel lies on its edge
@@ -154,7 +155,8 @@ def test_what_changes_pixels_only_leaves_the_rest_as_it_was(pipeline, raw_image,
     out = pipeline(Augment(**PIXELS_ONLY[name], **sure), blocks=blocks)(batch, EpochSeed(), True)
     assert torch.equal(out.y[0], batch.y[0])
     assert torch.equal(out.y[1], batch.y[1])
-    assert all(torch.equal(out.y[2][key], value) for key, value in batch.y[2].items())
+    assert all(torch.equal(out.y[2].values[key], value) for key, value in batch.y[2].values.items())
+    assert torch.equal(out.y[2].valid, batch.y[2].valid)
     changed = (out.x - batch.x.permute(0, 3, 1, 2) / 255).abs().amax((1, 2, 3)) > 0.01
     assert changed.float().mean() > 0.8
 
@@ -191,10 +193,10 @@ def test_the_symmetries_are_torchvisions_exactly(pipeline, raw_image, noise, siz
 def test_a_box_under_the_least_visibility_goes_with_its_label(pipeline, raw_image, least, valid):
     """The middle 80 of 160 columns are cut out: of the three boxes nothing, 2 and 30 of 40 columns are left."""
     boxes = torch.tensor([[[0.0, 0, 40, 40], [2.0, 0, 42, 40], [30.0, 0, 70, 40]]])
-    y = {"boxes": boxes, "labels": torch.tensor([[0, 1, 0]]), "valid": torch.ones(1, 3, dtype=torch.bool)}
+    y = Padded({"boxes": boxes, "labels": torch.tensor([[0, 1, 0]])}, torch.ones(1, 3, dtype=torch.bool))
     batch = Batch(x=torch.zeros(1, 80, 160, 3, dtype=torch.uint8), y=y, ids=torch.tensor([0]))
     pipe = pipeline(Augment(size=80, min_visibility=least), blocks=(raw_image, BBoxBlock(("a", "b"))))
-    assert pipe(batch, EpochSeed(), False).y["valid"][0].tolist() == valid
+    assert pipe(batch, EpochSeed(), False).y.valid[0].tolist() == valid
 
 
 def test_outside_the_image_a_mask_is_what_no_loss_counts(pipeline, raw_image):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from common.augment import Augment
+from common.blocks.values import Padded, Ragged, map_tensors
 from common.counter import uniform
 from common.data import (
     BBoxBlock,
@@ -33,6 +34,8 @@ FLIP = Augment(flip=True, rotate=10)
 def shape(value):
     if isinstance(value, dict):
         return {k: shape(v) for k, v in value.items()}
+    if isinstance(value, Padded):
+        return shape(value.values), shape(value.valid)
     return tuple(shape(v) for v in value) if isinstance(value, tuple) else tuple(value.shape)
 
 
@@ -83,15 +86,18 @@ def test_detection_ragged_boxes_with_labels(photo_folder):
         batch_tfms=FLIP,
     ).dataloaders(items, bs=B)
     for batch in batches(dls):
-        size, longest = len(batch), batch.y["valid"].sum(dim=1).max()
+        size, longest = len(batch), batch.y.valid.sum(dim=1).max()
         assert shape(batch.x) == (size, 3, 40, 60)
-        assert shape(batch.y) == {"boxes": (size, longest, 4), "labels": (size, longest), "valid": (size, longest)}
-        assert batch.y["valid"].sum(dim=1).tolist() == [len(items[i][1]) for i in batch.ids]
+        assert shape(batch.y) == ({"boxes": (size, longest, 4), "labels": (size, longest)}, (size, longest))
+        assert batch.y.valid.sum(dim=1).tolist() == [len(items[i][1]) for i in batch.ids]
     assert dls.train.store.fields[1].columns["boxes"].table[:, 2].sum() == 7  # flat, with offsets and lengths
     valid = dls.valid.arrays()
-    assert valid.y["boxes"].tolist() == [[[2, 4, 18, 16], [0] * 4], [[2, 4, 18, 16], [6, 6, 60, 40]]]
-    assert valid.y["labels"].tolist() == [[0, 0], [0, 1]]
-    assert valid.y["valid"].tolist() == [[True, False], [True, True]]
+    assert valid.y.values["boxes"].tolist() == [[2, 4, 18, 16], [2, 4, 18, 16], [6, 6, 60, 40]]  # flat, with offsets
+    assert valid.y.values["labels"].tolist() == [0, 0, 1]
+    assert valid.y.offsets.tolist() == [0, 1, 3]
+    padded = valid.y.padded()
+    assert padded.values["labels"].tolist() == [[0, 0], [0, 1]]
+    assert padded.valid.tolist() == [[True, False], [True, True]]
 
 
 def test_a_box_that_the_presize_cuts_away_is_not_valid(picture):
@@ -103,7 +109,7 @@ def test_a_box_that_the_presize_cuts_away_is_not_valid(picture):
         item_tfms=Resize(20),
     )
     batch = block.dataloaders(range(5), bs=4, num_workers=0).train.one_batch()
-    kept = batch.y["boxes"][batch.y["valid"]]
+    kept = batch.y.values["boxes"][batch.y.valid]
     assert kept.tolist() == [[0, 5, 10, 15]] * 4
 
 
@@ -136,7 +142,8 @@ class SpectrumBlock(SignalBlock):
         return torch.log1p(torch.fft.rfft(frames).abs().square())
 
     def collate(self, value, ids, epoch_seed):
-        return {"values": value["values"].transpose(1, 2)[:, None], "valid": value["valid"]}
+        frames = value.padded()
+        return Padded(frames.values.transpose(1, 2)[:, None], frames.valid)
 
 
 def test_audio_sounds_of_any_length(wav_file):
@@ -148,13 +155,13 @@ def test_audio_sounds_of_any_length(wav_file):
     ]
     template = DataBlock((SignalBlock(8000), CategoryBlock), get_y=lambda p: p.stem.split("_")[0])
     for batch in batches(template.dataloaders(files, bs=B)):
-        longest = int(batch.x["valid"].sum(dim=1).max())
-        assert shape(batch.x) == {"values": (len(batch), longest), "valid": (len(batch), longest)}
+        longest = int(batch.x.valid.sum(dim=1).max())
+        assert shape(batch.x) == ((len(batch), longest), (len(batch), longest))
     dls = template.new(blocks=(SpectrumBlock(8000), CategoryBlock)).dataloaders(files, bs=B)
     for batch in batches(dls):
-        frames = int(batch.x["valid"].sum(dim=1).max())
-        assert shape(batch.x["values"]) == (len(batch), 1, 33, frames)
-        loudest = batch.x["values"][:, 0, :, 0].argmax(dim=1)  # of 33 bins up to 4000 Hz
+        frames = int(batch.x.valid.sum(dim=1).max())
+        assert shape(batch.x.values) == (len(batch), 1, 33, frames)
+        loudest = batch.x.values[:, 0, :, 0].argmax(dim=1)  # of 33 bins up to 4000 Hz
         assert loudest.tolist() == [{"low": 4, "high": 16}[dls.vocab[i]] for i in batch.y]
 
 
@@ -170,37 +177,31 @@ def test_nlp_texts_padded_with_a_mask():
     )
     dls = block.dataloaders(frame, bs=5)
     for batch in batches(dls)[:2]:
-        assert shape(batch.x) == {"values": (5, 3), "valid": (5, 3)}
+        assert shape(batch.x) == ((5, 3), (5, 3))
         for i, row in enumerate(batch.ids.tolist()):
-            one = {k: v[i] for k, v in batch.x.items()}
+            one = map_tensors(batch.x, lambda tensor, i=i: tensor[i])
             assert dls.blocks[0].decode(one) == frame["text"][row]
     assert dls.blocks[0].vocab == ("<pad>", "<unk>", "a", "bad", "film", "good", "one", "so")
     pairs = block.new(blocks=(TextBlock(min_count=1), TextBlock(min_count=1)), get_y=ColReader("label"))
-    assert shape(pairs.dataloaders(frame, bs=5).train.one_batch().y) == {"values": (5, 1), "valid": (5, 1)}
+    assert shape(pairs.dataloaders(frame, bs=5).train.one_batch().y) == ((5, 1), (5, 1))
 
 
 @dataclass(frozen=True)
 class CaptionsBlock(TextBlock):
-    """Several captions of one image, kept (K, T); a batch has one each, counted from (seed, epoch, id)."""
+    """Several captions of one image, each of its own length; a batch has one each, counted from (seed, epoch, id)."""
 
-    longest: int = 4
     eager: ClassVar[bool] = True
 
     def setup(self, raws):
         return super().setup([caption for raw in raws for caption in raw])
 
     def encode(self, raw, view=None):
-        out = torch.zeros(len(raw), self.longest, dtype=torch.int64)
-        for i, caption in enumerate(raw):
-            ids = super().encode(caption)[: self.longest]
-            out[i, : len(ids)] = ids
-        return out
+        return Ragged.of([super(CaptionsBlock, self).encode(caption) for caption in raw])
 
     def collate(self, value, ids, epoch_seed):
-        count = value["valid"].sum(dim=1)
+        count = value.lengths
         which = (uniform(epoch_seed.seed, epoch_seed.epoch, ids, 7, 1)[:, 0] * count).long()
-        tokens = value["values"][torch.arange(len(ids)), which]
-        return {"values": tokens, "valid": tokens > 0}
+        return value.values.rows(value.offsets[:-1] + which)
 
 
 def test_captioning_one_of_several_captions_counted_from_the_epoch(photo_folder, by_id, same):
@@ -217,7 +218,7 @@ def test_captioning_one_of_several_captions_counted_from_the_epoch(photo_folder,
     dls = block.dataloaders(items, bs=4)
     for batch in batches(dls)[:2]:
         assert shape(batch.x) == (4, 3, 8, 8)
-        assert shape(batch.y) == {"values": (4, 4), "valid": (4, 4)}
+        assert shape(batch.y) == ((4, 3), (4, 3))
     whole = block.dataloaders(items, bs=8)
     seen = [set() for _ in items]
     for epoch in range(20):

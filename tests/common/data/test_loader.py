@@ -142,10 +142,14 @@ def test_starting_at_batch_k_equals_skipping_k(root, same):
 
 def test_training_order_differs_by_epoch_and_seed_and_validation_order_never(root):
     dls, other = (BLOCK.dataloaders(root, bs=67, num_workers=0, seed=seed) for seed in (0, 1))
-    orders = {tuple(loader.train.order(epoch).tolist()) for loader in (dls, other) for epoch in range(3)}
+    orders = {
+        tuple(loader.train.order.places(epoch, 0, loader.train.n).tolist())
+        for loader in (dls, other)
+        for epoch in range(3)
+    }
     assert len(orders) == 6
     assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(dls.train.rows.tolist()))}
-    assert dls.valid.order(0).tolist() == dls.valid.order(7).tolist() == [3, 33, 63]
+    assert dls.valid.order.rows(0, 0).tolist() == dls.valid.order.rows(7, 0).tolist() == [3, 33, 63]
 
 
 def test_iterating_counts_the_epochs(root, same):
@@ -197,7 +201,7 @@ def test_text_batches_are_padded_to_their_own_longest():
         (TextBlock(min_count=1), RegressionBlock), get_x=texts.__getitem__, get_y=float, splitter=IndexSplitter([1])
     )
     valid = block.dataloaders(range(4), bs=1)
-    lengths = {int(b.ids): b.x["values"].shape[1] for loader in valid for b in loader}
+    lengths = {int(b.ids): b.x.values.shape[1] for loader in valid for b in loader}
     assert lengths == {0: 1, 1: 4, 2: 2, 3: 3}
 
 
@@ -267,11 +271,11 @@ def test_the_batches_of_an_epoch_are_its_order_cut(size, monkeypatch):
     train = block.dataloaders(list(range(503)), bs=size).train.with_options(drop_last=False)
     numbers, rows, _ = zip(*train.parts(5), strict=True)
     assert list(numbers) == list(range(len(train)))
-    assert torch.equal(torch.cat(rows), train.order(5))
+    assert torch.equal(torch.cat(rows), train.order.places(5, 0, train.n))
     later = list(train.parts(5, 3))
     assert [share.number for share in later] == list(numbers[3:])
     assert all(torch.equal(a.rows, b) for a, b in zip(later, rows[3:], strict=True))
-    assert torch.equal(train.order(5, 10, 40), train.order(5)[10:40])
+    assert torch.equal(train.order.places(5, 10, 40), train.order.places(5, 0, train.n)[10:40])
 
 
 def test_memory_stays_flat_over_epochs():

@@ -123,7 +123,7 @@ def test_a_sample_whose_mate_is_left_out_is_not_mixed_and_the_others_are_as_befo
 
     wanted = samples(block(()), 1)
     train = block((7, 30))
-    order = train.order(1).tolist()
+    order = train.order.places(1, 0, train.n).tolist()
     for _ in range(2):  # when it is found, and when it is known
         found = samples(train, 1)
         assert set(wanted) - set(found) == {7, 30}
@@ -142,6 +142,6 @@ def test_boxes_travel_with_their_mates():
         splitter=IndexSplitter([1, 2]), item_tfms=Resize(72), batch_tfms=[ALL, CutMix(), Mixup(p=0.5)],
     )  # fmt: skip
     for batch in block.dataloaders(list(range(COUNT)), bs=16).train.batches(0):
-        assert len(batch.x) == len(batch.ids) == len(batch.y["valid"])
-        assert batch.y["boxes"][batch.y["valid"]].min() >= 0
-        assert batch.y["boxes"][batch.y["valid"]].max() <= 72
+        assert len(batch.x) == len(batch.ids) == len(batch.y.valid)
+        assert batch.y.values["boxes"][batch.y.valid].min() >= 0
+        assert batch.y.values["boxes"][batch.y.valid].max() <= 72

@@ -86,4 +86,4 @@ def test_boxes_of_the_whole_lie_in_the_whole():
     batch = dls.valid.one_batch()
     for i, (height, width) in enumerate(SIZES):
         wanted = torch.tensor([0, 0, 10 * 64 / width, 12 * 48 / height])
-        torch.testing.assert_close(batch.y["boxes"][i, 0], wanted)
+        torch.testing.assert_close(batch.y.values["boxes"][i, 0], wanted)

@@ -42,7 +42,7 @@ def test_a_picture_is_a_png_that_a_notebook_shows(loaders):
 @pytest.mark.parametrize(("max_n", "nrows", "drawn"), [(4, None, 4), (3, 1, 3), (100, None, 16), (1, None, 1)])
 def test_a_batch_is_drawn_with_its_labels(loaders, max_n, nrows, drawn):
     figure = show_batch(loaders.train, max_n=max_n, nrows=nrows)
-    ids = loaders.train.order(0)[:drawn].tolist()
+    ids = loaders.train.order.places(0, 0, drawn).tolist()
     assert titles(figure) == [("cat", "dog")[i % 2] for i in ids]
     if nrows is not None:
         assert figure.axes[0].get_subplotspec().get_gridspec().nrows == nrows

@@ -184,7 +184,7 @@ def test_sounds_of_any_length_are_kept_on_disk(tmp_path):
         dls = block.dataloaders(sounds, bs=4, num_workers=0, cache_dir=tmp_path)
         (batch,) = dls.train.with_options(drop_last=False, shuffle=False).batches()
         for i, sound in enumerate(sounds[1:]):
-            assert batch.x["values"][i][batch.x["valid"][i]].tolist() == sound.tolist()
+            assert batch.x.values[i][batch.x.valid[i]].tolist() == sound.tolist()
 
 
 def test_what_does_not_fit_in_memory_is_encoded_each_time_and_the_rest_is_kept(block, photos, decoded):

@@ -1,0 +1,216 @@
+"""What a field is once it is encoded: a tensor, named tensors, or entries, as many as each sample has."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from common.errors import DataError
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Applies ``function`` to every tensor in a field, keeping its structure (a list holds one entry a sample)."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {k: map_tensors(v, function) for k, v in cast("dict[str, Any]", value).items()}
+    if isinstance(value, Padded):
+        return Padded(map_tensors(value.values, function), function(value.valid))
+    if isinstance(value, Ragged):
+        return Ragged(map_tensors(value.values, function), function(value.offsets))
+    if isinstance(value, list):
+        return [map_tensors(v, function) for v in cast("list[Any]", value)]
+    if isinstance(value, tuple):
+        return tuple(map_tensors(v, function) for v in cast("tuple[Any, ...]", value))
+    return value
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Entries of B samples side by side, the shorter ones filled up: what a model takes of texts, sounds and boxes.
+
+    Of one sample alone (`map_tensors` with an index) the first axis is missing everywhere.
+
+    Attributes:
+        values: (B, T, …), or several such tensors by name (boxes and labels), or again `Padded` where each entry has
+            a length of its own (the corners of polygons: (B, T, P, …)).
+        valid: bool (B, T): what is not filling.
+    """
+
+    values: Any
+    valid: Tensor
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    @property
+    def lengths(self) -> Tensor:
+        """How many entries each sample has, int64 (B,)."""
+        return self.valid.sum(dim=-1)
+
+    def own(self) -> Any:
+        """Returns what is not filling, of one sample alone (T, …), or of all of them one after another."""
+        return map_tensors(self.values, lambda tensor: tensor[self.valid])
+
+    def ragged(self) -> "Ragged":
+        """Returns the same entries without the filling; those of a sample must come first in its row."""
+        return Ragged(self.own(), offsets_of(self.lengths))
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Entries of B samples one after another: those of sample i are ``values[offsets[i]:offsets[i + 1]]``.
+
+    Attributes:
+        values: (total, …), or several such tensors by name, or again `Ragged` where each entry has a length of its own
+            (the captions of an image: each has tokens).
+        offsets: int64 (B + 1,), rising from 0.
+
+    Examples:
+        >>> texts = Ragged(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 3]))
+        >>> texts.padded().values.tolist(), texts[1].tolist()
+        ([[5, 0], [6, 7]], [6, 7])
+    """
+
+    values: Any
+    offsets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, sample: int) -> Any:
+        """Returns the entries of one sample."""
+        return _cut(self.values, int(self.offsets[sample]), int(self.offsets[sample + 1]))
+
+    @property
+    def lengths(self) -> Tensor:
+        """How many entries each sample has, int64 (B,)."""
+        return self.offsets.diff()
+
+    @classmethod
+    def of(cls, samples: Sequence[Any]) -> "Ragged":
+        """Returns the values of samples one after another.
+
+        Args:
+            samples: What each has: a tensor (n, …), tensors of one length by name, or `Ragged`.
+
+        Raises:
+            DataError: if there are none.
+        """
+        if not samples:
+            raise DataError("no samples to put one after another")
+        return cls(joined(list(samples)), offsets_of(torch.tensor([count_of(sample) for sample in samples])))
+
+    def rows(self, chosen: Tensor) -> "Ragged":
+        """Returns some samples, by their positions int64 (n,)."""
+        lengths = self.lengths[chosen]
+        offsets = offsets_of(lengths)
+        steps = torch.arange(int(offsets[-1]), device=offsets.device)
+        places = steps + torch.repeat_interleave(self.offsets[chosen] - offsets[:-1], lengths)
+        return Ragged(_taken(self.values, places), offsets)
+
+    def padded(self) -> Padded:
+        """Returns the same entries side by side, filled up with zeros to the longest sample, one entry at least."""
+        lengths = self.lengths
+        longest = max(int(lengths.max()) if len(lengths) else 0, 1)
+        valid = torch.arange(longest, device=lengths.device) < lengths[:, None]
+        return Padded(_spread(self.values, self.offsets, longest, valid), valid)
+
+
+def offsets_of(lengths: Tensor) -> Tensor:
+    """Returns where samples of some lengths start, and the end of the last: int64 (B + 1,)."""
+    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64, device=lengths.device)
+    torch.cumsum(lengths, 0, out=offsets[1:])
+    return offsets
+
+
+def _cut(values: Any, start: int, stop: int) -> Any:
+    if isinstance(values, Ragged):
+        offsets = values.offsets[start : stop + 1]
+        return Ragged(_cut(values.values, int(offsets[0]), int(offsets[-1])), offsets - offsets[0])
+    if isinstance(values, dict):
+        return {name: _cut(value, start, stop) for name, value in cast("dict[str, Any]", values).items()}
+    return values[start:stop]
+
+
+def _taken(values: Any, places: Tensor) -> Any:
+    if isinstance(values, Ragged):
+        return values.rows(places)
+    if isinstance(values, dict):
+        return {name: _taken(value, places) for name, value in cast("dict[str, Any]", values).items()}
+    return values[places]
+
+
+def _spread(values: Any, offsets: Tensor, longest: int, valid: Tensor) -> Any:
+    """Flat values (total, …) as (B, T, …) with zeros; row by row on a CPU, by one look-up where a loop would wait."""
+    if isinstance(values, Ragged):
+        inner = values.padded()
+        return map_tensors(inner, lambda tensor: _spread(tensor, offsets, longest, valid))
+    if isinstance(values, dict):
+        return {n: _spread(v, offsets, longest, valid) for n, v in cast("dict[str, Any]", values).items()}
+    flat: Tensor = values
+    if flat.device.type == "cpu":
+        out = flat.new_zeros(len(offsets) - 1, longest, *flat.shape[1:])
+        bounds = offsets.tolist()
+        for i, (start, stop) in enumerate(pairwise(bounds)):
+            out[i, : stop - start] = flat[start:stop]
+        return out
+    if not len(flat):
+        return flat.new_zeros(len(offsets) - 1, longest, *flat.shape[1:])
+    places = offsets[:-1, None] + torch.arange(longest, device=flat.device)
+    found = flat[places.clamp(max=len(flat) - 1)]
+    return found.masked_fill(~valid.reshape(*valid.shape, *[1] * (flat.dim() - 1)), 0)
+
+
+def count_of(value: Any) -> int:
+    """Returns how many samples a field holds.
+
+    Raises:
+        DataError: if there is no tensor in it.
+    """
+    if isinstance(value, (Padded, Ragged)):
+        return len(value)
+    if isinstance(value, Tensor):
+        return value.shape[0]
+    if isinstance(value, list):
+        return len(cast("list[Any]", value))
+    parts = tuple(cast("dict[str, Any]", value).values()) if isinstance(value, dict) else value
+    for part in cast("tuple[Any, ...]", parts or ()):
+        return count_of(part)
+    raise DataError("an empty batch: there is no tensor in it")
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Joins batches' values along their first axis: entry by entry in dictionaries and tuples, lists end to end.
+
+    What is padded differently in each is padded to the longest of all.
+    """
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, Ragged):
+        return Ragged(joined([part.values for part in parts]), offsets_of(torch.cat([part.lengths for part in parts])))
+    if isinstance(first, Padded):
+        longest = max(part.valid.shape[1] for part in parts)
+        wide = [_widened(part, longest) for part in parts]
+        return Padded(joined([part.values for part in wide]), torch.cat([part.valid for part in wide]))
+    if isinstance(first, dict):
+        return {key: joined([part[key] for part in parts]) for key in cast("dict[str, Any]", first)}
+    if isinstance(first, tuple):
+        return tuple(joined([part[i] for part in parts]) for i in range(len(cast("tuple[Any, ...]", first))))
+    if isinstance(first, list):
+        return [entry for part in parts for entry in part]
+    return list(parts)
+
+
+def _widened(value: Padded, longest: int) -> Padded:
+    """The same padded to another length."""
+
+    def widen(tensor: Tensor) -> Tensor:
+        more = longest - tensor.shape[1]
+        return tensor if not more else torch.cat([tensor, tensor.new_zeros(len(tensor), more, *tensor.shape[2:])], 1)
+
+    return map_tensors(value, widen)
