@@ -27,6 +27,7 @@ class Batches(Loader):
     def __init__(self, x, y):
         self.x, self.y, self.rows, self.options = x, y, torch.arange(len(x)), LoaderOptions(batch_size=16)
         self.device, self.pipeline, self.store = torch.device("cpu"), Nothing(), Nothing()
+        self._order = None
 
     def batches(self, epoch=0, start=0):
         for number, (x, y) in enumerate(zip(self.x.split(16), self.y.split(16), strict=True)):
