@@ -1,7 +1,7 @@
 """The closed registry: names that a person types or a bundle stores, and the classes they stand for.
 
-A name found in a file is only ever looked up here. A domain registers its classes when its package is imported; the
-packages that may be imported are those that *installed* distributions declare under the entry point group
+A name found in a file is only ever looked up here. A domain registers its classes when its value is loaded; the
+modules that may be imported are those that *installed* distributions declare under the entry point group
 ``cookbook.domains``, so nothing found in a file decides what is imported.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from common.errors import ConfigError, nearest
 
-GROUPS = ("block", "item_transform", "batch_transform", "model", "task", "optimizer")
+GROUPS = ("block", "item_transform", "batch_transform", "model", "task", "part", "optimizer")
 _registry: dict[str, dict[str, type[Any]]] = {group: {} for group in GROUPS}
 _T = TypeVar("_T")
 
@@ -59,8 +59,17 @@ def domains() -> list[str]:
     return sorted(point.name for point in entry_points(group="cookbook.domains"))
 
 
+def domain_holding(cls: type[Any]) -> str | None:
+    """Returns the installed domain whose package a class lies in, or None."""
+    for point in entry_points(group="cookbook.domains"):
+        package = point.module.rpartition(".")[0] or point.module
+        if f"{cls.__module__}.".startswith(f"{package}."):
+            return point.name
+    return None
+
+
 def load_domain(name: object) -> Any:
-    """Imports the package of an installed domain, which registers its classes, and returns it.
+    """Returns the value of an installed domain (a `Domain`); importing it registers the domain's classes.
 
     Raises:
         ConfigError: if no installed package declares that domain.
