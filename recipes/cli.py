@@ -64,15 +64,15 @@ def _add_evaluation(parser: Parser, domain: "Domain | None" = None) -> None:
 
 def _parse_rest(parser: Parser, arguments: Namespace, domain: "Domain") -> Namespace:
     """Parses what stands behind the bundle; an option of another domain is an error that says whose it is."""
-    from common.deploy.domain import owner
+    from common.deploy.domain import owners
     from common.errors import ConfigError
 
     found, unknown = parser.parse_known_args(arguments.rest, arguments)
     for word in unknown:
         flag = word.split("=")[0]
-        whose = owner(flag[2:].replace("-", "_")) if flag.startswith("--") else None
-        if whose is not None:
-            raise ConfigError(f"{flag} is an option of {whose}, this is a bundle of {domain.name}")
+        whose = owners(flag[2:].replace("-", "_")) if flag.startswith("--") else []
+        if whose:
+            raise ConfigError(f"{flag} is an option of {' and '.join(whose)}, this is a bundle of {domain.name}")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return found

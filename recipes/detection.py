@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from applications.detection import DetectionSource, DetectionTask
-    from applications.detection.domain import BoxReading
     from applications.detection.evaluation import ClassPrecision
     from applications.detection.matching import Threshold
     from common import DataLoaders, Trainer
@@ -63,15 +62,16 @@ class Options(VisionOptions):
         in_range("mosaic", self.mosaic, 0, 1)
 
 
-def find_source(options: Options, reading: "BoxReading") -> "DetectionSource":
+def find_source(options: Options) -> "DetectionSource":
     """The images and their boxes; without data, scenes."""
     from applications.detection import scene_source
-    from applications.detection.domain import read
+    from applications.detection.domain import BoxReading, read
+    from recipes.run import reading_of
 
     if options.data is None:
         source = scene_source(QUICK if options.quick else SCENES, options.seed)
     else:
-        source = read(options.data, reading)
+        source = read(options.data, reading_of(BoxReading, options))
     return source.with_masks() if options.masks else source
 
 
@@ -166,11 +166,10 @@ def run(options: Options) -> dict[str, float]:
     from recipes.run import carry_out, folder_of, reading_of
 
     check_arch(options.arch)
-    reading = reading_of(BoxReading, options)
-    source = find_source(options, reading)
+    source = find_source(options)
     prepared, dls = make_loaders(options, source)
     trainer = make_trainer(options, dls, source, folder_of(options, "detection"))
-    trainer.reading = reading
+    trainer.reading = reading_of(BoxReading, options)
     return carry_out(options, "detection", source, prepared, trainer, train, write_report)
 
 

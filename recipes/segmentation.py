@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from applications.segmentation import SegmentationSource, SegmentationTask
-    from applications.segmentation.domain import MaskReading
     from common import DataLoaders, Trainer
     from common.augment.batch_transforms import BatchTransform
     from common.data.prepared import Prepared
@@ -59,13 +58,13 @@ class Options(VisionOptions):
             size_of(name, getattr(self, name))
 
 
-def find_source(options: Options, reading: "MaskReading") -> "SegmentationSource":
+def find_source(options: Options) -> "SegmentationSource":
     """The images and masks; without data, scenes."""
     from applications.segmentation import read_source, scene_source
 
     if options.data is None:
         return scene_source(QUICK if options.quick else SCENES, options.seed)
-    return read_source(options.data, classes=reading.classes, ignore=reading.ignore)
+    return read_source(options.data, classes=options.classes, ignore=options.ignore)
 
 
 def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepared, DataLoaders]":
@@ -156,13 +155,12 @@ def run(options: Options) -> dict[str, float]:
     from recipes.run import carry_out, folder_of, reading_of
 
     check_arch(options.arch)
-    reading = reading_of(MaskReading, options)
-    source = find_source(options, reading)
+    source = find_source(options)
     prepared, dls = make_loaders(options, source)
     usable = dls.train.store.usable(prepared.split.train)
     counts = pixel_counts(make_task(dls), [prepared.raws[1][int(row)] for row in usable])
     trainer = make_trainer(options, dls, counts, folder_of(options, "segmentation"))
-    trainer.reading = reading
+    trainer.reading = reading_of(MaskReading, options)
     report = partial(write_report, counts)
     return carry_out(options, "segmentation", source, prepared, trainer, train, report)
 

@@ -162,7 +162,7 @@ def export(
 def _reading_spec(domain: str, reading: Any) -> dict[str, Any]:
     wanted = find_domain(domain).reading
     if not isinstance(reading, wanted):
-        raise ConfigError(f"reading must be a {wanted.__name__} in the domain {domain}, got {type(reading).__name__}")
+        raise ConfigError(f"reading of the domain {domain} must be {wanted.__name__}, got {type(reading).__name__}")
     return to_spec(reading)
 
 

@@ -5,7 +5,7 @@ command line, evaluation, server and page are made from it; nothing else dispatc
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -188,13 +188,15 @@ def predict_files(
         yield from zip(file.names, predictor.predict_many(cast("Sequence[Any]", file.raws)), strict=True)
 
 
-def owner(option: str) -> str | None:
-    """Returns the installed domain that has an option of this name, or None.
+def owners(option: str) -> list[str]:
+    """Returns the installed domains that have an option of this name: to read data with, or ``window``.
 
     Args:
-        option: A field of its ``reading``.
+        option: The option's name.
     """
+    found: list[str] = []
     for name in domains():
-        if option in getattr(find_domain(name).reading, "__dataclass_fields__", {}):
-            return name
-    return None
+        domain = find_domain(name)
+        if option in {f.name for f in fields(domain.reading)} or (option == "window" and domain.windows is not None):
+            found.append(name)
+    return found

@@ -27,7 +27,8 @@ def fields_of(schema: object) -> dict[str, Any]:
     Args:
         schema: What a bundle says of itself.
     """
-    return {name: hint for name, hint in FIELDS.items() if schema != 1 or name not in SINCE_2}
+    old = type(schema) is int and schema == 1
+    return {name: hint for name, hint in FIELDS.items() if name not in SINCE_2 or not old}
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
