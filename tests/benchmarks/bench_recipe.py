@@ -43,7 +43,7 @@ def one_run(options: list[str], seed: int) -> dict:
 
 def valid_metrics(bundle: object, options: list[str], metrics: dict) -> dict:
     """The same metrics on the validation part, where the source has one beside the test part."""
-    from common.deploy import Predictor
+    from common.deploy import Predictor, evaluate
     from common.errors import DataError
 
     data = options[options.index("--data") + 1] if "--data" in options else None
