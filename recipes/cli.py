@@ -33,7 +33,7 @@ def _parser() -> Parser:
     demo = verb("demo", "run every recipe, quick, on embedded data; one HTML page of results")
     demo.add_argument("--out", default="runs/demo", help="the folder of the results (default runs/demo)")
     run = verb("run", "train: data to metrics, pictures, report and bundle")
-    run.add_argument("recipe", metavar="RECIPE", help=", ".join(recipe_names()))
+    run.add_argument("recipe", metavar="RECIPE", help="one of those that cookbook list names")
     run.add_argument("rest", nargs="...", metavar="OPTION", help="cookbook run RECIPE --help lists them")
     evaluate = verb("evaluate", "measure a bundle on data")
     evaluate.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
@@ -132,9 +132,11 @@ def _evaluate(arguments: Namespace) -> None:
 def _predict(arguments: Namespace) -> None:
     from common.deploy import Predictor, predict_files
 
+    parser = Parser(prog=f"cookbook predict {arguments.bundle}", allow_abbrev=False)
+    if not arguments.rest:
+        parser.error("the following arguments are required: INPUT")
     predictor = Predictor(arguments.bundle)
     domain = predictor.domain
-    parser = Parser(prog=f"cookbook predict {arguments.bundle}", allow_abbrev=False)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.set_defaults(window=None)

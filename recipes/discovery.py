@@ -1,9 +1,12 @@
 """The recipes that are installed: entry points of the group ``cookbook.recipes``. Imports nothing heavy."""
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
+from common.registry import installed
 from recipes.options import CommonOptions, near
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class Recipe(Protocol):
@@ -17,8 +20,8 @@ class Recipe(Protocol):
         ...
 
 
-def _points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in sorted(entry_points(group="cookbook.recipes"), key=lambda p: p.name)}
+def _points() -> "dict[str, EntryPoint]":
+    return {point.name: point for point in sorted(installed("cookbook.recipes"), key=lambda p: p.name)}
 
 
 def recipe_names() -> list[str]:
