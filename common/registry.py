@@ -1,17 +1,19 @@
 """The closed registry: names that a person types or a bundle stores, and the classes they stand for.
 
-A name found in a file is only ever looked up here. A domain registers its classes when its package is imported; the
-packages that may be imported are those that *installed* distributions declare under the entry point group
+A name found in a file is only ever looked up here. A domain registers its classes when its value is loaded; the
+modules that may be imported are those that *installed* distributions declare under the entry point group
 ``cookbook.domains``, so nothing found in a file decides what is imported.
 """
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.errors import ConfigError, nearest
 
-GROUPS = ("block", "item_transform", "batch_transform", "model", "task", "optimizer")
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+GROUPS = ("block", "item_transform", "batch_transform", "model", "task", "part", "optimizer")
 _registry: dict[str, dict[str, type[Any]]] = {group: {} for group in GROUPS}
 _T = TypeVar("_T")
 
@@ -54,18 +56,34 @@ def names(group: str) -> list[str]:
     return sorted(_registry[group])
 
 
+def installed(group: str) -> "EntryPoints":
+    """Returns what installed distributions declare under a group of entry points."""
+    from importlib.metadata import entry_points  # not with the module: it costs a tenth of what --help may take
+
+    return entry_points(group=group)
+
+
 def domains() -> list[str]:
     """Returns the names of the installed domains (entry points of group ``cookbook.domains``)."""
-    return sorted(point.name for point in entry_points(group="cookbook.domains"))
+    return sorted(point.name for point in installed("cookbook.domains"))
+
+
+def domain_holding(cls: type[Any]) -> str | None:
+    """Returns the installed domain whose package a class lies in, or None."""
+    for point in installed("cookbook.domains"):
+        package = point.module.rpartition(".")[0] or point.module
+        if f"{cls.__module__}.".startswith(f"{package}."):
+            return point.name
+    return None
 
 
 def load_domain(name: object) -> Any:
-    """Imports the package of an installed domain, which registers its classes, and returns it.
+    """Returns the value of an installed domain (a `Domain`); importing it registers the domain's classes.
 
     Raises:
         ConfigError: if no installed package declares that domain.
     """
-    found = [point for point in entry_points(group="cookbook.domains") if point.name == name]
+    found = [point for point in installed("cookbook.domains") if point.name == name]
     if not found:
         raise ConfigError(f"no domain is named {name!r}: {nearest(str(name), domains())}")
     return found[0].load()

@@ -11,6 +11,17 @@ from common.registry import resolve
 _T = TypeVar("_T")
 
 
+def option(default: Any, help: str, **more: Any) -> Any:
+    """Returns a field of a dataclass of options, with the help text that the command line shows.
+
+    Args:
+        default: Its value where nobody gives one.
+        help: What it means, in a few words.
+        more: Other metadata, such as ``metavar``.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, **more})
+
+
 def to_spec(value: object) -> Any:
     """Returns JSON-ready data for a registered frozen dataclass (or a plain value inside one).
 

@@ -4,9 +4,20 @@ Read from top to bottom: data, model, training, evaluation, bundle, report.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from recipes.options import VisionOptions, chosen, option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from applications.classification import ClassificationTask, ImageSource
+    from common import DataLoaders, Trainer
+    from common.augment.batch_transforms import BatchTransform
+    from common.blocks.item_transforms import ItemTransform
+    from common.data.prepared import Prepared
+    from common.task.task import Outputs
+    from recipes.run import RunFolder
 
 MANY = 10_000  # training images above which a run from scratch takes fewer epochs and larger batches
 
@@ -44,7 +55,7 @@ class Options(VisionOptions):
             in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
 
 
-def make_loaders(options: Options, source: Any) -> Any:
+def make_loaders(options: Options, source: "ImageSource") -> "tuple[Prepared, DataLoaders]":
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import CategoryBlock, ImageBlock, MultiCategoryBlock
@@ -68,12 +79,12 @@ def make_loaders(options: Options, source: Any) -> Any:
     return prepared, prepared.loaders(making, 256, 2, None, "cpu", options.cache_dir)
 
 
-def valid_share(options: Options, source: Any) -> float:
+def valid_share(options: Options, source: "ImageSource") -> float:
     """The share of the training images that validate: a fifth, but not more than 5,000 images."""
     return options.valid_pct if options.valid_pct is not None else min(0.2, 5000 / len(source.items))
 
 
-def item_transforms(options: Options, source: Any) -> list[Any]:
+def item_transforms(options: Options, source: "ImageSource") -> "list[ItemTransform]":
     """Photos are cut to a different part each epoch; small images that lie in memory are taken whole."""
     from common.data import RandomResizedCrop, Resize
 
@@ -83,11 +94,11 @@ def item_transforms(options: Options, source: Any) -> list[Any]:
     return [RandomResizedCrop(size, min_scale=0.35)] if options.augment else [Resize(size)]
 
 
-def batch_transforms(options: Options, source: Any) -> list[Any]:
+def batch_transforms(options: Options, source: "ImageSource") -> "list[BatchTransform]":
     """Mirrors and light for photos; small turns, shifts and zooms for digits and the like."""
     from common import Augment, CutMix, Mixup
 
-    found: list[Any] = []
+    found: list[BatchTransform] = []
     if options.augment and source.grey:
         found.append(Augment(flip=options.flip and source.mirrored, translate=0.04, p_affine=1.0, padding="zeros"))
     elif options.augment:
@@ -99,7 +110,7 @@ def batch_transforms(options: Options, source: Any) -> list[Any]:
     return found
 
 
-def make_trainer(options: Options, dls: Any, out: Any) -> Any:
+def make_trainer(options: Options, dls: "DataLoaders", out: "Path") -> "Trainer":
     """The model by name with a head for these classes, and how it is trained."""
     from applications.classification import vision_learner
     from common import TrainerOptions
@@ -123,7 +134,7 @@ def make_trainer(options: Options, dls: Any, out: Any) -> Any:
     )
 
 
-def train(options: Options, trainer: Any) -> None:
+def train(options: Options, trainer: "Trainer") -> None:
     """Pretrained weights are fine-tuned; random ones are trained with one cycle."""
     from applications.classification import fine_tune_upper
 
@@ -137,41 +148,46 @@ def train(options: Options, trainer: Any) -> None:
 
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
-    from applications.classification import read_source
+    from applications.classification.domain import ImageReading, read
     from common.vision.architectures import check_arch
-    from recipes.run import carry_out, folder_of
+    from recipes.run import carry_out, folder_of, reading_of
 
     check_arch(options.arch)
-    source = read_source(
-        options.data,
-        image_column=options.image_column,
-        label_column=options.label_column,
-        split_column=options.split_column,
-        label_delim=options.label_delim,
-    )
+    reading = reading_of(ImageReading, options)
+    source = read(options.data, reading)
     prepared, dls = make_loaders(options, source)
     trainer = make_trainer(options, dls, folder_of(options, "classification"))
+    trainer.reading = reading
     return carry_out(options, "classification", source, prepared, trainer, train, write_report)
 
 
-def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
+def write_report(
+    folder: "RunFolder",
+    trainer: "Trainer",
+    prepared: "Prepared",
+    part: str,
+    outputs: "Outputs",
+    metrics: dict[str, float],
+) -> None:
     """What a person looks at: the figures beside a simple baseline, the curves, the data, and the mistakes."""
     from applications.classification import ClassificationInterpretation, Interpretation
     from applications.classification.data import baseline
     from common.sources.splits import PARTS, Split
 
-    page, task = folder.report, trainer.task
-    rows = [{"model": "this model", "accuracy": metrics["accuracy"]}]
+    page, task = folder.report, cast("ClassificationTask", trainer.task)
+    found = {"this model": metrics["accuracy"]}
     if not task.multi_label:
         store = trainer.dls.train.store
         usable = Split(*(store.usable(prepared.split[name]) for name in PARTS))
         images, labels = prepared.raws
         rules = baseline(images, labels, usable, part)
-        rows += [{"model": name.replace("_", " "), "accuracy": value} for name, value in rules.items()]
+        found |= {name.replace("_", " "): value for name, value in rules.items()}
+    rows = [{"model": name, "accuracy": value} for name, value in found.items()]
     page.table(f"Accuracy on the {part} part, beside simple rules", rows)
     folder.training(trainer, metrics)
-    seen = Interpretation(trainer, part) if task.multi_label else ClassificationInterpretation(trainer, part)
+    looking = Interpretation if task.multi_label else ClassificationInterpretation
+    seen = looking(trainer, part, outputs)
     if isinstance(seen, ClassificationInterpretation) and len(task.vocab) <= 40:
         folder.picture("Confusion matrix", "confusion", seen.plot_confusion_matrix(), f"on the {part} part")
     folder.picture("Largest losses", "top_losses", seen.plot_top_losses(9), "true / predicted, wrong ones in red")
-    folder.picture("Results", "results", trainer.show_results(max_n=9, part=part))
+    folder.picture("Results", "results", trainer.show_results(max_n=9, part=part, outputs=outputs))

@@ -7,25 +7,16 @@ import shlex
 import signal
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipes.data import add_data_arguments, run_data
-from recipes.options import CommonOptions, Parser, add_arguments, near
+from recipes.discovery import find_recipe, recipe_names, summary
+from recipes.options import CommonOptions, Parser, add_arguments
 
-RECIPES: dict[str, tuple[str, str]] = {
-    "classification": ("recipes.classification", "photos in class folders, a table or idx files to a classifier"),
-    "detection": ("recipes.detection", "photos with boxes (Pascal VOC, COCO) to a detector"),
-    "segmentation": ("recipes.segmentation", "images with masks to what each pixel is"),
-    "tabular": ("recipes.tabular", "rows of numbers, categories, dates and texts to a class or a number"),
-}
-EVALUATE_OPTIONS = {
-    **dict.fromkeys(("image_column", "label_column", "split_column", "label_delim"), "classification"),
-    "annotations": "detection",
-    "target": "tabular",
-}
-"""Options of ``cookbook evaluate`` beyond those of every domain, and whose each is."""
+if TYPE_CHECKING:
+    from common.deploy import Domain
 
 
 def _parser() -> Parser:
@@ -42,137 +33,131 @@ def _parser() -> Parser:
     demo = verb("demo", "run every recipe, quick, on embedded data; one HTML page of results")
     demo.add_argument("--out", default="runs/demo", help="the folder of the results (default runs/demo)")
     run = verb("run", "train: data to metrics, pictures, report and bundle")
-    run.add_argument("recipe", metavar="RECIPE", help=", ".join(RECIPES))
+    run.add_argument("recipe", metavar="RECIPE", help="one of those that cookbook list names")
     run.add_argument("rest", nargs="...", metavar="OPTION", help="cookbook run RECIPE --help lists them")
     evaluate = verb("evaluate", "measure a bundle on data")
     evaluate.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
-    evaluate.add_argument("--data", default=None, help="the data, in any form that the recipe takes")
-    evaluate.add_argument(
-        "--split", default=None, metavar="PART", help="train, valid or test (default: test, else all)"
-    )
-    for name, domain in EVALUATE_OPTIONS.items():
-        flag = "--" + name.replace("_", "-")
-        evaluate.add_argument(flag, default=None, metavar="NAME", help=f"as in cookbook run {domain}")
-    evaluate.add_argument(
-        "--on-error", default="raise", choices=("raise", "skip"), help="for items that cannot be used"
-    )
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_evaluation(evaluate)
+    evaluate.add_argument("rest", nargs="...", metavar="OPTION", help="cookbook evaluate BUNDLE --help lists its own")
     predict = verb("predict", "predict with a bundle")
     predict.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
-    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files")
     predict.add_argument("--json", action="store_true", help="print one JSON object a line")
     predict.add_argument(
-        "--window", type=int, default=None, metavar="PX",
-        help="look at large images through overlapping windows of PX pixels (detection, segmentation)",
-    )  # fmt: skip
+        "rest",
+        nargs="...",
+        metavar="INPUT",
+        help="files; cookbook predict BUNDLE --help lists its own options",
+    )
     add_data_arguments(verb("data", "list the public data sets that have a card, and fetch one"))
     return parser
 
 
-def _recipe(name: str) -> Any:
+def _add_evaluation(parser: Parser, domain: "Domain | None" = None) -> None:
+    parser.add_argument("--data", default=None, help="the data, in any form that the recipe takes")
+    parser.add_argument("--split", default=None, metavar="PART", help="train, valid or test (default: test, else all)")
+    parser.add_argument("--on-error", default="raise", choices=("raise", "skip"), help="for items that cannot be used")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    if domain is not None and domain.read is not None:
+        group = parser.add_argument_group(f"how {domain.name} data is read (default: as the bundle's was)")
+        add_arguments(group, domain.reading, unset=True)
+
+
+def _parse_rest(parser: Parser, arguments: Namespace, domain: "Domain") -> Namespace:
+    """Parses what stands behind the bundle; an option of another domain is an error that says whose it is."""
+    from common.deploy.domain import owners
     from common.errors import ConfigError
 
-    if name not in RECIPES:
-        raise ConfigError(f"there is no recipe {name!r}{near(name, list(RECIPES))} (cookbook list names them)")
-    return import_module(RECIPES[name][0])
+    found, unknown = parser.parse_known_args(arguments.rest, arguments)
+    for word in unknown:
+        flag = word.split("=")[0]
+        whose = owners(flag[2:].replace("-", "_")) if flag.startswith("--") else []
+        if whose:
+            raise ConfigError(f"{flag} is an option of {' and '.join(whose)}, this is a bundle of {domain.name}")
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return found
 
 
-def _list(_: Any) -> None:
-    for name, (_home, text) in RECIPES.items():
-        print(f"{name:20} {text}")
+def _list(_: Namespace) -> None:
+    for name in recipe_names():
+        print(f"{name:20} {summary(find_recipe(name))}")
 
 
-def _run(arguments: Any) -> None:
-    module = _recipe(arguments.recipe)
-    parser = Parser(
-        prog=f"cookbook run {arguments.recipe}", description=module.__doc__.splitlines()[0], allow_abbrev=False
-    )
-    add_arguments(parser, module.Options)
-    options = module.Options(**vars(parser.parse_args(arguments.rest)))
-    metrics = module.run(options)
+def _run(arguments: Namespace) -> None:
+    recipe = find_recipe(arguments.recipe)
+    parser = Parser(prog=f"cookbook run {arguments.recipe}", description=summary(recipe), allow_abbrev=False)
+    add_arguments(parser, recipe.Options)
+    options = recipe.Options(**vars(parser.parse_args(arguments.rest)))
+    metrics = recipe.run(options)
     from recipes.run import print_metrics
 
     print_metrics({arguments.recipe: metrics})
 
 
-def _demo(arguments: Any) -> None:
+def _demo(arguments: Namespace) -> None:
     from pathlib import Path
 
     from recipes.run import print_metrics, write_index
 
     out = Path(arguments.out)
     results: dict[str, dict[str, float]] = {}
-    for name in RECIPES:
-        module = _recipe(name)
-        results[name] = module.run(module.Options(quick=True, out=str(out / name)))
+    for name in recipe_names():
+        recipe = find_recipe(name)
+        results[name] = recipe.run(recipe.Options(quick=True, out=str(out / name)))
     write_index(out / "index.html", results)
     print_metrics(results)
     print(f"report: {out / 'index.html'}")
 
 
-def _evaluate(arguments: Any) -> None:
-    from common.deploy import Predictor
-    from common.errors import ConfigError
-    from common.registry import load_domain
+def _evaluate(arguments: Namespace) -> None:
+    from dataclasses import fields
+
+    from common.deploy import Predictor, evaluate
     from recipes.run import print_metrics
 
     predictor = Predictor(arguments.bundle)
-    assert predictor.bundle is not None
-    name = predictor.bundle.domain
-    given = {option: value for option in EVALUATE_OPTIONS if (value := getattr(arguments, option)) is not None}
-    for option in given:
-        if EVALUATE_OPTIONS[option] != name:
-            flag = "--" + option.replace("_", "-")
-            raise ConfigError(f"{flag} is an option of {EVALUATE_OPTIONS[option]}, this is a bundle of {name}")
-    domain = load_domain(name)
-    metrics = domain.evaluate(predictor, arguments.data, arguments.split, arguments.on_error, **given)
-    if arguments.json:
+    domain = predictor.domain
+    parser = Parser(prog=f"cookbook evaluate {arguments.bundle}", allow_abbrev=False)
+    _add_evaluation(parser, domain)
+    found = _parse_rest(parser, arguments, domain)
+    names = [field.name for field in fields(domain.reading)]
+    reading = {name: getattr(found, name) for name in names if hasattr(found, name)}
+    metrics = evaluate(predictor, found.data, found.split, found.on_error, **reading)
+    if found.json:
         print(json.dumps(metrics, sort_keys=True))
     else:
         print_metrics({arguments.bundle: metrics})
 
 
-def _predict(arguments: Any) -> None:
-    from common.deploy import Predictor
+def _predict(arguments: Namespace) -> None:
+    from common.deploy import Predictor, predict_files
 
+    parser = Parser(prog=f"cookbook predict {arguments.bundle}", allow_abbrev=False)
+    if not arguments.rest:
+        parser.error("the following arguments are required: INPUT")
     predictor = Predictor(arguments.bundle)
-    names = arguments.inputs
-    read_inputs = getattr(_domain(predictor), "read_inputs", None)
-    if arguments.window is not None:
-        records = (_through_windows(predictor, name, arguments.window) for name in names)
-    elif read_inputs is not None:  # a file holds many inputs
-        tables = {name: read_inputs(name) for name in names}
-        names = [f"{name}, row {row}" for name, table in tables.items() for row in range(len(table))]
-        records = (record for table in tables.values() for record in predictor.predict_many(table))
-    else:
-        records = predictor.predict_many(names)
-    for name, record in zip(names, records, strict=True):
+    domain = predictor.domain
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.set_defaults(window=None)
+    if domain.windows is not None:
+        parser.add_argument(
+            "--window", type=int, default=None, metavar="PX",
+            help="look at large images through overlapping windows of PX pixels",
+        )  # fmt: skip
+    found = _parse_rest(parser, arguments, domain)
+    for name, record in predict_files(predictor, found.inputs, found.window):
         words = predictor.task.brief(record)
-        print(json.dumps({"input": name, **record}, ensure_ascii=False) if arguments.json else f"{name}: {words}")
+        print(json.dumps({"input": name, **record}, ensure_ascii=False) if found.json else f"{name}: {words}")
 
 
-def _domain(predictor: Any) -> Any:
-    from common.registry import load_domain
-
-    return load_domain(predictor.bundle.domain)
-
-
-def _through_windows(predictor: Any, name: str, window_px: int) -> dict[str, Any]:
-    from common.errors import ConfigError
-
-    predict = getattr(_domain(predictor), "predict_sliding", None)
-    if predict is None:
-        raise ConfigError(f"--window is for detection and segmentation, this is a bundle of {predictor.bundle.domain}")
-    return predict(predictor, name, window_px)
-
-
-VERBS: dict[str, Callable[[Any], None]] = {
+VERBS: dict[str, Callable[[Namespace], None]] = {
     "list": _list,
     "demo": _demo,
     "run": _run,
     "evaluate": _evaluate,
     "predict": _predict,
-    "data": lambda arguments: run_data(arguments, RECIPES),
+    "data": lambda arguments: run_data(arguments, recipe_names()),
 }
 
 
@@ -230,4 +215,4 @@ if __name__ == "__main__":
     sys.exit(main())
 
 
-__all__ = ["RECIPES", "CommonOptions", "main"]
+__all__ = ["CommonOptions", "main"]

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 from recipes.options import Parser
@@ -32,12 +32,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def run_data(arguments: Any, recipes: Mapping[str, Any]) -> None:
+def run_data(arguments: Any, recipes: Collection[str]) -> None:
     """Runs ``cookbook data list`` or ``cookbook data get``.
 
     Args:
         arguments: What was typed.
-        recipes: The recipes by name, to say which of them reads the set.
+        recipes: The names of the recipes, to say which of them reads the set.
     """
     if arguments.action == "list":
         _list(arguments.json)
@@ -85,7 +85,7 @@ def _size(record: dict[str, Any]) -> str:
     return f"{record['items']:,} ({f'{megabytes:,.3g} MB' if megabytes < 1000 else f'{megabytes / 1000:.3g} GB'})"
 
 
-def _get(arguments: Any, recipes: Mapping[str, Any]) -> None:
+def _get(arguments: Any, recipes: Collection[str]) -> None:
     from pathlib import Path
 
     from common.catalogue.cards import find_card

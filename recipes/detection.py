@@ -4,9 +4,21 @@ Read from top to bottom: data, model, training, thresholds, evaluation, bundle, 
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from recipes.options import VisionOptions, chosen, option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from applications.detection import DetectionSource, DetectionTask
+    from applications.detection.evaluation import ClassPrecision
+    from applications.detection.matching import Threshold
+    from common import DataLoaders, Trainer
+    from common.augment.batch_transforms import BatchTransform
+    from common.data.prepared import Prepared
+    from common.task.task import Outputs
+    from recipes.run import RunFolder
 
 MOST_PX = 240 * 320  # pixels of the frame that the model sees, where no size is given
 SCENES = 800, 100, 100  # that train, validate and test, where there is no data
@@ -50,18 +62,20 @@ class Options(VisionOptions):
         in_range("mosaic", self.mosaic, 0, 1)
 
 
-def find_source(options: Options) -> Any:
+def find_source(options: Options) -> "DetectionSource":
     """The images and their boxes; without data, scenes."""
-    from applications.detection import read_source, scene_source
+    from applications.detection import scene_source
+    from applications.detection.domain import BoxReading, read
+    from recipes.run import reading_of
 
     if options.data is None:
         source = scene_source(QUICK if options.quick else SCENES, options.seed)
     else:
-        source = read_source(options.data, annotations=options.annotations)
+        source = read(options.data, reading_of(BoxReading, options))
     return source.with_masks() if options.masks else source
 
 
-def make_loaders(options: Options, source: Any) -> Any:
+def make_loaders(options: Options, source: "DetectionSource") -> "tuple[Prepared, DataLoaders]":
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import BBoxBlock, ImageBlock, InstanceBlock, Resize
@@ -84,7 +98,7 @@ def make_loaders(options: Options, source: Any) -> Any:
     return prepared, prepared.loaders(making, 16, 2, None, "cpu", options.cache_dir)
 
 
-def batch_transforms(options: Options, source: Any) -> list[Any]:
+def batch_transforms(options: Options, source: "DetectionSource") -> "list[BatchTransform]":
     """Mirrored, nearer and farther, moved, in another light; digits keep their sides."""
     from common.augment import Augment, Mosaic
 
@@ -107,7 +121,7 @@ def batch_transforms(options: Options, source: Any) -> list[Any]:
     return [moved, Mosaic(options.mosaic)] if options.mosaic else [moved]
 
 
-def make_trainer(options: Options, dls: Any, source: Any, out: Any) -> Any:
+def make_trainer(options: Options, dls: "DataLoaders", source: "DetectionSource", out: "Path") -> "Trainer":
     """The model by name for these classes, and how it is trained."""
     from applications.detection import detection_learner
     from common import TrainerOptions
@@ -130,7 +144,7 @@ def make_trainer(options: Options, dls: Any, source: Any, out: Any) -> Any:
     )
 
 
-def train(options: Options, trainer: Any) -> None:
+def train(options: Options, trainer: "Trainer") -> None:
     """One cycle; then each class gets the score from which it is told, the best by F1 on the validation part."""
     from applications.detection import TorchvisionDetector, choose_thresholds
 
@@ -139,32 +153,41 @@ def train(options: Options, trainer: Any) -> None:
     epochs = chosen(options.epochs, short if options.quick else full)
     theirs = isinstance(trainer.model, TorchvisionDetector)
     trainer.fit_one_cycle(epochs, chosen(options.lr, 2e-4 if theirs else 4e-3))
-    found = trainer.get_preds("valid")
-    table = choose_thresholds(trainer.task.records(found.output), found.target, trainer.task.vocab)
+    found, task = trainer.get_preds("valid"), cast("DetectionTask", trainer.task)
+    table = choose_thresholds(task.records(found.output), found.target, task.vocab)
     usual = chosen(table.overall.score, 0.5)
-    trainer.task = replace(trainer.task, thresholds=tuple(chosen(one.score, usual) for one in table.classes))
+    trainer.task = replace(task, thresholds=tuple(chosen(one.score, usual) for one in table.classes))
 
 
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
     from applications.detection import check_arch
-    from recipes.run import carry_out, folder_of
+    from applications.detection.domain import BoxReading
+    from recipes.run import carry_out, folder_of, reading_of
 
     check_arch(options.arch)
     source = find_source(options)
     prepared, dls = make_loaders(options, source)
     trainer = make_trainer(options, dls, source, folder_of(options, "detection"))
+    trainer.reading = reading_of(BoxReading, options)
     return carry_out(options, "detection", source, prepared, trainer, train, write_report)
 
 
-def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
+def write_report(
+    folder: "RunFolder",
+    trainer: "Trainer",
+    prepared: "Prepared",
+    part: str,
+    outputs: "Outputs",
+    metrics: dict[str, float],
+) -> None:
     """What a person looks at: average precision class by class, thresholds, the data, hits and misses."""
     from applications.detection import average_precision, choose_thresholds, coco_results, ground_truth
     from common.files import dump_json, write_text
     from common.show import line_figure, show_results
+    from recipes.run import worst_ids
 
-    page, task = folder.report, trainer.task
-    outputs = trainer.get_preds(part)
+    page, task = folder.report, cast("DetectionTask", trainer.task)
     records = task.records(outputs.output)
     table = average_precision(records, outputs.target, task.vocab)
     told = choose_thresholds(records, outputs.target, task.vocab)
@@ -178,10 +201,9 @@ def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: d
         row.label or "all": (row.recalls.tolist(), row.precisions.tolist()) for row in (*told.classes[:9], told.overall)
     }
     folder.picture("Precision over recall", "precision_recall", line_figure(lines, "recall", "precision"))
-    results = show_results(trainer, max_n=12, part=part)
+    results = show_results(trainer, max_n=12, part=part, outputs=outputs)
     folder.picture("Results", "results", results, "found in green, missed in orange, not there in red")
-    worst = [int(i) for i in outputs.losses.topk(min(9, len(outputs.losses))).indices]
-    picture = show_results(trainer, part=part, ids=outputs.ids[worst].tolist())
+    picture = show_results(trainer, part=part, ids=worst_ids(outputs, 9), outputs=outputs)
     folder.picture("Largest losses", "top_losses", picture, "found in green, missed in orange, not there in red")
     write_text(folder.path / "predictions.json", dump_json(coco_results(records)))
     sizes = [(record["height"], record["width"]) for record in records]
@@ -189,13 +211,14 @@ def write_report(folder: Any, trainer: Any, prepared: Any, part: str, metrics: d
     write_text(folder.path / "ground_truth.json", dump_json(truth))
 
 
-def class_row(row: Any) -> dict[str, Any]:
+def class_row(row: "ClassPrecision") -> dict[str, object]:
     """One class of the table of average precisions; a class without objects has none."""
     numbers = {name: chosen(getattr(row, name), "") for name in ("ap", "ap50", "ar_100")}
     return {"class": row.label, "objects": row.objects, **numbers}
 
 
-def f1_row(row: Any) -> dict[str, Any]:
+def f1_row(row: "Threshold") -> dict[str, object]:
     """One class of the table of thresholds."""
     found = {name: getattr(row, name) for name in ("precision", "recall", "f1")}
-    return {"class": row.label or "all", "objects": row.objects, "score": chosen(row.score, ""), **found}
+    score = "" if row.score is None else row.score
+    return {"class": row.label or "all", "objects": row.objects, "score": score, **found}

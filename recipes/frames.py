@@ -1,6 +1,9 @@
 """The frame that whole images are brought to, from what a person asks for and what shapes the images have."""
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from common.sources.source import Source
 
 ALIKE = 1.3  # the greatest over the least width / height of images that may be squeezed into one shape
 LOOKED_AT = 50
@@ -33,7 +36,7 @@ def size_of(name: str, text: str | None) -> tuple[int, int] | None:
     return height, width
 
 
-def frame_of(asked: str | None, source: Any, most_px: int) -> tuple[tuple[int, int], str]:
+def frame_of(asked: str | None, source: "Source", most_px: int) -> tuple[tuple[int, int], str]:
     """Returns the frame and the way to it: images of about one shape are squeezed into it, others padded.
 
     Args:

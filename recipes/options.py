@@ -5,7 +5,11 @@ import dataclasses
 import difflib
 import types
 import typing
-from typing import Any, NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
+
+from common.spec import option
+
+_T = TypeVar("_T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,15 +24,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"cookbook: error: {message} (see {self.prog} --help)\n")
 
 
+Arguments = argparse.ArgumentParser | argparse._ArgumentGroup  # pyright: ignore[reportPrivateUsage]
+
+
 def near(name: str, known: list[str]) -> str:
     """Returns ``: did you mean …?`` for the nearest known names, or nothing."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return ": did you mean " + " or ".join(close) + "?" if close else ""
-
-
-def option(default: Any, help: str, **more: Any) -> Any:
-    """Returns a dataclass field with its help text."""
-    return dataclasses.field(default=default, metadata={"help": help, **more})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,25 +80,34 @@ class VisionOptions(CommonOptions):
             raise ConfigError("weights needs --pretrained")
 
 
-def chosen(given: Any, default: Any) -> Any:
+def chosen(given: _T | None, default: _T) -> _T:
     """Returns what the user gave, else the default."""
     return default if given is None else given
 
 
-def add_arguments(parser: argparse.ArgumentParser, options: type[Any]) -> None:
-    """Adds one ``--name`` for each field of an options dataclass; a boolean gets ``--no-name`` too."""
+def add_arguments(parser: Arguments, options: type[Any], *, unset: bool = False) -> None:
+    """Adds one ``--name`` for each field of an options dataclass; a boolean gets ``--no-name`` too.
+
+    Args:
+        parser: The parser, or a group of one.
+        options: The dataclass.
+        unset: Whether what is not given is left out of the result; else it has the field's default.
+    """
     hints = typing.get_type_hints(options)
     for field in dataclasses.fields(options):
         hint = hints[field.name]
         flag = "--" + field.name.replace("_", "-")
         kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
         kind = next(k for k in kinds if k is not type(None))
-        text = field.metadata["help"]
+        text, default = field.metadata["help"], argparse.SUPPRESS if unset else field.default
         if kind is bool:
             parser.add_argument(
-                flag, dest=field.name, action=argparse.BooleanOptionalAction, default=field.default, help=text
+                flag, dest=field.name, action=argparse.BooleanOptionalAction, default=default, help=text
             )
             continue
-        shown = "" if field.default is None else f" (default {field.default})"
+        shown = "" if unset or field.default is None else f" (default {field.default})"
         name = field.metadata.get("metavar", {int: "N", float: "X"}.get(kind, field.name.upper()))
-        parser.add_argument(flag, dest=field.name, type=kind, default=field.default, metavar=name, help=text + shown)
+        parser.add_argument(flag, dest=field.name, type=kind, default=default, metavar=name, help=text + shown)
+
+
+__all__ = ["CommonOptions", "Parser", "VisionOptions", "add_arguments", "chosen", "near", "option"]

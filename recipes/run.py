@@ -8,13 +8,27 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
+from torch import Tensor
+
+from common.data.prepared import Prepared
 from common.errors import ConfigError
+from common.figures import Picture
 from common.files import dump_json, write_text
 from common.show.report import Report
+from common.sources.source import Source
 from common.store.dirty import DirtyPolicy
+from common.task.evaluate import collect
+from common.task.task import Outputs
 from common.train.hooks import EventLog
+from common.train.learner import Learner
+from common.train.trainer import Trainer
+from recipes.options import CommonOptions
+
+_O = TypeVar("_O", bound=CommonOptions)
+_L = TypeVar("_L", bound=Learner)
+_R = TypeVar("_R")
 
 
 class RunFolder:
@@ -40,7 +54,7 @@ class RunFolder:
         """The bundle's folder."""
         return self.path / "bundle"
 
-    def picture(self, heading: str, name: str, figure: Any, caption: str = "") -> None:
+    def picture(self, heading: str, name: str, figure: Picture, caption: str = "") -> None:
         """Writes a picture to the folder and puts it into the report."""
         figure.save(self.pictures / f"{name}.png")
         self.report.picture(heading, figure.png(), caption)
@@ -52,7 +66,7 @@ class RunFolder:
             print(f"set right in the data: {notes[0]}{more}", file=sys.stderr)
             self.report.table(f"Set right in the data: {len(notes)}", [{"note": note} for note in notes])
 
-    def training(self, trainer: Any, metrics: Mapping[str, float]) -> None:
+    def training(self, trainer: Learner, metrics: Mapping[str, float]) -> None:
         """Adds what every report tells: the metrics, the epochs, what was left out, the curves and the batches."""
         from common.show import learning_curves
 
@@ -69,7 +83,7 @@ class RunFolder:
         if train.pipeline.changes or train.pipeline.crops:
             self.picture("One item in successive epochs", "augmented", train.show_batch(max_n=8, nrows=2, unique=True))
 
-    def finish(self, options: Any, metrics: Mapping[str, float]) -> dict[str, float]:
+    def finish(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes config, metrics and report, and returns the metrics with the seconds of the whole run."""
         found = {name: float(value) for name, value in metrics.items()}
         found["seconds"] = round(time.perf_counter() - self.started, 2)
@@ -80,18 +94,18 @@ class RunFolder:
         return found
 
 
-def folder_of(options: Any, recipe: str) -> Path:
+def folder_of(options: CommonOptions, recipe: str) -> Path:
     """Returns the folder that a run's results go to."""
     return Path(options.out or f"runs/{recipe}")
 
 
-def dirty_policy(options: Any, recipe: str) -> DirtyPolicy:
+def dirty_policy(options: CommonOptions, recipe: str) -> DirtyPolicy:
     """Returns what happens to an item that cannot be used; the quarantine lies beside the results."""
     return DirtyPolicy(on_error=options.on_error, quarantine=folder_of(options, recipe) / "quarantine.jsonl")
 
 
 @contextmanager
-def run_folder(options: Any, recipe: str) -> Iterator[RunFolder]:
+def run_folder(options: CommonOptions, recipe: str) -> Iterator[RunFolder]:
     """Yields the folder of a run; if the run fails before anything worth keeping, a folder made here is removed.
 
     A run that is resumed goes on with the log of the one before; see `EventLog`.
@@ -119,18 +133,62 @@ def run_folder(options: Any, recipe: str) -> Iterator[RunFolder]:
         raise
 
 
+def reading_of(reading: type[_R], options: CommonOptions) -> _R:
+    """Returns those of a recipe's options with which its data is read, as a bundle keeps them.
+
+    Args:
+        reading: The domain's dataclass of them.
+        options: Of the recipe, which has all of them under the same names.
+    """
+    names = [field.name for field in dataclasses.fields(cast(Any, reading))]
+    return reading(**{name: getattr(options, name) for name in names})
+
+
+def judged(bundle: Path, trainer: Learner, source: Source, part: str) -> tuple[Outputs, dict[str, float]]:
+    """Returns the outputs and the metrics of a part by the bundle as it was written; the model sees the part once.
+
+    The test part is seen in the batches of a `Predictor`, so that ``cookbook evaluate`` finds the same numbers.
+
+    Args:
+        bundle: Its folder.
+        trainer: Whose loaders know the part, decoded already.
+        source: The data.
+        part: ``test`` or ``valid``.
+    """
+    from common.deploy import Predictor
+
+    predictor, own = Predictor(bundle, trainer.device), trainer.loader(part)
+    size = None if part == "test" else own.options.batch_size
+    loader = predictor.loader_of(own.store, own.rows, batch_size=size)
+    outputs = collect(predictor.model, loader, predictor.task, predictor.device)
+    metrics = predictor.task.report(outputs)
+    left_out = len(source.part(part)) - len(cast(Tensor, outputs.ids)) if part == "test" else 0
+    return outputs, {**metrics, "items_left_out": float(left_out)} if left_out else metrics
+
+
+def worst_ids(outputs: Outputs, count: int) -> list[int]:
+    """Returns the ids of the samples with the largest losses, the largest first.
+
+    Args:
+        outputs: Of a part, with losses.
+        count: The most samples.
+    """
+    losses, ids = cast(Tensor, outputs.losses), cast(Tensor, outputs.ids)
+    return [int(own) for own in ids[losses.topk(min(count, len(losses))).indices]]
+
+
 def carry_out(
-    options: Any,
+    options: _O,
     recipe: str,
-    source: Any,
-    prepared: Any,
-    trainer: Any,
-    train: Callable[[Any, Any], None],
-    write_report: Callable[[RunFolder, Any, Any, str, dict[str, float]], None],
+    source: Source,
+    prepared: Prepared,
+    trainer: _L,
+    train: Callable[[_O, _L], None],
+    write_report: Callable[[RunFolder, _L, Prepared, str, Outputs, dict[str, float]], None],
 ) -> dict[str, float]:
     """Trains, exports, measures and reports, the same way in every recipe; returns the metrics.
 
-    The test part is measured with the bundle as it was written; without one, the validation part.
+    The test part (without one, the validation part) is measured once, with the bundle as it was written, loaded again.
 
     Args:
         options: Of the recipe.
@@ -139,28 +197,21 @@ def carry_out(
         prepared: The DataBlock applied to it.
         trainer: Of the model.
         train: Trains it; gets the options and the trainer.
-        write_report: Fills the report; gets the folder, the trainer, what was prepared, the part that was measured and
-            the metrics.
+        write_report: Fills the report; gets the folder, the trainer, what was prepared, the part that was measured, its
+            outputs and the metrics.
     """
-    from common.deploy import Predictor
-
     with run_folder(options, recipe) as folder:
         prepared.split.write(folder.path / "split.csv", prepared.items)
         folder.notes(prepared.notes())
-        if getattr(options, "resume", False):
+        if getattr(options, "resume", False) and isinstance(trainer, Trainer):
             print(trainer.resume(folder.path / "checkpoints"))
         train(options, trainer)
         trainer.export(folder.bundle)
         part = "test" if trainer.dls.has("test") else "valid"
-        if part == "test":
-            on_error = "raise" if options.on_error == "raise" else "skip"
-            metrics = Predictor(folder.bundle).evaluate_source(source, part, on_error)
-        else:
-            outputs = trainer.get_preds(part)
-            metrics = trainer.task.report(outputs)
+        outputs, metrics = judged(folder.bundle, trainer, source, part)
         trainer.export(folder.bundle, metrics)
         metrics["items_per_second"] = trainer.history[-1]["items_per_second"]
-        write_report(folder, trainer, prepared, part, metrics)
+        write_report(folder, trainer, prepared, part, outputs, metrics)
         return folder.finish(options, metrics)
 
 

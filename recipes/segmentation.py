@@ -5,9 +5,21 @@ Read from top to bottom: data, model, training, evaluation, bundle, report.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from recipes.options import VisionOptions, chosen, option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from applications.segmentation import SegmentationSource, SegmentationTask
+    from common import DataLoaders, Trainer
+    from common.augment.batch_transforms import BatchTransform
+    from common.data.prepared import Prepared
+    from common.task.task import Outputs
+    from recipes.run import RunFolder
 
 MOST_PX = 360 * 480  # pixels of the frame that the model sees whole, where no size is given
 CROP = 2 / 3  # of each side of that frame is what it sees of it in training
@@ -46,7 +58,7 @@ class Options(VisionOptions):
             size_of(name, getattr(self, name))
 
 
-def find_source(options: Options) -> Any:
+def find_source(options: Options) -> "SegmentationSource":
     """The images and masks; without data, scenes."""
     from applications.segmentation import read_source, scene_source
 
@@ -55,7 +67,7 @@ def find_source(options: Options) -> Any:
     return read_source(options.data, classes=options.classes, ignore=options.ignore)
 
 
-def make_loaders(options: Options, source: Any) -> Any:
+def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepared, DataLoaders]":
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import ImageBlock, Resize
@@ -77,7 +89,7 @@ def make_loaders(options: Options, source: Any) -> Any:
     return prepared, prepared.loaders(making, 16, 2, None, "cpu", options.cache_dir)
 
 
-def batch_transforms(options: Options, source: Any, size: tuple[int, int]) -> list[Any]:
+def batch_transforms(options: Options, source: "SegmentationSource", size: tuple[int, int]) -> "list[BatchTransform]":
     """A piece of each image, of a size and place of its own, mirrored, in another light; scenes are taken whole."""
     from common import Augment
     from recipes.frames import size_of
@@ -104,7 +116,7 @@ def batch_transforms(options: Options, source: Any, size: tuple[int, int]) -> li
     ]
 
 
-def make_trainer(options: Options, dls: Any, counts: Any, out: Any) -> Any:
+def make_trainer(options: Options, dls: "DataLoaders", counts: "np.ndarray", out: "Path") -> "Trainer":
     """The model by name for these classes, and how it is trained."""
     from applications.segmentation import class_weights, segmentation_learner
     from common import TrainerOptions
@@ -127,7 +139,7 @@ def make_trainer(options: Options, dls: Any, counts: Any, out: Any) -> Any:
     )
 
 
-def train(options: Options, trainer: Any) -> None:
+def train(options: Options, trainer: "Trainer") -> None:
     """One cycle; a pretrained body learns more slowly, its first layers most."""
     full = 10 if options.data is None else 24 if options.pretrained else 40
     short = 7 if options.data is None else max(1, full // 10)
@@ -139,7 +151,8 @@ def train(options: Options, trainer: Any) -> None:
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
     from applications.segmentation import check_arch, make_task, pixel_counts
-    from recipes.run import carry_out, folder_of
+    from applications.segmentation.domain import MaskReading
+    from recipes.run import carry_out, folder_of, reading_of
 
     check_arch(options.arch)
     source = find_source(options)
@@ -147,17 +160,26 @@ def run(options: Options) -> dict[str, float]:
     usable = dls.train.store.usable(prepared.split.train)
     counts = pixel_counts(make_task(dls), [prepared.raws[1][int(row)] for row in usable])
     trainer = make_trainer(options, dls, counts, folder_of(options, "segmentation"))
+    trainer.reading = reading_of(MaskReading, options)
     report = partial(write_report, counts)
     return carry_out(options, "segmentation", source, prepared, trainer, train, report)
 
 
-def write_report(counts: Any, folder: Any, trainer: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
+def write_report(
+    counts: "np.ndarray",
+    folder: "RunFolder",
+    trainer: "Trainer",
+    prepared: "Prepared",
+    part: str,
+    outputs: "Outputs",
+    metrics: dict[str, float],
+) -> None:
     """What a person looks at: the figures beside two simple rules, class by class, the data, and the mistakes."""
     from applications.segmentation import baseline, show_maps
     from common.show import learning_curves
+    from recipes.run import worst_ids
 
-    page, task = folder.report, trainer.task
-    outputs = trainer.get_preds(part)
+    page, task = folder.report, cast("SegmentationTask", trainer.task)
     rules = {"this model": metrics, **baseline(task, counts, outputs.target)}
     page.table(f"On the {part} part, beside simple rules", [
         {"model": name.replace("_", " "), "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
@@ -167,6 +189,6 @@ def write_report(counts: Any, folder: Any, trainer: Any, prepared: Any, part: st
     folder.training(trainer, metrics)
     folder.picture("Mean IoU by epoch", "miou", learning_curves(trainer.history, ["miou", "pixel_accuracy"]))
     said = "the true mask on the left, the predicted one on the right"
-    folder.picture("Results", "results", show_maps(trainer, part=part), said)
-    worst = outputs.losses.topk(min(6, len(outputs.losses))).indices
-    folder.picture("Largest losses", "top_losses", show_maps(trainer, part=part, ids=outputs.ids[worst].tolist()), said)
+    folder.picture("Results", "results", show_maps(trainer, part=part, outputs=outputs), said)
+    worst = show_maps(trainer, part=part, ids=worst_ids(outputs, 6), outputs=outputs)
+    folder.picture("Largest losses", "top_losses", worst, said)

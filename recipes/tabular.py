@@ -3,10 +3,26 @@
 Read from top to bottom: data, model, training, evaluation, bundle, report.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 from recipes.options import CommonOptions, option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from torch import Tensor
+
+    from applications.tabular import TableSource, TabularEnsemble
+    from applications.tabular.explain import TableTask
+    from applications.tabular.reading import TableReading
+    from common import DataLoaders
+    from common.blocks.columns import ColumnsBlock
+    from common.data.prepared import Prepared
+    from common.task.task import Outputs
+    from common.train import AtOnce
+    from recipes.run import RunFolder
 
 LEAST_ROWS = 40  # of a part that is told apart from train
 QUICK_MEMBERS = ("linear", "xgboost", "network")
@@ -90,20 +106,7 @@ def places_of(text: str | None) -> tuple[tuple[str, str], ...]:
     return tuple(zip(names[::2], names[1::2], strict=True))
 
 
-def find_source(options: Options) -> Any:
-    """The rows and the target; without data, the embedded table."""
-    from applications.tabular import read_source
-
-    return read_source(
-        options.data,
-        options.target,
-        ignore=names_of(options.ignore),
-        split_column=options.split_column,
-        classes=None if options.kind == "auto" else options.kind == "classification",
-    )
-
-
-def make_loaders(options: Options, source: Any) -> Any:
+def make_loaders(options: Options, source: "TableSource") -> "tuple[Prepared, DataLoaders]":
     """The four questions of the DataBlock, answered."""
     from common.data.loader import LoaderOptions
     from common.text import Tokenizer
@@ -123,7 +126,7 @@ def make_loaders(options: Options, source: Any) -> Any:
     return prepared, prepared.loaders(LoaderOptions(batch_size=256, seed=options.seed), 4096, 0, None, "cpu")
 
 
-def make_learner(options: Options, dls: Any, source: Any, out: Any) -> Any:
+def make_learner(options: Options, dls: "DataLoaders", reading: "TableReading", out: "Path") -> "AtOnce":
     """The ensemble for these columns and this target."""
     from applications.tabular import EnsembleConfig, tabular_learner
     from common.text import TextEncoder
@@ -140,39 +143,49 @@ def make_learner(options: Options, dls: Any, source: Any, out: Any) -> Any:
         device=options.device,
         seed=options.seed,
     )
-    return tabular_learner(
+    learner = tabular_learner(
         dls,
-        target=source.target,
         quantiles=quantiles_of(options.quantiles),
         config=config,
         text_encoder=encoder,
         out=out,
     )
+    learner.reading = reading
+    return learner
 
 
-def train(options: Options, learner: Any) -> None:
+def train(options: Options, learner: "AtOnce") -> None:
     """Every member, fold by fold, and the weights of their mean."""
     learner.fit()
 
 
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
-    from recipes.run import carry_out, folder_of
+    from applications.tabular.domain import TableReading, read
+    from recipes.run import carry_out, folder_of, reading_of
 
-    source = find_source(options)
+    reading = reading_of(TableReading, options)
+    source = read(options.data, reading)
+    reading = replace(reading, target=source.target, kind="classification" if source.classes else "regression")
     prepared, dls = make_loaders(options, source)
-    learner = make_learner(options, dls, source, folder_of(options, "tabular"))
+    learner = make_learner(options, dls, reading, folder_of(options, "tabular"))
     return carry_out(options, "tabular", source, prepared, learner, train, write_report)
 
 
-def write_report(folder: Any, learner: Any, prepared: Any, part: str, metrics: dict[str, float]) -> None:
+def write_report(
+    folder: "RunFolder",
+    learner: "AtOnce",
+    prepared: "Prepared",
+    part: str,
+    outputs: "Outputs",
+    metrics: dict[str, float],
+) -> None:
     """What a person looks at: the figures beside a simple rule and each member, the columns, and what matters."""
     from applications.tabular import baseline, member_metrics
 
     page, task = folder.report, learner.task
-    target = learner.loader(part).arrays().y
-    rules = baseline(task, learner.dls.train.arrays().y, target)
-    alone = member_metrics(learner.fitted, task, learner.loader(part))
+    rules = baseline(task, learner.dls.train.arrays().y, outputs.target)
+    alone = member_metrics(cast("TabularEnsemble", learner.fitted), task, learner.loader(part))
     shown = [name for name in ("accuracy", "auc", "loss", "f1", "rmse", "mae", "r2") if name in metrics]
     page.table(
         f"On the {part} part, beside a simple rule and each member alone",
@@ -181,17 +194,22 @@ def write_report(folder: Any, learner: Any, prepared: Any, part: str, metrics: d
             for name, found in {"this model": metrics, **rules, **alone}.items()
         ],
     )
-    page.table("Members, out of fold", learner.fitted.chosen.table)
+    page.table("Members, out of fold", cast("TabularEnsemble", learner.fitted).chosen.table)
     page.table("Columns", [
         {"column": c.name, "kind": c.kind, "why": c.why, "levels": len(c.levels) or ""}
-        for c in prepared.encoder.blocks[0].columns
+        for c in columns_of(prepared).columns
     ])  # fmt: skip
     folder.training(learner, metrics)
-    folder.picture("Results", "results", learner.show_results(max_n=9, part=part))
-    explain(folder, learner, prepared, part)
+    folder.picture("Results", "results", learner.show_results(max_n=9, part=part, outputs=outputs))
+    explain(folder, learner, prepared, part, outputs)
 
 
-def explain(folder: Any, learner: Any, prepared: Any, part: str) -> None:
+def columns_of(prepared: "Prepared") -> "ColumnsBlock":
+    """What was found out of the columns."""
+    return cast("ColumnsBlock", prepared.encoder.blocks[0])
+
+
+def explain(folder: "RunFolder", learner: "AtOnce", prepared: "Prepared", part: str, outputs: "Outputs") -> None:
     """What matters, how it moves the answer, where the model errs, and what should make one suspicious."""
     import numpy as np
 
@@ -206,10 +224,12 @@ def explain(folder: Any, learner: Any, prepared: Any, part: str) -> None:
         slices,
     )
 
-    page, task, predictor = folder.report, learner.task, learner.predictor()
-    items, kinds = prepared.items, {c.name: c.kind for c in prepared.encoder.blocks[0].columns}
-    frame = items.iloc[prepared.split[part].tolist()]
-    matters = permutation_importance(predictor, frame, task.target)
+    page, task, predictor = folder.report, cast("TableTask", learner.task), learner.predictor()
+    target = cast("TableReading", learner.reading).target or ""
+    items, block = cast("pd.DataFrame", prepared.items), columns_of(prepared)
+    kinds = {c.name: c.kind for c in block.columns}
+    frame = items.iloc[cast("Tensor", outputs.ids).tolist()]
+    matters = permutation_importance(predictor, frame, target)
     page.table("What matters: rise of the loss when a column is shuffled", matters[:20])
     folder.picture("What matters", "importance", importance_figure(matters))
     best = [row["column"] for row in matters if kinds[row["column"]] != "text"][:6]
@@ -217,14 +237,13 @@ def explain(folder: Any, learner: Any, prepared: Any, part: str) -> None:
         moved = [partial_dependence(predictor, frame, name) for name in best]
         folder.picture("How the answer moves with a column", "dependence", dependence_figure(moved))
     used = [name for name, kind in kinds.items() if kind not in ("text", "identifier", "constant", "ignored")]
-    page.table("Where it errs most", slices(frame, task.target, learner.get_preds(part).output, task, used))
+    page.table("Where it errs most", slices(frame, target, outputs.output, task, used))
     where = np.full(len(items), "", dtype=object)
     for name in ("train", "valid", "test"):
         where[prepared.split[name]] = name
-    ignore = prepared.encoder.blocks[0].ignore
-    found = leakage(items, task.target, isinstance(task, TabularClassification), parts=where, ignore=ignore)
+    found = leakage(items, target, isinstance(task, TabularClassification), parts=where, ignore=block.ignore)
     page.table("To look at before it is trusted", [{"column": row["column"], "why": row["warning"]} for row in found])
     if len(frame) >= LEAST_ROWS:
-        apart = adversarial_validation(items.iloc[prepared.split.train.tolist()], frame, ignore)
+        apart = adversarial_validation(items.iloc[prepared.split.train.tolist()], frame, block.ignore)
         said = f"AUC {apart['auc']:.3f} ({apart['low']:.3f} to {apart['high']:.3f}); 0.5: they are alike"
         page.text(f"Train against {part}: can a model tell their rows apart?", said)

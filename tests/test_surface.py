@@ -20,7 +20,7 @@ SURFACE = {
     "common.train": """Accuracy AccuracyMulti AtOnce ClassificationTask Constant EarlyStop ErrorRate EventLog F1Score
         F1ScoreMulti FittedModel Hook Interrupted Learner Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy
         Trainer TrainerOptions accuracy accuracy_multi error_rate rmse top_k_accuracy""",
-    "common.deploy": "Bundle Predictor export load load_learner",
+    "common.deploy": "Bundle BundlePart Domain Inputs Predictor evaluate export load load_learner predict_files",
     "common.show": "Picture Report learning_curves line_figure matrix_figure show_batch show_results",
     "applications.tabular": """EnsembleConfig TableSource TabularClassification TabularClassifier TabularDataLoaders
         TabularEnsemble TabularNetwork TabularRegression TabularRegressor adversarial_validation baseline

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from applications.classification.data import ImageDataLoaders, ImageSource, read_source
-from applications.classification.evaluation import evaluate
 from applications.classification.head import fine_tune_upper, fit_head
 from applications.classification.interpretation import ClassificationInterpretation, Interpretation
 from applications.classification.learner import cnn_learner, make_task, vision_learner
@@ -37,7 +36,7 @@ from common.data import (
     parent_label,
     using_attr,
 )
-from common.deploy import Predictor, load_learner
+from common.deploy import Predictor, evaluate, load_learner
 from common.train import (
     ClassificationTask,
     F1Score,

@@ -19,12 +19,13 @@ class Interpretation:
     Args:
         trainer: A trained trainer.
         part: ``valid`` or ``test``.
+        outputs: Of that part, where the model has seen it already; else it sees it now.
     """
 
-    def __init__(self, trainer: Trainer, part: str = "valid") -> None:
+    def __init__(self, trainer: Trainer, part: str = "valid", outputs: Outputs | None = None) -> None:
         self.trainer = trainer
         self.part = part
-        self.outputs: Outputs = trainer.get_preds(part)
+        self.outputs = trainer.get_preds(part) if outputs is None else outputs
 
     @classmethod
     def from_learner(cls, learn: Trainer, part: str = "valid") -> "Interpretation":
@@ -50,7 +51,8 @@ class Interpretation:
             path: A file to write the picture to.
         """
         _, ids = self.top_losses(k)
-        figure = show_results(self.trainer, part=self.part, ids=ids.tolist(), nrows=nrows)
+        outputs = self.outputs if self.outputs.ids is not None else None
+        figure = show_results(self.trainer, part=self.part, ids=ids.tolist(), nrows=nrows, outputs=outputs)
         return resize(figure, figsize, path)
 
 
@@ -60,6 +62,7 @@ class ClassificationInterpretation(Interpretation):
     Args:
         trainer: A trained trainer.
         part: ``valid`` or ``test``.
+        outputs: Of that part, where the model has seen it already; else it sees it now.
     """
 
     def confusion_matrix(self) -> Tensor:

@@ -1,6 +1,7 @@
 """One call from loaders to a trainer: the model by name with its head for these classes, the task, the options."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from applications.classification.model import create_model
@@ -10,7 +11,8 @@ from common.errors import ConfigError
 from common.train import ClassificationTask
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
-from common.vision.architectures import SMALL, arch_name
+from common.vision.architectures import arch_name
+from common.vision.learner import trainer_by_name
 
 
 def make_task(dls: DataLoaders, label_smoothing: float = 0.0, threshold: float = 0.5) -> ClassificationTask:
@@ -59,17 +61,10 @@ def vision_learner(
     """
     name = arch_name(arch)
     task = make_task(dls, label_smoothing)
-    chosen = options or TrainerOptions()
-    model = create_model(
-        name,
-        len(task.vocab),
-        channels=dls.channels,
-        pretrained=pretrained and name != SMALL,
-        weights=weights,
-        seed=chosen.seed,
-        dropout=dropout,
-    )
-    return Trainer(model, dls, task, chosen, metrics=metrics)
+    return trainer_by_name(
+        partial(create_model, dropout=dropout), name, len(task.vocab), dls, task, options,
+        pretrained=pretrained, weights=weights, metrics=metrics,
+    )  # fmt: skip
 
 
 cnn_learner = vision_learner  # the book's older name

@@ -2,7 +2,7 @@
 
 from applications.detection.anchor_free import AnchorFreeConfig, AnchorFreeDetector
 from applications.detection.data import DetectionSource, read_source, scene_source
-from applications.detection.evaluation import APTable, average_precision, coco_results, evaluate, ground_truth
+from applications.detection.evaluation import APTable, average_precision, coco_results, ground_truth
 from applications.detection.learner import detection_learner, make_task
 from applications.detection.matching import Matches, Thresholds, choose_thresholds, match
 from applications.detection.model import arch_names, check_arch, create_model
@@ -11,7 +11,7 @@ from applications.detection.task import DetectionTask
 from applications.detection.torchvision_detector import TorchvisionDetector
 from common.augment import Augment, Mosaic
 from common.data import BBoxBlock, DataBlock, DataLoaders, ImageBlock, InstanceBlock, Objects, RandomSplitter, Resize
-from common.deploy import Predictor, load_learner
+from common.deploy import Predictor, evaluate, load_learner
 from common.train import Trainer, TrainerOptions
 
 __all__ = [

@@ -1,16 +1,13 @@
-"""COCO's average precision of what was found (Lin et al. 2014, arXiv:1405.0312), and a bundle judged on a source."""
+"""COCO's average precision of what was found (Lin et al. 2014, arXiv:1405.0312)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 
-from applications.detection.data import read_source
 from common.blocks.objects import Objects
 from common.blocks.shapes import encode_rle, polygons
-from common.deploy.predictor import Predictor
 from common.errors import DataError, nearest, one_of
 from common.task.task import Record
 
@@ -241,24 +238,3 @@ def _segmentation(shape: Any) -> Any:
     if found is not None:
         return [corners.reshape(-1).tolist() for corners in found]
     return dict(cast("Mapping[str, Any]", shape)) if isinstance(shape, Mapping) else encode_rle(np.asarray(shape))
-
-
-def evaluate(
-    predictor: Predictor, data: str | Path | None, split: str | None = None, on_error: str = "raise", **options: Any
-) -> dict[str, float]:
-    """Returns the metrics of a predictor on data in any form that `read_source` takes.
-
-    Args:
-        predictor: Of a detection bundle.
-        data: The source.
-        split: ``train``, ``valid`` or ``test``; None: the test part where there is one, else everything.
-        on_error: What happens to an item that cannot be used: ``raise`` or ``skip``.
-        options: Those of `read_source`.
-
-    Raises:
-        DataError: if the data is not there, has no such part, or has classes that the bundle has not.
-    """
-    source = read_source(data, **options)
-    if len(predictor.encoder.y_blocks) > 1:
-        source = source.with_masks()
-    return predictor.evaluate_source(source, split, on_error)

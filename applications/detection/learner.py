@@ -12,7 +12,8 @@ from common.data.loader import Loader
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
-from common.vision.architectures import SMALL, arch_name
+from common.vision.architectures import arch_name
+from common.vision.learner import trainer_by_name
 
 
 def make_task(dls: DataLoaders, category_ids: Sequence[int] = ()) -> DetectionTask:
@@ -61,13 +62,7 @@ def detection_learner(
     name, task = arch_name(arch), make_task(dls, category_ids)
     if task.masks != gives_masks(name):
         raise ConfigError(f"{name} and the targets disagree: Mask R-CNN, and only that, needs an InstanceBlock")
-    chosen = options or TrainerOptions()
-    model = create_model(
-        name,
-        len(task.vocab),
-        channels=dls.channels,
-        pretrained=pretrained and name != SMALL,
-        weights=weights,
-        seed=chosen.seed,
-    )
-    return Trainer(model, dls, task, chosen, metrics=metrics)
+    return trainer_by_name(
+        create_model, name, len(task.vocab), dls, task, options,
+        pretrained=pretrained, weights=weights, metrics=metrics,
+    )  # fmt: skip

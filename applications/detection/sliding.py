@@ -36,7 +36,7 @@ def predict_sliding(
     """
     task = predictor.task
     if not isinstance(task, DetectionTask) or task.masks:
-        raise ConfigError(f"predict_sliding needs a predictor of boxes, got one of {predictor.task.domain} with masks")
+        raise ConfigError(f"predict_sliding needs a predictor of boxes without masks, got a {type(task).__name__}")
     cut = windows_of(predictor, image, window_px, overlap)
     found = cast("list[dict[str, Tensor]]", predictor.outputs(cut.pieces).output)
     return task.decode([together(found, cut.corners, [piece.shape[:2] for piece in cut.pieces], cut.size)])[0]

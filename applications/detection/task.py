@@ -47,7 +47,6 @@ class DetectionTask(Task):
     thresholds: tuple[float, ...] = ()
     category_ids: tuple[int, ...] = ()
     masks: bool = False
-    domain: ClassVar[str] = "detection"
     raw_targets: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from applications.segmentation.baseline import baseline, class_weights, pixel_counts
 from applications.segmentation.data import SegmentationSource, read_source, scene_source
-from applications.segmentation.evaluation import evaluate, predict_sliding
 from applications.segmentation.interpretation import show_maps
 from applications.segmentation.learner import make_task, segmentation_learner, unet_learner
 from applications.segmentation.metrics import MeanIoU, PixelAccuracy
 from applications.segmentation.model import arch_names, check_arch, create_model
+from applications.segmentation.sliding import predict_sliding
 from applications.segmentation.task import SegmentationTask, ids_of
 from common.augment import Augment, Mixup, Normalize, aug_transforms
 from common.data import (
@@ -29,7 +29,7 @@ from common.data import (
     get_image_files,
     imagenet_stats,
 )
-from common.deploy import Predictor, load_learner
+from common.deploy import Predictor, evaluate, load_learner
 from common.train import Trainer, TrainerOptions
 
 if TYPE_CHECKING:

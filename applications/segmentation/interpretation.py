@@ -7,6 +7,7 @@ from applications.segmentation.task import SegmentationTask
 from common.blocks.spatial import class_colors
 from common.figures import Picture, finish
 from common.show.results import show_results
+from common.task.task import Outputs
 from common.train.trainer import Trainer
 
 COLUMNS = 2
@@ -15,7 +16,13 @@ LEGEND = 24  # classes above which colours are not named
 
 
 def show_maps(
-    trainer: Trainer, *, max_n: int = 6, part: str = "valid", ids: Sequence[int] | None = None, path: Any = None
+    trainer: Trainer,
+    *,
+    max_n: int = 6,
+    part: str = "valid",
+    ids: Sequence[int] | None = None,
+    path: Any = None,
+    outputs: Outputs | None = None,
 ) -> Picture:
     """Draws images of a part, each with its true mask over it on the left and the predicted one on the right.
 
@@ -25,11 +32,13 @@ def show_maps(
         part: ``valid``, ``test`` or ``train``.
         ids: Which samples, by their ids; the first ones when None.
         path: A file to write the picture to.
+        outputs: Of the part, where the model has seen it already; else it sees these samples.
     """
     task = cast(SegmentationTask, trainer.task)
     count = min(max_n, len(trainer.dls.part(part).rows)) if ids is None else len(ids)
     rows = -(-count // COLUMNS)
-    figure = show_results(trainer, max_n=max_n, part=part, ids=ids, nrows=rows, cell=WIDTH_IN / min(count, COLUMNS))
+    cell = WIDTH_IN / min(count, COLUMNS)
+    figure = show_results(trainer, max_n=max_n, part=part, ids=ids, nrows=rows, cell=cell, outputs=outputs)
     if len(task.codes) <= LEGEND:
         from matplotlib.patches import Patch
 

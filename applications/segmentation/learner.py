@@ -1,6 +1,7 @@
 """One call from loaders to a trainer: the model by name for these classes, the task, the options."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from applications.segmentation.model import create_model
@@ -10,7 +11,8 @@ from common.data.dataloaders import DataLoaders
 from common.errors import ConfigError, one_of
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
-from common.vision.architectures import SMALL, arch_name
+from common.vision.architectures import arch_name
+from common.vision.learner import trainer_by_name
 
 LOSSES: tuple[str, ...] = ("cross_entropy", "focal", "dice")
 
@@ -94,17 +96,10 @@ def segmentation_learner(
     """
     name = arch_name(arch)
     task = make_task(dls, loss, class_weights)
-    chosen = options or TrainerOptions()
-    model = create_model(
-        name,
-        len(task.codes),
-        channels=dls.channels,
-        pretrained=pretrained and name != SMALL,
-        weights=weights,
-        seed=chosen.seed,
-        dropout=dropout,
-    )
-    return Trainer(model, dls, task, chosen, metrics=metrics)
+    return trainer_by_name(
+        partial(create_model, dropout=dropout), name, len(task.codes), dls, task, options,
+        pretrained=pretrained, weights=weights, metrics=metrics,
+    )  # fmt: skip
 
 
 unet_learner = segmentation_learner  # the book's name

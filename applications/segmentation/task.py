@@ -71,7 +71,6 @@ class SegmentationTask(Task):
     class_weights: tuple[float, ...] = ()
     gamma: float = 2.0
     auxiliary: float = 0.5
-    domain: ClassVar[str] = "segmentation"
     raw_targets: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -5,11 +5,11 @@ An ensemble of boosted trees, a forest, a linear model and a network is fitted i
 """
 
 from applications.tabular.audit import adversarial_validation, leakage
+from applications.tabular.baseline import baseline
 from applications.tabular.config import EnsembleConfig
-from applications.tabular.data import TableSource, TabularDataLoaders, read_source, table_source
+from applications.tabular.data import TableSource, TabularDataLoaders, read_inputs, read_source, table_source
 from applications.tabular.ensemble import TabularEnsemble, member_metrics
 from applications.tabular.estimators import TabularClassifier, TabularRegressor
-from applications.tabular.evaluation import baseline, evaluate, read_inputs
 from applications.tabular.explain import (
     dependence_figure,
     importance_figure,
@@ -21,6 +21,7 @@ from applications.tabular.learner import make_task, tabular_learner
 from applications.tabular.network import TabularNetwork
 from applications.tabular.shap import shap_importance, shap_values
 from applications.tabular.task import TabularClassification, TabularRegression
+from common.deploy import evaluate
 
 __all__ = [
     "EnsembleConfig",

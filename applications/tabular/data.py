@@ -164,6 +164,18 @@ def read_source(
     return table_source(frame, target, ignore=(*ignore, split_column), parts=parts, classes=classes, name=str(root))
 
 
+def read_inputs(path: str | Path) -> pd.DataFrame:
+    """Returns the rows of a table in a file, to predict for each.
+
+    Args:
+        path: A CSV, TSV, JSONL or parquet file, also gzipped.
+
+    Raises:
+        DataError: if it is no table.
+    """
+    return read_table(Path(path))
+
+
 def table_source(
     frame: pd.DataFrame,
     target: str | None = None,

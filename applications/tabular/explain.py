@@ -252,7 +252,7 @@ def _outputs(predictor: Predictor, frame: pd.DataFrame) -> Tensor:
 
 def _checked(task: Task) -> TableTask:
     if not isinstance(task, (TabularClassification, TabularRegression)):
-        raise ConfigError(f"this needs the task of a table, got one of {task.domain}")
+        raise ConfigError(f"this needs the task of a table, got a {type(task).__name__}")
     return task
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from applications.tabular.config import EnsembleConfig
 from applications.tabular.ensemble import TabularEnsemble
+from applications.tabular.reading import TableReading
 from applications.tabular.task import TabularClassification, TabularRegression
 from common.blocks.block import CategoryBlock, MultiCategoryBlock, RegressionBlock
 from common.data.dataloaders import DataLoaders
@@ -18,12 +19,11 @@ from common.text.encoder import TextEncoder
 from common.train.at_once import AtOnce
 
 
-def make_task(dls: DataLoaders, target: str = "", quantiles: Sequence[float] = ()) -> Task:
+def make_task(dls: DataLoaders, quantiles: Sequence[float] = ()) -> Task:
     """Returns the task of loaders: the classes of their target, or its spread over the training rows.
 
     Args:
         dls: Loaders of a ColumnsBlock and a CategoryBlock or RegressionBlock.
-        target: The target's column, for evaluation of the bundle.
         quantiles: For a number: which quantiles are predicted beside it.
 
     Raises:
@@ -33,14 +33,14 @@ def make_task(dls: DataLoaders, target: str = "", quantiles: Sequence[float] = (
     if isinstance(block, CategoryBlock) and not isinstance(block, MultiCategoryBlock):
         if quantiles:
             raise ConfigError("quantiles are for a target that is a number, this one names classes")
-        return TabularClassification(block.vocab, target=target)
+        return TabularClassification(block.vocab)
     if not isinstance(block, RegressionBlock):
         raise ConfigError(f"a table needs a CategoryBlock or RegressionBlock as target, got {type(block).__name__}")
     values = dls.train.arrays().y.numpy().astype(np.float64)
     if values.ndim > 1:
         raise ConfigError(f"a table has one number as target, got rows of {values.shape[1]}")
     spread = float(values.std())
-    return TabularRegression(target, float(values.mean()), spread if spread > 0 else 1.0, tuple(quantiles))
+    return TabularRegression(float(values.mean()), spread if spread > 0 else 1.0, tuple(quantiles))
 
 
 def tabular_learner(
@@ -71,10 +71,11 @@ def tabular_learner(
     Raises:
         ConfigError: for an unknown member, or blocks that are not columns and a target.
     """
-    task = make_task(dls, target, quantiles)
+    task = make_task(dls, quantiles)
     chosen = config or EnsembleConfig()
     if members is not None:
         chosen = replace(chosen, members=tuple(members))
-    return AtOnce(
-        TabularEnsemble(chosen, text_encoder=text_encoder), dls, task, metrics=metrics, progress=progress, out=out
-    )
+    model = TabularEnsemble(chosen, text_encoder=text_encoder)
+    learner = AtOnce(model, dls, task, metrics=metrics, progress=progress, out=out)
+    learner.reading = TableReading(target=target or None)
+    return learner

@@ -1,10 +1,9 @@
 """The tasks of tables: a class or a number for each row."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.blocks.batch import Batch
@@ -16,35 +15,7 @@ from common.task.classification import ClassificationTask
 from common.task.metrics import Metric, RootMeanSquaredError
 from common.task.task import Outputs, Record, Task
 
-
-@register("task", "tabular_classification")
-@dataclass(frozen=True)
-class TabularClassification(ClassificationTask):
-    """Outputs (B, classes) before softmax; those of several networks at once (B, k, classes) in training.
-
-    Args:
-        vocab: The classes, in order.
-        multi_label: Not for tables.
-        label_smoothing: Share of the target that is spread over all classes in training, in [0, 1).
-        threshold: Not used: a row has one class.
-        target: The column that holds the classes.
-    """
-
-    target: str = ""
-    domain: ClassVar[str] = "tabular"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.multi_label:
-            raise ConfigError("a row of a table has one class: multi_label is not for tables")
-
-    def _losses(self, output: Any, batch: Batch, smoothing: float) -> Tensor:
-        scores = cast(Tensor, output)
-        if scores.dim() < 3:
-            return super()._losses(scores, batch, smoothing)
-        target = cast(Tensor, batch.y)[:, None].expand(scores.shape[:2])
-        losses = F.cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="none", label_smoothing=smoothing)
-        return losses.reshape(scores.shape[:2]).mean(dim=1)
+TabularClassification = ClassificationTask  # the name that it has beside `TabularRegression`
 
 
 @register("task", "tabular_regression")
@@ -53,17 +24,14 @@ class TabularRegression(Task):
     """Outputs (B,), or (B, k) of several networks at once in training; with quantiles (B, 1 + q): the value first.
 
     Args:
-        target: The column that holds the number.
         center: Its mean over the training rows.
         scale: Its deviation there; the loss is the squared error in these units.
         quantiles: Which quantiles follow the value in an output, rising.
     """
 
-    target: str = ""
     center: float = 0.0
     scale: float = 1.0
     quantiles: tuple[float, ...] = ()
-    domain: ClassVar[str] = "tabular"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quantiles", tuple(self.quantiles))

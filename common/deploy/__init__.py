@@ -1,6 +1,19 @@
-"""Deployment: the bundle and the predictor."""
+"""Deployment: the bundle, the predictor and the domains."""
 
 from common.deploy.bundle import Bundle, export, load
+from common.deploy.domain import Domain, Inputs, evaluate, predict_files
+from common.deploy.part import BundlePart
 from common.deploy.predictor import Predictor, load_learner
 
-__all__ = ["Bundle", "Predictor", "export", "load", "load_learner"]
+__all__ = [
+    "Bundle",
+    "BundlePart",
+    "Domain",
+    "Inputs",
+    "Predictor",
+    "evaluate",
+    "export",
+    "load",
+    "load_learner",
+    "predict_files",
+]

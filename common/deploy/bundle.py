@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,31 +23,19 @@ from common.augment.batch_transforms import BatchTransform
 from common.augment.pipeline import BatchPipeline
 from common.blocks.sample import SampleEncoder
 from common.deploy.card import model_card
+from common.deploy.domain import domain_of, find_domain
+from common.deploy.part import BundlePart, check_name, part_from_spec
+from common.deploy.schema import SCHEMA, fields_of, upgraded
 from common.errors import BundleError, ConfigError, CookbookError
 from common.files import dump_json, sha256, staged_directory
-from common.registry import load_domain
 from common.spec import coerce, from_spec, to_spec
 from common.task.fitted import fitted_parts, part_file
 from common.task.task import Task
 from common.tensors import save_tensors
 
-SCHEMA = 1
 MAIN = "bundle.json"
 ENDINGS = (".json", ".safetensors", ".ubj", ".md")
 MAX_JSON_BYTES = 64 << 20
-FIELDS: dict[str, Any] = {
-    "schema": int,
-    "domain": str,
-    "created": str,
-    "encoder": dict,
-    "batch_tfms": list,
-    "model": dict,
-    "task": dict,
-    "metrics": dict[str, float],
-    "versions": dict[str, str],
-    "files": dict,
-    "sha256": str,
-}
 
 
 @dataclass(frozen=True)
@@ -62,6 +51,8 @@ class Bundle:
         pipeline: The batch transforms.
         metrics: Measured results by their standard names.
         versions: Of the packages it was made with.
+        reading: The options with which the data that it learned from was read, of its domain's ``reading``.
+        parts: What else it holds, by name.
     """
 
     path: Path
@@ -72,6 +63,8 @@ class Bundle:
     pipeline: BatchPipeline
     metrics: dict[str, float]
     versions: dict[str, str]
+    reading: Any
+    parts: dict[str, BundlePart]
 
 
 def _versions() -> dict[str, str]:
@@ -110,6 +103,9 @@ def export(
     encoder: SampleEncoder,
     pipeline: BatchPipeline,
     metrics: dict[str, float],
+    *,
+    reading: Any = None,
+    parts: Mapping[str, BundlePart] | None = None,
 ) -> Path:
     """Writes a bundle whole or not at all, and returns its folder.
 
@@ -120,9 +116,12 @@ def export(
         encoder: The fitted blocks and item transforms.
         pipeline: The batch transforms.
         metrics: Measured results for the model card, by their standard names.
+        reading: The options with which the data was read, of the domain's ``reading``; its defaults when None.
+        parts: What else goes into the bundle, by name.
 
     Raises:
-        ConfigError: if the model is not one that a bundle can describe (registered, with a ``spec``).
+        ConfigError: if the model is not one that a bundle can describe (registered, with a ``spec``), the options are
+            another domain's, or a part's name or files are none that a bundle can hold.
         OSError: if it cannot be written; an older bundle there stays as it is.
     """
     spec = getattr(model, "spec", None)
@@ -130,19 +129,25 @@ def export(
         raise ConfigError(
             f"a bundle holds no code: a model must be registered and have spec(), {type(model).__name__} is not"
         )
+    domain = domain_of(model, task)
+    kept = {} if reading is None else _reading_spec(domain, reading)
     with staged_directory(path) as aside:
         save_tensors(model.state_dict(), aside / "model.safetensors")
         for place, part in fitted_parts(model).items():
             for name, data in part.files().items():
                 (aside / part_file(place, name)).write_bytes(data)
+        for name, part in (parts or {}).items():
+            _write_part(aside, name, part)
         content: dict[str, Any] = {
             "schema": SCHEMA,
-            "domain": task.domain,
+            "domain": domain,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "encoder": encoder.spec(),
             "batch_tfms": [to_spec(transform) for transform in pipeline.transforms],
             "model": spec(),
             "task": task.spec(),
+            "reading": kept,
+            "parts": {name: part.spec() for name, part in (parts or {}).items()},
             "metrics": {name: float(value) for name, value in metrics.items() if math.isfinite(value)},
             "versions": _versions(),
         }
@@ -152,6 +157,25 @@ def export(
         }
         (aside / MAIN).write_text(seal(content), "utf-8")
     return path
+
+
+def _reading_spec(domain: str, reading: Any) -> dict[str, Any]:
+    wanted = find_domain(domain).reading
+    if not isinstance(reading, wanted):
+        raise ConfigError(f"reading of the domain {domain} must be {wanted.__name__}, got {type(reading).__name__}")
+    return to_spec(reading)
+
+
+def _write_part(aside: Path, name: str, part: BundlePart) -> None:
+    check_name(name)
+    for file, data in part.files().items():
+        place = aside / part_file(name, file)
+        if place.suffix not in ENDINGS or place.exists() or place.name in (MAIN, "README.md"):
+            raise ConfigError(
+                f"parts: {name} cannot have a file {file!r}: {place.name} is taken, or ends in none of "
+                f"{', '.join(ENDINGS)}"
+            )
+        place.write_bytes(data)
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
@@ -165,10 +189,11 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
         BundleError: one sentence that says which file, field or tensor is wrong.
     """
     folder = Path(path)
-    content, text = _read_main(folder)
+    content, written, text = _read_main(folder)
     _check_files(folder, cast("dict[str, Any]", content["files"]))
     try:
-        load_domain(content["domain"])
+        domain = find_domain(content["domain"])
+        reading = domain.options(content["reading"])
         encoder = SampleEncoder.from_spec(content["encoder"])
         transforms = cast(
             "list[BatchTransform]",
@@ -177,8 +202,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
         pipeline = BatchPipeline(encoder, transforms)
         task = cast(Task, from_spec("task", content["task"], "task"))
         task.verify(encoder, content["model"])
-        _check_seal(folder, content, text)
+        parts = {name: part_from_spec(name, spec) for name, spec in content["parts"].items()}
+        _check_seal(folder, written, text)
         model = _load_model(folder, content["model"], set(content["files"]))
+        _load_parts(folder, parts, set(content["files"]))
     except BundleError:
         raise
     except RecursionError as error:
@@ -186,10 +213,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
     except (CookbookError, ValueError, TypeError) as error:
         raise BundleError(f"{folder / MAIN}: {error}") from error
     model.to(torch.device(device)).eval()
-    return Bundle(folder, content["domain"], model, task, encoder, pipeline, content["metrics"], content["versions"])
+    return Bundle(
+        folder, domain.name, model, task, encoder, pipeline, content["metrics"], content["versions"], reading, parts
+    )
 
 
-def _read_main(folder: Path) -> tuple[dict[str, Any], str]:
+def _read_main(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The content as this version's schema has it, the content as it is written, and its text."""
     main = folder / MAIN
     if folder.is_file():
         raise BundleError(f"{folder} is a file: a bundle is a folder with {MAIN} (pickled learners are never read)")
@@ -205,10 +235,11 @@ def _read_main(folder: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(content, dict):
         raise BundleError(f"{main} must hold an object, got {type(content).__name__}")
     fields = cast("dict[str, Any]", content)
+    known = fields_of(fields.get("schema"))
     for name in fields:
-        if name not in FIELDS:
+        if name not in known:
             raise BundleError(f"{main}: there is no field {name!r} in a bundle")
-    for name, hint in FIELDS.items():
+    for name, hint in known.items():
         if name not in fields:
             raise BundleError(f"{main}: the field {name!r} is missing")
         value = fields[name]
@@ -220,9 +251,9 @@ def _read_main(folder: Path) -> tuple[dict[str, Any], str]:
             fields[name] = coerce(value, hint, name)
         except ConfigError as error:
             raise BundleError(f"{main}: {error}") from error
-    if fields["schema"] != SCHEMA:
-        raise BundleError(f"{main}: schema {fields['schema']} is not {SCHEMA}, the one this version reads")
-    return fields, text
+    if fields["schema"] not in (1, SCHEMA):
+        raise BundleError(f"{main}: schema {fields['schema']} is neither 1 nor {SCHEMA}, those this version reads")
+    return upgraded(fields), fields, text
 
 
 def _check_files(folder: Path, files: dict[str, Any]) -> None:
@@ -314,3 +345,12 @@ def _check_parts(folder: Path, model: nn.Module, listed: set[str]) -> None:
         raise BundleError(f"{folder / MAIN}: files must name {name}, which the model needs")
     for name in sorted(name for name in listed - wanted if name.endswith(".ubj")):
         raise BundleError(f"{folder / name} belongs to no part of the model")
+
+
+def _load_parts(folder: Path, parts: dict[str, BundlePart], listed: set[str]) -> None:
+    for name, part in parts.items():
+        files = {file: part_file(name, file) for file in part.file_names()}
+        for place in sorted(set(files.values()) - listed):
+            raise BundleError(f"{folder / MAIN}: files must name {place}, which the part {name} needs")
+        if files:
+            part.load_files({file: (folder / place).read_bytes() for file, place in files.items()})

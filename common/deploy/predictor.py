@@ -12,7 +12,8 @@ from common.augment.pipeline import BatchPipeline
 from common.blocks.sample import SampleEncoder
 from common.data.loader import Loader, LoaderOptions
 from common.deploy.bundle import Bundle, load
-from common.errors import DataError
+from common.deploy.domain import Domain, domain_of, find_domain
+from common.errors import ConfigError, DataError
 from common.sources.items import item_name
 from common.sources.source import Source
 from common.store.dirty import DirtyPolicy
@@ -42,22 +43,41 @@ class Predictor:
         found = bundle if isinstance(bundle, Bundle) else load(bundle, device)
         self.bundle: Bundle | None = found
         self._set(found.model, found.task, found.encoder, found.pipeline, torch.device(device))
+        self._reading = found.reading
 
     def _set(
         self, model: nn.Module, task: Task, encoder: SampleEncoder, pipeline: BatchPipeline, device: torch.device
     ) -> None:
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
         self.task, self.encoder, self.pipeline, self.device = task, encoder, pipeline, device
+        self._reading: Any = None
 
     @classmethod
     def of(
-        cls, model: nn.Module, task: Task, encoder: SampleEncoder, pipeline: BatchPipeline, device: torch.device
+        cls,
+        model: nn.Module,
+        task: Task,
+        encoder: SampleEncoder,
+        pipeline: BatchPipeline,
+        device: torch.device,
+        reading: Any = None,
     ) -> "Predictor":
         """Returns a predictor of a model in memory."""
         made = cls.__new__(cls)
         made.bundle = None
         made._set(model, task, encoder, pipeline, device)
+        made._reading = reading
         return made
+
+    @property
+    def domain(self) -> Domain:
+        """The domain that it belongs to."""
+        return find_domain(domain_of(self.model, self.task) if self.bundle is None else self.bundle.domain)
+
+    @property
+    def reading(self) -> Any:
+        """The options with which the data that it learned from was read; the domain's defaults where nobody said."""
+        return self.domain.options() if self._reading is None else self._reading
 
     @property
     def vocab(self) -> list[str]:
@@ -87,7 +107,23 @@ class Predictor:
         rows = range(len(names))
         listed = [item_name(names, row) for row in rows] if isinstance(names, pd.DataFrame) else list(names)
         policy = DirtyPolicy(on_error=on_error)
-        store = SampleStore(self.encoder, raws, listed, rows, cache_bytes=0, policy=policy)
+        return self.loader_of(
+            SampleStore(self.encoder, raws, listed, rows, cache_bytes=0, policy=policy), rows, batch_size=batch_size
+        )
+
+    def loader_of(self, store: SampleStore, rows: Any, *, batch_size: int | None = None) -> Loader:
+        """Returns a loader over items that are encoded already, in their order.
+
+        Args:
+            store: Of the same blocks and item transforms.
+            rows: The positions of the items.
+            batch_size: Samples a batch; see `loader`.
+
+        Raises:
+            ConfigError: if the store encodes in another way than this predictor.
+        """
+        if store.encoder != self.encoder:
+            raise ConfigError("the store's blocks and item transforms are not those of this predictor")
         if batch_size is None:
             store.probe()
             height, width = (1, 1) if store.image_size is None else self.pipeline.evaluation.out_size(store.image_size)

@@ -13,7 +13,7 @@ from common.errors import ConfigError
 from common.figures import Picture, axes_grid, finish, fit_rows
 from common.sources.items import Items, take
 from common.task.evaluate import collect
-from common.task.task import Task
+from common.task.task import Outputs, Task
 
 
 class Learned(Protocol):
@@ -34,6 +34,7 @@ def show_results(
     nrows: int | None = None,
     cell: float = 2.2,
     path: Any = None,
+    outputs: Outputs | None = None,
 ) -> Picture:
     """Draws samples of a part with what is true and what was predicted; wrong ones in red.
 
@@ -45,15 +46,17 @@ def show_results(
         nrows: Rows of the picture; about square when None.
         cell: Inches that each is wide.
         path: A file to write the picture to.
+        outputs: Of the part, where the model has seen it already; else it sees these samples.
     """
     loader = trainer.dls.part(part)
     if not isinstance(loader, Loader):
         raise ConfigError("show_results needs loaders that a DataBlock made")
-    rows = [int(i) for i in (loader.rows[:max_n] if ids is None else ids)]
+    known = loader.rows if outputs is None or outputs.ids is None else outputs.ids
+    rows = [int(i) for i in (known[:max_n] if ids is None else ids)]
     options = loader.with_options(batch_size=len(rows), shuffle=False, drop_last=False, train=False, world=1, rank=0)
     chosen = Loader(loader.store, rows, loader.full, options.options, loader.device)
-    outputs = collect(trainer.model, chosen, trainer.task, trainer.device)
-    records = outputs.records(trainer.task)
+    seen = collect(trainer.model, chosen, trainer.task, trainer.device) if outputs is None else outputs.of(rows)
+    records = seen.records(trainer.task)
     batch = chosen.one_batch()
     encoder = loader.store.encoder
     figure, every = axes_grid(len(rows), nrows, cell)
@@ -67,10 +70,10 @@ def show_results(
             inputs, target = [sample_of(v, i) for v in fields_of(batch.x)], sample_of(fields_of(batch.y)[0], i)
         draw_fields(axes, encoder.x_blocks, inputs)
         task.draw(axes, records[i], encoder.y_blocks[0], target)
-        if outputs.losses is not None and ids is not None:
+        if seen.losses is not None and ids is not None:
             title = axes.title
             axes.set_title(
-                f"{title.get_text()}\nloss {float(outputs.losses[i]):.2f}",
+                f"{title.get_text()}\nloss {float(seen.losses[i]):.2f}",
                 fontsize=8, color=title.get_color(), parse_math=False,
             )  # fmt: skip
     if not task.raw_targets:

@@ -1,7 +1,7 @@
 """The classification task: one label a sample, or several; for images, sounds, texts and rows alike."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,8 @@ _NOTHING: Any = 0  # the score of a class that neither occurs nor is predicted
 class ClassificationTask(Task):
     """Outputs (B, classes) before softmax (one label) or sigmoid (several).
 
+    Those of several networks at once, (B, k, classes), are taken in training: a sample's loss is the mean over them.
+
     Args:
         vocab: The classes, in order.
         multi_label: Whether a sample may have several labels, or none.
@@ -39,7 +41,6 @@ class ClassificationTask(Task):
     multi_label: bool = False
     label_smoothing: float = 0.0
     threshold: float = 0.5
-    domain: ClassVar[str] = "classification"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocab", tuple(self.vocab))
@@ -50,6 +51,13 @@ class ClassificationTask(Task):
 
     def _losses(self, output: Any, batch: Batch, smoothing: float) -> Tensor:
         logits, target = cast(Tensor, output), cast(Tensor, batch.y)
+        if logits.dim() < 3:
+            return self._each(logits, target, smoothing)
+        count, networks = logits.shape[:2]
+        target = target[:, None].expand(count, networks, *target.shape[1:]).flatten(0, 1)
+        return self._each(logits.flatten(0, 1), target, smoothing).reshape(count, networks).mean(dim=1)
+
+    def _each(self, logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
         if self.multi_label:
             target = target * (1 - smoothing) + smoothing / 2
             return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)

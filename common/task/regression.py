@@ -1,7 +1,7 @@
 """The plainest task: a number, or a row of them, by the mean squared error."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,8 +17,6 @@ from common.task.task import Outputs, Record, Task
 @dataclass(frozen=True)
 class RegressionTask(Task):
     """Outputs (B,), (B, 1) or (B, k) against float targets of as many numbers; loss is the squared error."""
-
-    domain: ClassVar[str] = "regression"
 
     def losses(self, output: Any, batch: Batch) -> Tensor:
         target = cast(Tensor, batch.y)

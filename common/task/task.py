@@ -1,13 +1,13 @@
 """The task: what a domain is to the trainer, the evaluation and the predictor."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torch import Tensor
 
-from common.blocks.batch import Batch
+from common.blocks.batch import Batch, map_tensors
 from common.blocks.block import Block
 from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError
@@ -38,6 +38,31 @@ class Outputs:
     inputs: Any = None
     weights: Tensor | None = None
 
+    def of(self, ids: Sequence[int]) -> "Outputs":
+        """Returns those of some samples, in the order of their ids.
+
+        Args:
+            ids: Of the samples.
+
+        Raises:
+            ConfigError: if the samples have no ids, or there is none with such an id.
+        """
+        if self.ids is None:
+            raise ConfigError("these outputs have no ids: they come from a loader that knows none")
+        place = {int(own): row for row, own in enumerate(self.ids.tolist())}
+        missing = [own for own in ids if int(own) not in place]
+        if missing:
+            raise ConfigError(f"these outputs have no sample with the id {missing[0]}")
+        rows = [place[int(own)] for own in ids]
+
+        def some(value: Any) -> Any:
+            if isinstance(value, list):
+                return [cast("list[Any]", value)[row] for row in rows]
+            return None if value is None else map_tensors(value, lambda tensor: tensor[rows])
+
+        fields = (self.output, self.target, self.ids, self.losses, self.inputs, self.weights)
+        return Outputs(*map(some, fields))
+
     def records(self, task: "Task") -> list[Record]:
         """Returns the predictions as plain records."""
         return task.decode(self.output)
@@ -55,7 +80,6 @@ class Task:
     """Base of the tasks: frozen dataclasses whose fields are all JSON, so that they travel in a bundle."""
 
     registered_name: ClassVar[str]
-    domain: ClassVar[str]
     raw_targets: ClassVar[bool] = False
     """Whether `report` compares with the targets as the source gives them (a list), not as they were encoded."""
     keeps_inputs: ClassVar[bool] = False

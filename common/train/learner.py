@@ -1,6 +1,6 @@
 """The learner: a model with its data and its task, and what is asked of it once it has learned, in whichever way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from common.blocks.batch import Batch
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader
+from common.deploy.part import BundlePart
 from common.errors import ConfigError
 from common.task.evaluate import batches_of, collect
 from common.task.metrics import Metric, as_metrics
@@ -32,6 +33,8 @@ class Learner:
 
     Attributes:
         history: One record of numbers for each time that it was measured.
+        reading: The options with which the data was read, of the domain's ``reading``; a bundle keeps them. None: its
+            defaults.
     """
 
     def __init__(
@@ -42,6 +45,14 @@ class Learner:
         self.dls = dls.to(self.device)
         self.metrics: tuple[Metric, ...] = as_metrics(metrics) if metrics is not None else task.metrics()
         self.history: list[dict[str, Any]] = []
+        self.reading: Any = None
+
+    @property
+    def domain(self) -> str:
+        """The name of the domain that it belongs to, by its model and its task; see `domain_of`."""
+        from common.deploy.domain import domain_of
+
+        return domain_of(self.model, self.task)
 
     # -------------------------------------------------------------- evaluation
 
@@ -110,7 +121,7 @@ class Learner:
         from common.deploy.predictor import Predictor
 
         loader = self.train_loader()
-        return Predictor.of(self.model, self.task, loader.store.encoder, loader.pipeline, self.device)
+        return Predictor.of(self.model, self.task, loader.store.encoder, loader.pipeline, self.device, self.reading)
 
     def train_loader(self) -> Loader:
         """Returns the training loader.
@@ -122,24 +133,35 @@ class Learner:
             raise ConfigError("this needs loaders that a DataBlock made: they know how a raw input becomes a tensor")
         return self.dls.train
 
-    def show_results(self, max_n: int = 9, *, part: str = "valid", path: Any = None) -> Any:
-        """Draws samples of a part with target / prediction and returns the matplotlib figure."""
+    def show_results(
+        self, max_n: int = 9, *, part: str = "valid", path: Any = None, outputs: Outputs | None = None
+    ) -> Any:
+        """Draws samples of a part with target / prediction and returns the matplotlib figure; see `show_results`."""
         from common.show.results import show_results
 
-        return show_results(self, max_n=max_n, part=part, path=path)
+        return show_results(self, max_n=max_n, part=part, path=path, outputs=outputs)
 
     # ------------------------------------------------------------------ export
 
-    def export(self, path: str | Path = "bundle", metrics: dict[str, float] | None = None) -> Path:
+    def export(
+        self,
+        path: str | Path = "bundle",
+        metrics: dict[str, float] | None = None,
+        parts: Mapping[str, BundlePart] | None = None,
+    ) -> Path:
         """Writes a bundle: data only, everything that was fitted in it; returns its folder.
 
         Args:
             path: The bundle's folder; an older bundle there is replaced when the new one is whole.
             metrics: Measured results for the model card; those measured last when None.
+            parts: What else goes into the bundle, by name.
         """
         from common.deploy.bundle import export
 
         loader = self.train_loader()
         if metrics is None and self.history:
             metrics = {k: v for k, v in self.history[-1].items() if isinstance(v, float) and k not in _NOT_MEASURED}
-        return export(Path(path), self.model, self.task, loader.store.encoder, loader.pipeline, metrics or {})
+        return export(
+            Path(path), self.model, self.task, loader.store.encoder, loader.pipeline, metrics or {},
+            reading=self.reading, parts=parts,
+        )  # fmt: skip

@@ -37,8 +37,6 @@ IMAGES, HELD, BATCH = 50_000, 2_000, 512
 class Classes(Task):
     """Cross-entropy over ten classes."""
 
-    domain = "regression"
-
     def losses(self, output, batch):
         return F.cross_entropy(output, batch.y, reduction="none")
 

@@ -40,8 +40,6 @@ CLOCK = ("seconds", "items_per_second", "wait_seconds")
 class Digits(Task):
     """Cross-entropy over ten classes."""
 
-    domain = "regression"
-
     def losses(self, output, batch):
         return F.cross_entropy(output, batch.y, reduction="none")
 

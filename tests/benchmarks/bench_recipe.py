@@ -43,13 +43,12 @@ def one_run(options: list[str], seed: int) -> dict:
 
 def valid_metrics(bundle: object, options: list[str], metrics: dict) -> dict:
     """The same metrics on the validation part, where the source has one beside the test part."""
-    from common.deploy import Predictor
+    from common.deploy import Predictor, evaluate
     from common.errors import DataError
-    from common.registry import load_domain
 
     data = options[options.index("--data") + 1] if "--data" in options else None
     try:
-        found = load_domain(bundle.domain).evaluate(Predictor(bundle), data, "valid")
+        found = evaluate(Predictor(bundle), data, "valid")
     except DataError:
         return {}
     return {} if all(metrics.get(name) == value for name, value in found.items()) else found

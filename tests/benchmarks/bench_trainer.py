@@ -116,8 +116,6 @@ def our_task():
     from common.task.task import Task
 
     class Classes(Task):
-        domain = "regression"
-
         def loss(self, output, batch):
             return F.cross_entropy(output, batch.y)
 

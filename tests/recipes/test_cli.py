@@ -69,25 +69,23 @@ def test_a_recipes_options_have_help_with_their_defaults(here):
 
 
 def test_list_names_every_recipe_once(here):
-    from recipes.cli import RECIPES
+    from recipes.discovery import recipe_names
 
     code, out, _ = here("list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(RECIPES)
+    assert [line.split()[0] for line in out.splitlines()] == recipe_names()
+    assert {"classification", "detection", "segmentation", "tabular"} <= set(recipe_names())
 
 
 def test_every_recipe_keeps_the_contract():
-    from importlib import import_module
-
-    from recipes.cli import RECIPES
+    from recipes.discovery import find_recipe, recipe_names, summary
     from recipes.options import CommonOptions
 
-    for home, text in RECIPES.values():
-        module = import_module(home)
-        assert issubclass(module.Options, CommonOptions)
-        assert callable(module.run)
-        assert text
-        assert module.__doc__
+    for name in recipe_names():
+        recipe = find_recipe(name)
+        assert issubclass(recipe.Options, CommonOptions)
+        assert callable(recipe.run)
+        assert summary(recipe).endswith(".")
 
 
 # ------------------------------------------------------------------ mistakes

@@ -283,3 +283,52 @@ def test_the_demo_leaves_an_index_with_a_link_to_every_report(tmp_path, here):
         assert (tmp_path / "demo" / link).is_file()
     assert metrics_of(tmp_path / "demo" / "classification")["accuracy"] >= 0.9
     assert "accuracy" in out
+
+
+# ------------------------------------------------- the measured part is seen once
+
+
+@pytest.fixture()
+def seen(monkeypatch):
+    """Counts the samples that the small network sees in evaluation, batch by batch."""
+    from applications.classification.model import SmallResNet
+
+    counts, forward = [], SmallResNet.forward
+
+    def counted(model, x):
+        if not model.training:
+            counts.append(len(x))
+        return forward(model, x)
+
+    monkeypatch.setattr(SmallResNet, "forward", counted)
+    return counts
+
+
+def test_the_test_part_is_seen_once_in_a_run(here, seen, tmp_path):
+    code, _, err = here("run", "classification", "--epochs", 1, "--device", "cpu", "--out", "run")
+    assert code == 0, err
+    split = [line.rsplit(",", 1)[1] for line in (tmp_path / "run" / "split.csv").read_text().splitlines()[1:]]
+    assert sum(seen) == split.count("valid") + split.count("test")  # the one after its epoch, the other at the end
+
+
+def test_without_a_test_part_the_validation_part_is_seen_once_more(here, seen, photos, tmp_path):
+    data = photos(tmp_path / "photos", ("",), ("blue", "red"), 20)
+    run = ("run", "classification", "--data", data, "--size", 16, "--epochs", 1, "--device", "cpu", "--out", "run")
+    code, _, err = here(*run)
+    assert code == 0, err
+    split = [line.rsplit(",", 1)[1] for line in (tmp_path / "run" / "split.csv").read_text().splitlines()[1:]]
+    assert sum(seen) == 2 * split.count("valid")
+
+
+def test_items_of_the_test_part_that_were_left_out_are_counted_as_evaluate_counts_them(here, photos, tmp_path):
+    data = photos(tmp_path / "photos")
+    for name in ("test/red/03.png", "test/blue/05.png", "train/red/07.png"):
+        (data / name).write_bytes(b"no picture")
+    run = ("run", "classification", "--data", data, "--size", 16, "--epochs", 1, "--on-error", "skip", "--out", "run")
+    code, _, err = here(*run)
+    assert code == 0, err
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["items_left_out"] == 2
+    code, out, err = here("evaluate", "run/bundle", "--data", data, "--on-error", "skip", "--json")
+    assert code == 0, err
+    assert strict(out) == {name: metrics[name] for name in strict(out)}

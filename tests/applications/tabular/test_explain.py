@@ -250,13 +250,13 @@ def test_slices_of_numbers_tell_where_the_error_is_large():
     frame.loc[::5, "noise"] = np.nan
     off = np.where(frame["noise"].isna(), 1.0, 0.1)
     output = torch.from_numpy(frame["score"].to_numpy() + off)
-    found = x.slices(frame, "score", output, TabularRegression("score"), columns=["noise"])
+    found = x.slices(frame, "score", output, TabularRegression(), columns=["noise"])
     assert found[0]["slice"] == "noise: missing"
     assert (found[0]["rows"], found[0]["error"]) == (80, pytest.approx(1.0))
     assert found[1]["error"] == pytest.approx(0.1)
-    again = x.slices(frame, "score", output, TabularRegression("score"), columns=["noise"])
+    again = x.slices(frame, "score", output, TabularRegression(), columns=["noise"])
     assert found == again
-    assert x.slices(frame, "score", output, TabularRegression("score"), columns=["noise"], least=90) == []
+    assert x.slices(frame, "score", output, TabularRegression(), columns=["noise"], least=90) == []
 
 
 def test_the_bootstrap_interval_holds_the_error():
@@ -265,7 +265,7 @@ def test_the_bootstrap_interval_holds_the_error():
     inside = 0
     for _ in range(40):
         output = torch.from_numpy(rng.normal(size=200))
-        record = x.slices(frame, "score", output, TabularRegression("score"), columns=["town"])[0]
+        record = x.slices(frame, "score", output, TabularRegression(), columns=["town"])[0]
         inside += record["low"] < 1.0 < record["high"]
     assert inside >= 34
 
@@ -281,7 +281,7 @@ def test_what_does_not_fit_is_named(classifier):
     with pytest.raises(ConfigError, match="repeats must lie in"):
         x.permutation_importance(classifier.predictor(), frame, "class", repeats=0)
     with pytest.raises(DataError, match="must be a number in every row, got 'low'"):
-        x.slices(frame.assign(score="low"), "score", torch.zeros(40), TabularRegression("score"))
+        x.slices(frame.assign(score="low"), "score", torch.zeros(40), TabularRegression())
 
 
 # ---------------------------------------------------------------- pictures

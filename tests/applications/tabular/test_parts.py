@@ -263,7 +263,7 @@ def test_the_loss_of_several_networks_is_the_mean_of_their_losses():
     out, y = torch.randn(6, 3, 2), torch.tensor([0, 1, 1, 0, 1, 0])
     wanted = torch.stack([F.cross_entropy(out[:, k], y, reduction="none") for k in range(3)]).mean(0)
     assert torch.allclose(task.losses(out, Batch(x=out, y=y)), wanted, atol=1e-6)
-    number = TabularRegression("y", 5.0, 2.0)
+    number = TabularRegression(5.0, 2.0)
     values, target = torch.randn(6, 3), torch.randn(6)
     wanted = ((values - target[:, None]) / 2).square().mean(1)
     assert torch.allclose(number.losses(values, Batch(x=values, y=target)), wanted, atol=1e-6)
@@ -274,7 +274,7 @@ def test_metrics_of_numbers_are_scikit_learns():
 
     truth, said = RNG.normal(size=40), RNG.normal(size=40)
     low, high = said - 1, said + 1
-    task = TabularRegression("y", quantiles=(0.1, 0.9))
+    task = TabularRegression(quantiles=(0.1, 0.9))
     out = torch.from_numpy(np.stack([said, low, high], 1))
     found = task.report(Outputs(out, torch.from_numpy(truth)))
     assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(truth, said))
@@ -293,10 +293,9 @@ def test_metrics_of_numbers_are_scikit_learns():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: TabularRegression("y", scale=0.0), "scale must lie in"),
-        (lambda: TabularRegression("y", quantiles=(0.9, 0.1)), "quantiles must rise"),
-        (lambda: TabularRegression("y", quantiles=(1.0,)), "quantiles must lie in"),
-        (lambda: TabularClassification(("a", "b"), multi_label=True), "one class"),
+        (lambda: TabularRegression(scale=0.0), "scale must lie in"),
+        (lambda: TabularRegression(quantiles=(0.9, 0.1)), "quantiles must rise"),
+        (lambda: TabularRegression(quantiles=(1.0,)), "quantiles must lie in"),
         (lambda: NetworkConfig(numbers=1, dropout=1.0), "dropout must lie in"),
         (lambda: BoosterConfig(depth=0), "depth must lie in"),
     ],

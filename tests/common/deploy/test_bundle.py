@@ -76,7 +76,7 @@ def test_the_content_is_plain_json_with_its_own_hash(exported):
     text = (exported / "bundle.json").read_text("utf-8")
     content = json.loads(text)
     assert text == seal(content)
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     assert set(content["files"]) == {"README.md", "model.safetensors"}
     assert content["encoder"]["blocks"][1]["vocab"] == ["dark", "grey", "light"]
 

@@ -11,7 +11,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 
 from common.deploy import load
-from common.deploy.bundle import FIELDS
+from common.deploy.schema import FIELDS
 from common.errors import BundleError
 
 
@@ -82,7 +82,7 @@ def test_another_text_of_the_same_content_is_refused(bundle):
 
 def test_a_key_given_twice_is_refused(bundle):
     main = bundle / "bundle.json"
-    main.write_text(main.read_text().replace('"schema": 1,', '"schema": 1,\n  "schema": 1,'))
+    main.write_text(main.read_text().replace('"schema": 2,', '"schema": 2,\n  "schema": 2,'))
     refused(bundle, r"bundle\.json")
 
 
@@ -317,9 +317,14 @@ def test_a_wrong_type_at_any_place_inside_is_refused(bundle, reseal):
         (("task", "kind"), "builtins.eval", r"no task is named 'builtins\.eval'"),
         (("domain",), "os", r"no domain is named 'os'"),
         (("domain",), "clasification", r"did you mean 'classification'\?"),
-        (("schema",), 2, r"schema 2 is not 1, the one this version reads"),
+        (("schema",), 3, r"schema 3 is neither 1 nor 2, those this version reads"),
         (("metrics", "accuracy"), "high", r"metrics\.accuracy must be float"),
         (("versions", "torch"), 2, r"versions\.torch must be str"),
+        (("reading", "image_colum"), "x", r"reading of classification has no field 'image_colum': did you mean"),
+        (("reading", "image_column"), 3, r"reading of classification\.image_column must be str"),
+        (("parts", "ood"), {"kind": "os.system"}, r"no part is named 'os\.system'"),
+        (("parts", "ood"), "x", r"parts\.ood must be an object"),
+        (("parts", "../ood"), {}, r"a name must be small letters, digits and _"),
     ],
 )
 def test_a_wrong_value_is_named(bundle, reseal, place, value, says):

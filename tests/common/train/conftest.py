@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import matplotlib
 import numpy as np
@@ -28,8 +27,6 @@ torch.set_num_threads(1)
 @dataclass(frozen=True)
 class Classes(Task):
     """Cross-entropy of outputs (B, classes), the plainest task with an accuracy."""
-
-    domain: ClassVar[str] = "regression"
 
     def losses(self, output, batch):
         return F.cross_entropy(output, batch.y, reduction="none")
@@ -212,7 +209,6 @@ from common.task.task import Task
 torch.set_num_threads(1)
 
 class Classes(Task):
-    domain = "regression"
     def losses(self, output, batch):
         return F.cross_entropy(output, batch.y, reduction="none")
 

@@ -1,14 +1,12 @@
-"""Evaluating a bundle on a source, and predicting images larger than the model's input window by window."""
+"""Images larger than the model's input, window by window, each at its own resolution."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from applications.segmentation.data import read_pairs, scene_source
 from applications.segmentation.metrics import main_output
 from applications.segmentation.source_resolution import source_logits
 from applications.segmentation.task import SegmentationTask
@@ -19,23 +17,6 @@ from common.task.task import Record
 from common.vision.windows import windows_of
 
 LEAST = 1e-3  # the weight of a window's outermost pixels
-
-
-def evaluate(
-    predictor: Predictor, data: str | Path | None, split: str | None = None, on_error: str = "raise"
-) -> dict[str, float]:
-    """Returns the metrics of a predictor on data in any layout that `read_source` takes, with the bundle's classes.
-
-    Args:
-        predictor: Of a segmentation bundle.
-        data: The source; None: the embedded scenes.
-        split: ``train``, ``valid`` or ``test``; None: the test part where there is one, else everything.
-        on_error: What happens to an item that cannot be used: ``raise`` or ``skip``.
-
-    Raises:
-        DataError: if the data is not there, has no such part, or has classes that the bundle has not.
-    """
-    return predictor.evaluate_source(scene_source() if data is None else read_pairs(data), split, on_error)
 
 
 def predict_sliding(
@@ -60,7 +41,7 @@ def predict_sliding(
     """
     task = predictor.task
     if not isinstance(task, SegmentationTask):
-        raise ConfigError(f"predict_sliding needs a predictor of segmentation, got one of {task.domain}")
+        raise ConfigError(f"predict_sliding needs a predictor of segmentation, got a {type(task).__name__}")
     cut = windows_of(predictor, image, window_px, overlap)
     height, width = cut.pieces[0].shape[:2]
     total, weights = torch.zeros(len(task.codes), *cut.size), torch.zeros(cut.size)

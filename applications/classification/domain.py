@@ -1,0 +1,46 @@
+"""Image classification as a domain: what the command line, evaluation and server know of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from applications.classification.data import ImageSource, read_source
+from applications.classification.learner import vision_learner
+from common.deploy.domain import Domain
+from common.deploy.predictor import Predictor
+from common.spec import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageReading:
+    """How images and labels are read."""
+
+    image_column: str = option("image", "a table's column of image paths")
+    label_column: str = option("label", "a table's column of labels")
+    split_column: str = option("split", "a table's column of train, valid or test")
+    label_delim: str | None = option(None, "what separates several labels of one image (makes it multi-label)")
+
+
+def read(data: str | Path | None, reading: ImageReading, predictor: Predictor | None = None) -> ImageSource:
+    """Returns the images and labels of a source, to learn from or to judge a predictor on.
+
+    Args:
+        data: In any form that `read_source` takes.
+        reading: How it is read.
+        predictor: Taken for the sake of the other domains: a bundle decides nothing here.
+    """
+    return read_source(
+        data,
+        image_column=reading.image_column,
+        label_column=reading.label_column,
+        split_column=reading.split_column,
+        label_delim=reading.label_delim,
+    )
+
+
+DOMAIN = Domain(
+    name="classification",
+    recipes=("classification",),
+    reading=ImageReading,
+    read=read,
+    learner=vision_learner,
+)

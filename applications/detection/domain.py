@@ -1,0 +1,41 @@
+"""Object detection as a domain: what the command line, evaluation and server know of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from applications.detection.data import DetectionSource, read_source
+from applications.detection.learner import detection_learner
+from applications.detection.sliding import predict_sliding
+from common.deploy.domain import Domain
+from common.deploy.predictor import Predictor
+from common.spec import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxReading:
+    """How images and boxes are read."""
+
+    annotations: str | None = option(None, "the COCO file, where the folder holds several for one set of images")
+
+
+def read(data: str | Path | None, reading: BoxReading, predictor: Predictor | None = None) -> DetectionSource:
+    """Returns the images and boxes of a source, with masks where the predictor gives some.
+
+    Args:
+        data: In any form that `read_source` takes.
+        reading: How it is read.
+        predictor: What is to be judged, or None.
+    """
+    source = read_source(data, annotations=reading.annotations)
+    masks = predictor is not None and len(predictor.encoder.y_blocks) > 1
+    return source.with_masks() if masks else source
+
+
+DOMAIN = Domain(
+    name="detection",
+    recipes=("detection",),
+    reading=BoxReading,
+    read=read,
+    windows=predict_sliding,
+    learner=detection_learner,
+)

@@ -1,0 +1,52 @@
+"""Segmentation as a domain: what the command line, evaluation and server know of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from applications.segmentation.data import read_pairs, read_source, scene_source
+from applications.segmentation.learner import segmentation_learner
+from applications.segmentation.sliding import predict_sliding
+from common.deploy.domain import Domain
+from common.deploy.predictor import Predictor
+from common.errors import ConfigError
+from common.sources.source import Source
+from common.spec import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskReading:
+    """How images and masks are read."""
+
+    classes: str | None = option(None, "names of the classes by id, separated by commas (default: from the folder)")
+    ignore: int | None = option(None, "the value in the masks that does not count (Pascal VOC: 255)")
+
+
+def read(data: str | Path | None, reading: MaskReading, predictor: Predictor | None = None) -> Source:
+    """Returns the images and masks of a source; what the masks stand for is the predictor's where there is one.
+
+    Args:
+        data: In any layout that `read_source` takes.
+        reading: How it is read.
+        predictor: What is to be judged, or None.
+
+    Raises:
+        ConfigError: if options name other classes than those the predictor learned.
+    """
+    if predictor is None:
+        return read_source(data, classes=reading.classes, ignore=reading.ignore)
+    if reading != predictor.reading:
+        raise ConfigError(
+            f"classes and ignore are the bundle's own, {predictor.reading.classes!r} and {predictor.reading.ignore!r}: "
+            "they cannot be others when it is evaluated; leave them out"
+        )
+    return scene_source() if data is None else read_pairs(data)
+
+
+DOMAIN = Domain(
+    name="segmentation",
+    recipes=("segmentation",),
+    reading=MaskReading,
+    read=read,
+    windows=predict_sliding,
+    learner=segmentation_learner,
+)

@@ -1,0 +1,56 @@
+"""The fields of ``bundle.json``, and how the content of an older schema becomes that of this one."""
+
+from typing import Any, cast
+
+SCHEMA = 2
+FIELDS: dict[str, Any] = {
+    "schema": int,
+    "domain": str,
+    "created": str,
+    "encoder": dict,
+    "batch_tfms": list,
+    "model": dict,
+    "task": dict,
+    "reading": dict,
+    "parts": dict,
+    "metrics": dict[str, float],
+    "versions": dict[str, str],
+    "files": dict,
+    "sha256": str,
+}
+SINCE_2 = ("reading", "parts")
+
+
+def fields_of(schema: object) -> dict[str, Any]:
+    """Returns the fields of a schema and their types; those of this version's for a schema that is not known.
+
+    Args:
+        schema: What a bundle says of itself.
+    """
+    old = type(schema) is int and schema == 1
+    return {name: hint for name, hint in FIELDS.items() if name not in SINCE_2 or not old}
+
+
+def upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns a bundle's content as this version's schema has it.
+
+    Schema 1 kept no options of reading but a table's target, which was its task's, and no parts; the classes of a table
+    had a task of their own.
+
+    Args:
+        content: Of a bundle of schema 1 or 2, its fields checked.
+
+    Examples:
+        >>> old = {"schema": 1, "task": {"kind": "tabular_classification", "target": "price", "vocab": ["a"]}}
+        >>> new = upgraded(old)
+        >>> new["task"], new["reading"]
+        ({'kind': 'classification', 'vocab': ['a']}, {'target': 'price'})
+    """
+    if content["schema"] != 1:
+        return content
+    task, reading = dict(cast("dict[str, Any]", content["task"])), dict[str, Any]()
+    if task.get("kind") in ("tabular_classification", "tabular_regression"):
+        if target := task.pop("target", ""):
+            reading["target"] = target
+        task["kind"] = "classification" if task["kind"] == "tabular_classification" else task["kind"]
+    return {**content, "schema": SCHEMA, "task": task, "reading": reading, "parts": {}}

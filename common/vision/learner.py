@@ -1,0 +1,56 @@
+"""A trainer of a model that is made by name: what every learner on images ends with."""
+
+from typing import Any, Protocol
+
+from torch import nn
+
+from common.data.dataloaders import DataLoaders
+from common.task.task import Task
+from common.train.options import TrainerOptions
+from common.train.trainer import Trainer
+from common.vision.architectures import SMALL
+
+
+class MakesModel(Protocol):
+    """An application's ``create_model``: a model by its name for so many classes."""
+
+    def __call__(
+        self, arch: str, classes: int, /, *, channels: int, pretrained: bool, weights: str | None, seed: int
+    ) -> nn.Module: ...
+
+
+def trainer_by_name(
+    create_model: MakesModel,
+    name: str,
+    classes: int,
+    dls: DataLoaders,
+    task: Task,
+    options: TrainerOptions | None,
+    *,
+    pretrained: bool,
+    weights: str | None,
+    metrics: Any = None,
+) -> Trainer:
+    """Returns a Trainer of a model that is made by name for the images of these loaders.
+
+    Args:
+        create_model: Makes the model.
+        name: Of the architecture; ``small_resnet`` has no weights and is never pretrained.
+        classes: How many the model tells apart.
+        dls: Loaders with an image among their inputs.
+        task: What is learned.
+        options: How to train; its seed makes the weights too.
+        pretrained: Whether to start from weights.
+        weights: Which of them, or None.
+        metrics: Metrics to show; the task's own when None.
+    """
+    chosen = options or TrainerOptions()
+    model = create_model(
+        name,
+        classes,
+        channels=dls.channels,
+        pretrained=pretrained and name != SMALL,
+        weights=weights,
+        seed=chosen.seed,
+    )
+    return Trainer(model, dls, task, chosen, metrics=metrics)
