@@ -16,7 +16,7 @@ SURFACE = {
         KFoldSplitter Loader ManifestSplitter MaskBlock MultiCategoryBlock NoSplitter Objects PointBlock Source RandomResizedCrop RandomSplitter RegexLabeller
         RegressionBlock Resize ResizeMethod SignalBlock SpectrogramBlock Split StratifiedGroupSplitter StratifiedSplitter TextBlock
         TimeSplitter TokenBudget get_files get_image_files imagenet_stats parent_label using_attr""",
-    "common.augment": "Augment BatchPipeline CutMix Drawn Mixup Mosaic Normalize SpecAugment aug_transforms",
+    "common.augment": "Augment BatchPipeline CutMix Drawn Mixup Mosaic Normalize SpecAugment SpectrogramImage Stage aug_transforms",
     "common.train": """Accuracy AccuracyMulti AtOnce ClassificationTask Constant EarlyStop ErrorRate EventLog F1Score
         F1ScoreMulti FittedModel Hook Interrupted Learner Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy
         Trainer TrainerOptions accuracy accuracy_multi error_rate rmse top_k_accuracy""",

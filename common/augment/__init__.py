@@ -3,6 +3,7 @@
 from common.augment.batch_transforms import Augment, CutMix, Mixup, Mosaic, Normalize, SpecAugment, aug_transforms
 from common.augment.drawn import Drawn
 from common.augment.pipeline import BatchPipeline
+from common.augment.stages import SpectrogramImage, Stage
 
 __all__ = [
     "Augment",
@@ -13,5 +14,7 @@ __all__ = [
     "Mosaic",
     "Normalize",
     "SpecAugment",
+    "SpectrogramImage",
+    "Stage",
     "aug_transforms",
 ]

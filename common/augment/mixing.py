@@ -16,7 +16,7 @@ from common.augment.operations import Operation, Support, support
 from common.augment.pixels import inside
 from common.augment.textures import rectangle
 from common.blocks.batch import Batch
-from common.blocks.block import Block, CategoryBlock
+from common.blocks.block import Block, CategoryBlock, Target
 from common.blocks.spatial import MaskBlock
 from common.blocks.values import Padded
 
@@ -199,7 +199,7 @@ def _target(block: Block, value: Any, mixing: Mixing, blends: bool, min_visibili
         classes = torch.arange(len(block.codes), device=value.device)[:, None, None]
         soft = (value[:, None] == classes).to(torch.float32)
         return _pasted(_blended(soft, mixing), soft, mixing)
-    if block.target == "boxes":
+    if block.target == Target.BOXES:
         return _boxes(value, mixing, min_visibility)
     if isinstance(block, CategoryBlock) and not value.is_floating_point():
         value = F.one_hot(value, len(block.vocab)).to(torch.float32)

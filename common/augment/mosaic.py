@@ -14,7 +14,7 @@ from torch import Tensor
 from common.augment.mixing import MIXES, Numbers
 from common.augment.operations import Operation, Support
 from common.blocks.batch import Batch
-from common.blocks.block import Block, CategoryBlock
+from common.blocks.block import Block, CategoryBlock, Target
 from common.blocks.values import Padded, map_tensors
 
 PIECES = 4
@@ -131,9 +131,9 @@ def _looked_up(value: Tensor, pieces: Pieces, height: int, width: int) -> Tensor
 
 
 def _target(block: Block, value: Any, pieces: Pieces, min_visibility: float) -> Any:
-    if block.target == "mask":
+    if block.target == Target.MASK:
         return put_together(value, pieces)
-    if block.target == "boxes":
+    if block.target == Target.BOXES:
         return _boxes(value, pieces, min_visibility)
     if isinstance(block, CategoryBlock) and not value.is_floating_point():
         value = F.one_hot(value, len(block.vocab)).to(torch.float32)

@@ -5,7 +5,7 @@ The operations themselves: `moves` (geometry), `colours`, `textures` (blur, nois
 
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from common.blocks.block import EpochSeed, Target
 from common.counter import AUGMENT_STREAM, key, uniform
 
 Support = Literal["transforms", "invariant", "unsupported"]
-TARGETS: tuple[str, ...] = get_args(Target)
+TARGETS: tuple[str, ...] = tuple(Target)
 
 
 def support(**given: Support) -> dict[str, Support]:

@@ -13,8 +13,9 @@ from common.augment.batch_transforms import Augment, BatchTransform, Normalize, 
 from common.augment.drawn import Drawn, Look
 from common.augment.operations import Colour, Move, Operation, stream
 from common.augment.render import SMALL, render, render_masks
+from common.augment.stages import Stage
 from common.blocks.batch import Batch
-from common.blocks.block import Block, EpochSeed
+from common.blocks.block import Block, EpochSeed, Target
 from common.blocks.objects import InstanceBlock
 from common.blocks.sample import SampleEncoder
 from common.blocks.spatial import ImageBlock, MaskBlock
@@ -48,7 +49,8 @@ class BatchPipeline:
     def __init__(self, encoder: SampleEncoder, transforms: Sequence[BatchTransform] = ()) -> None:
         self.encoder = encoder
         self.transforms = tuple(transforms)
-        found = [op for transform in self.transforms for op in transform.operations()]
+        made = {id(transform): transform.operations() for transform in self.transforms}
+        found = [op for transform in self.transforms for op in made[id(transform)]]
         augments = [t for t in self.transforms if isinstance(t, Augment)]
         if len(augments) > 1:
             raise ConfigError("batch_tfms holds two Augments, which would draw the same numbers: put all into one")
@@ -60,7 +62,12 @@ class BatchPipeline:
         self.mixes = [op for op in found if isinstance(op, mixing.Mix)]
         self.mosaics = [op for op in found if isinstance(op, mosaic.Mosaic)]
         self.spectral = [op for op in found if isinstance(op, spectral.Spectral)]
+        self.line: list[Stage | spectral.Spectral] = []  # what changes fields one after another, behind the images
+        for transform in self.transforms:
+            operations = [transform] if isinstance(transform, Stage) else made[id(transform)]
+            self.line += [step for step in operations if isinstance(step, (Stage, spectral.Spectral))]
         self.changes = [op for op in found if not isinstance(op, (mixing.Mix, mosaic.Mosaic, spectral.Spectral))]
+        self.targets = self._targets(made)
         self._check(found)
         noisy = any(isinstance(op, (textures.Noise, textures.SaltPepper)) for op in self.changes)
         self._spans: list[tuple[Operation, slice]] = []
@@ -81,19 +88,35 @@ class BatchPipeline:
             uncut = replace(augment, size=None, min_scale=1.0, max_scale=1.0, whole=False)
             self.evaluation = BatchPipeline(encoder, [uncut if t is augment else t for t in self.transforms])
 
+    def _targets(self, operations: dict[int, list[Operation]]) -> list[Target]:
+        """What each field is in the end, stages and operations checked against what is there at their place."""
+        targets = [block.target for block in self.encoder.blocks]
+        for transform in self.transforms:
+            if isinstance(transform, Stage):
+                if transform.takes not in targets:
+                    there = ", ".join(targets)
+                    name = type(transform).__name__
+                    raise ConfigError(f"{name} takes a {transform.takes}, and no field is one at its place: {there}")
+                targets = [transform.gives if target == transform.takes else target for target in targets]
+            for op in operations[id(transform)]:
+                self._supported(op, targets)
+        return targets
+
+    def _supported(self, op: Operation, targets: list[Target]) -> None:
+        for block, target in zip(self.encoder.blocks, targets, strict=True):
+            if op.support[target] == "unsupported":
+                raise ConfigError(f"{op.name} does not support {target} ({type(block).__name__}): leave it out")
+
     def _check(self, found: list[Operation]) -> None:
         encoder = self.encoder
-        for op in [*found, *self.crops]:
-            for block in encoder.blocks:
-                if op.support[block.target] == "unsupported":
-                    raise ConfigError(
-                        f"{op.name} does not support {block.target} ({type(block).__name__}): leave it out"
-                    )
+        for op in self.crops:
+            self._supported(op, [block.target for block in encoder.blocks])
         if self.mixes or self.mosaics:
             self._check_mixes()
-        if self.spectral and not any(block.target == "spectrogram" for block in encoder.blocks):
+        known = (*(block.target for block in encoder.blocks), *self.targets)
+        if self.spectral and Target.SPECTROGRAM not in known:
             raise ConfigError(f"{self.spectral[0].name} needs a spectrogram, and no block of this DataBlock is one")
-        plain = [t for t in self.transforms if not isinstance(t, (Augment, SpecAugment)) and not t.operations()]
+        plain = [t for t in self.transforms if not isinstance(t, (Augment, SpecAugment, Stage)) and not t.operations()]
         names = [op.name for op in (*self.changes, *self.crops)]
         names += [type(transform).__name__ for transform in (*encoder.item_tfms, *plain)]
         if names and encoder.image_block is None:
@@ -108,9 +131,9 @@ class BatchPipeline:
             raise ConfigError(
                 f"{name} does not support instances (InstanceBlock): their numbers would meet: leave it out"
             )
-        if len(x_blocks) != 1 or x_blocks[0].target not in ("image", "number") or not y_blocks:
+        if len(x_blocks) != 1 or self.targets[0] not in (Target.IMAGE, Target.NUMBER) or not y_blocks:
             raise ConfigError(f"{name} blends one image or number and its targets with those of another sample")
-        if any(not isinstance(op, mixing.Blend) for op in every) and x_blocks[0].target != "image":
+        if any(not isinstance(op, mixing.Blend) for op in every) and self.targets[0] != Target.IMAGE:
             raise ConfigError(f"{name} needs an image, and no block of this DataBlock is one")
         for block in y_blocks:
             if isinstance(block, MaskBlock) and not block.codes and self.blends:
@@ -370,44 +393,52 @@ class BatchPipeline:
 
     def finished(self, batch: Batch, epoch_seed: EpochSeed, train: bool, mixing_too: bool) -> Batch:
         """Returns the batch with spectrograms changed and samples mixed, where there is that and it is wanted."""
-        if train and self.spectral:
-            batch = self._spectra(batch, epoch_seed)
+        if self.line:
+            batch = self._staged(batch, epoch_seed, train)
         if train and self.mosaics and mixing_too:
             size, draws = (batch.x.shape[2], batch.x.shape[3]), self.mosaics[0]
             pieces = mosaic.draw(batch, draws, lambda op, ids: self.numbers(op, ids, epoch_seed), size)
             batch = mosaic.composed(batch, pieces, self.encoder.y_blocks, self.min_visibility)
         elif train and self.mixes and mixing_too:
-            image = self.encoder.x_blocks[0].target == "image"
+            image = self.targets[0] == Target.IMAGE
             size = (batch.x.shape[2], batch.x.shape[3]) if image else None
             how = mixing.draw(batch, self.mixes, lambda op, ids: self.numbers(op, ids, epoch_seed), size)
             least = self.min_visibility
             batch = mixing.mixed(batch, how, self.encoder.y_blocks, blends=self.blends, min_visibility=least)
         return batch
 
-    def _spectra(self, batch: Batch, epoch_seed: EpochSeed) -> Batch:
+    def _staged(self, batch: Batch, epoch_seed: EpochSeed, train: bool) -> Batch:
+        """Fields after the stages, each with the operations at its place: those in training only."""
         fields = list(_as_tuple(batch.x) + _as_tuple(batch.y))
-        for i, (block, value) in enumerate(zip(self.encoder.blocks, fields, strict=False)):
-            for op in self.spectral if block.target == "spectrogram" else ():
-                value = spectral.change(value, op, *self.numbers(op, cast(Tensor, batch.ids), epoch_seed))
-            fields[i] = value
-        return self._batch(batch, fields)
+        targets = [block.target for block in self.encoder.blocks[: len(fields)]]
+        extents: Tensor | None = None
+        for step in self.line:
+            for i, target in enumerate(targets):
+                if isinstance(step, Stage) and target == step.takes:
+                    targets[i] = step.gives
+                    fields[i], own = step.apply(fields[i])
+                    extents = own if extents is None else extents
+                elif train and isinstance(step, spectral.Spectral) and target == Target.SPECTROGRAM:
+                    numbers = self.numbers(step, cast(Tensor, batch.ids), epoch_seed)
+                    fields[i] = spectral.change(fields[i], step, *numbers)
+        return replace(self._batch(batch, fields), extents=extents)
 
     def _moved(self, block: Block, value: Any, drawn: Drawn, stored: tuple[int, int], own: Tensor | None) -> Any:
-        if block.target == "image":
+        if block.target == Target.IMAGE:
             return self.pixels(value, drawn, own, cast(ImageBlock, block))
         if not drawn.moves:
             return value
         size = self.out_size(stored)
-        if block.target == "mask":
+        if block.target == Target.MASK:
             fill = cast("MaskBlock | InstanceBlock", block).void or 0
             look = Look(size, (), (), self.padding)
             if self.per_image(value.device, stored):
                 return render_masks(value, drawn, look, own, fill)
             return geometry.resample_mask(value, drawn, look, extents=own, fill=fill)
         source = stored if own is None else own
-        if block.target == "points":
+        if block.target == Target.POINTS:
             return geometry.move_points(value, drawn, source, size)
-        if block.target == "boxes":
+        if block.target == Target.BOXES:
             things: dict[str, Tensor] = value.values
             boxes, share, around = geometry.move_boxes(things["boxes"], drawn, source, size, things.get("outlines"))
             moved = {**things, "boxes": boxes, **({} if around is None else {"outlines": around})}

@@ -26,7 +26,8 @@ class Batch:
         y: Targets, or None for prediction. Those whose number differs are `Padded`, in `Loader.arrays` `Ragged`.
         ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
         sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
-        extents: int32 (B, 2): each image's own height and width in pixels, where they differ and x is padded; or None.
+        extents: int32 (B, rank): each sample's own extents (height and width in pixels; bands and frames), where they
+            differ and x is padded; or None.
         mates: int64 (M, k): where in the batch each of the first M samples finds those it is mixed with, or None; the
             samples from M on are only there to be mixed with.
         number: The batch's place in its epoch, from 0: what a saved cursor counts.

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self, cast
+from enum import StrEnum
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,24 @@ from common.errors import ConfigError, DataError, nearest
 from common.registry import register
 from common.spec import to_spec
 
-Target = Literal["image", "mask", "boxes", "points", "signal", "spectrogram", "text", "columns", "category", "number"]
-"""What a field is to the augmentation: every operation says of each whether it transforms it, leaves it or refuses."""
+
+class Target(StrEnum):
+    """What a field is to the batch pipeline: every operation says of each if it transforms it, leaves it or refuses."""
+
+    IMAGE = "image"
+    MASK = "mask"
+    BOXES = "boxes"
+    POINTS = "points"
+    SIGNAL = "signal"
+    SPECTROGRAM = "spectrogram"
+    TEXT = "text"
+    COLUMNS = "columns"
+    CATEGORY = "category"
+    NUMBER = "number"
+
+
+PLANAR = (Target.IMAGE, Target.MASK)
+"""What is a grid of pixels of an image."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +127,7 @@ class CategoryBlock(Block):
     """
 
     vocab: tuple[str, ...] = ()
-    target: ClassVar[Target] = "category"
+    target: ClassVar[Target] = Target.CATEGORY
     needs_fit: ClassVar[bool] = True
 
     def setup(self, raws: Sequence[Any]) -> Self:
@@ -198,7 +215,7 @@ class RegressionBlock(Block):
         tensor(2.5000)
     """
 
-    target: ClassVar[Target] = "number"
+    target: ClassVar[Target] = Target.NUMBER
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
         try:

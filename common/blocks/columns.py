@@ -120,7 +120,7 @@ class ColumnsBlock(Block):
     columns: tuple[Column, ...] = ()
     ngrams: int = 0
     located: tuple[tuple[str, str], ...] = ()
-    target: ClassVar[Target] = "columns"
+    target: ClassVar[Target] = Target.COLUMNS
     needs_fit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

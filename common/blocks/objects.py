@@ -98,7 +98,7 @@ class BBoxBlock(Block):
 
     vocab: tuple[str, ...] = ()
     outlined: bool = False
-    target: ClassVar[Target] = "boxes"
+    target: ClassVar[Target] = Target.BOXES
     ragged: ClassVar[bool] = True
     needs_fit: ClassVar[bool] = True
     eager: ClassVar[bool] = False
@@ -151,7 +151,7 @@ class InstanceBlock(Block):
         [[1, 1, 0], [0, 0, 0]]
     """
 
-    target: ClassVar[Target] = "mask"
+    target: ClassVar[Target] = Target.MASK
     eager: ClassVar[bool] = False
 
     @property

@@ -1,15 +1,17 @@
 """From an item to tensors: the one path that the loader, `check()` and the predictor all walk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
+
 from common.blocks.batch import Value
-from common.blocks.block import Block
+from common.blocks.block import PLANAR, Block, Target
 from common.blocks.item_transforms import ItemTransform, RandomCrop, View
-from common.errors import ConfigError, CookbookError, DataError, ItemError
+from common.errors import ConfigError, CookbookError, DataError, ItemError, nearest
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,41 @@ class SampleEncoder:
         blocks: One fitted block a field, inputs first.
         n_inp: How many of them are inputs.
         item_tfms: The deterministic transforms; the last one that gives a view decides.
+        names: What each field is called; after its block's kind when empty.
     """
 
     blocks: tuple[Block, ...]
     n_inp: int = 1
     item_tfms: tuple[ItemTransform, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names) or default_names(self.blocks))
+        if len(self.names) != len(self.blocks) or len(set(self.names)) < len(self.names):
+            raise ConfigError(f"names must give each of the {len(self.blocks)} blocks one of its own, got {self.names}")
         if not 0 < self.n_inp <= len(self.blocks):
             raise ConfigError(f"n_inp must lie in [1, {len(self.blocks)}], got {self.n_inp}")
+
+    def inputs_of(self, raws: Sequence[Any]) -> list[Sequence[Any]]:
+        """Returns one sequence of raw values an input field, from inputs as people give them.
+
+        Args:
+            raws: One an input: its raw value; where there are several input fields (user and item, image and question)
+                a mapping by the fields' names, or a tuple in their order. A frame gives them by its columns.
+
+        Raises:
+            DataError: naming the input and the field that it lacks.
+        """
+        names = self.names[: self.n_inp]
+        if isinstance(raws, pd.DataFrame) and self.x_blocks[0].target != Target.COLUMNS:
+            for name in names:
+                if name not in raws.columns:
+                    raise DataError(f"the table has no column {name!r}: {nearest(name, map(str, raws.columns))}")
+            return [raws[name].tolist() for name in names]
+        if self.n_inp == 1 and (self.x_blocks[0].target == Target.COLUMNS or not _all_name(raws, names[0])):
+            return [raws]
+        found = [_by_name(raw, names, i) for i, raw in enumerate(raws)]
+        return [[values[field] for values in found] for field in range(self.n_inp)]
 
     @property
     def x_blocks(self) -> tuple[Block, ...]:
@@ -43,11 +71,11 @@ class SampleEncoder:
     @property
     def image_block(self) -> Block | None:
         """The first block that is an image, or None."""
-        return next((b for b in self.blocks if b.target == "image"), None)
+        return next((b for b in self.blocks if b.target == Target.IMAGE), None)
 
     def axes(self, block: Block) -> int:
         """Returns how many leading axes of a block's values differ in length from item to item."""
-        if block.target in ("image", "mask"):
+        if block.target in PLANAR:
             return 2 if self.item_tfms and self.item_tfms[-1].ragged else 0
         return 1 if block.ragged else 0
 
@@ -86,7 +114,7 @@ class SampleEncoder:
                 opened.append(None if known else block.open(raw))
                 if size is None and not known:
                     size = block.extent(opened[-1])
-                if size is not None and not known and block.target in ("image", "mask"):
+                if size is not None and not known and block.target in PLANAR:
                     own = block.extent(opened[-1]) or (opened[-1].height, opened[-1].width)
                     if own != size:
                         raise DataError(f"it has {own[0]} x {own[1]} pixels, the image {size[0]} x {size[1]}")
@@ -114,6 +142,7 @@ class SampleEncoder:
         return {
             "blocks": [block.spec() for block in self.blocks],
             "n_inp": self.n_inp,
+            "names": list(self.names),
             "item_tfms": [to_spec(transform) for transform in self.item_tfms],
         }
 
@@ -128,7 +157,37 @@ class SampleEncoder:
 
         blocks = [from_spec("block", b, f"blocks[{i}]") for i, b in enumerate(_list(spec, "blocks"))]
         tfms = [from_spec("item_transform", t, f"item_tfms[{i}]") for i, t in enumerate(_list(spec, "item_tfms"))]
-        return cls(tuple(blocks), coerce(spec.get("n_inp"), int, "n_inp"), tuple(tfms))
+        names = coerce(spec.get("names", []), tuple[str, ...], "names")  # bundles of schema 1 have none
+        return cls(tuple(blocks), coerce(spec.get("n_inp"), int, "n_inp"), tuple(tfms), names)
+
+
+def default_names(blocks: Sequence[Block]) -> tuple[str, ...]:
+    """Returns a name for each block after its kind, numbered where there are several of one.
+
+    Examples:
+        >>> from common.blocks.block import CategoryBlock, RegressionBlock
+        >>> default_names([CategoryBlock(), CategoryBlock(), RegressionBlock()])
+        ('category', 'category_2', 'number')
+    """
+    kinds = [str(getattr(block, "registered_name", type(block).__name__)) for block in blocks]
+    return tuple(k if kinds[:i].count(k) == 0 else f"{k}_{kinds[:i].count(k) + 1}" for i, k in enumerate(kinds))
+
+
+def _all_name(raws: Sequence[Any], name: str) -> bool:
+    """Whether every input is a mapping that names the one input field."""
+    return len(raws) > 0 and all(isinstance(raw, Mapping) and name in raw for raw in raws)
+
+
+def _by_name(raw: Any, names: Sequence[str], place: int) -> list[Any]:
+    if isinstance(raw, Mapping):
+        given: Mapping[str, Any] = raw
+        for name in names:
+            if name not in given:
+                raise DataError(f"input {place} has no {name!r}: {nearest(name, map(str, given))}")
+        return [given[name] for name in names]
+    if not isinstance(raw, (tuple, list)) or len(cast("Sequence[Any]", raw)) != len(names):
+        raise DataError(f"input {place} must be a mapping with {', '.join(names)}, or as many values, got {raw!r:.60}")
+    return list(cast("Sequence[Any]", raw))
 
 
 @lru_cache(4096)

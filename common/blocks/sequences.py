@@ -44,7 +44,7 @@ class TextBlock(Block):
     vocab: tuple[str, ...] = ()
     min_count: int = 2
     max_length: int = 4096
-    target: ClassVar[Target] = "text"
+    target: ClassVar[Target] = Target.TEXT
     ragged: ClassVar[bool] = True
     needs_fit: ClassVar[bool] = True
 
@@ -89,7 +89,7 @@ class SignalBlock(Block):
     """
 
     rate_hz: int = 0
-    target: ClassVar[Target] = "signal"
+    target: ClassVar[Target] = Target.SIGNAL
     ragged: ClassVar[bool] = True
     eager: ClassVar[bool] = False
 
@@ -141,7 +141,7 @@ class SpectrogramBlock(Block):
     """
 
     bands: int = 0
-    target: ClassVar[Target] = "spectrogram"
+    target: ClassVar[Target] = Target.SPECTROGRAM
     ragged: ClassVar[bool] = True
     eager: ClassVar[bool] = False
 

@@ -39,7 +39,7 @@ class ImageBlock(Block):
     mode: str = "RGB"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    target: ClassVar[Target] = "image"
+    target: ClassVar[Target] = Target.IMAGE
     eager: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -139,7 +139,7 @@ class MaskBlock(Block):
     ignore: int | None = None
     values: tuple[int, ...] = ()
     colors: tuple[tuple[int, int, int], ...] = ()
-    target: ClassVar[Target] = "mask"
+    target: ClassVar[Target] = Target.MASK
     eager: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -269,7 +269,7 @@ class PointBlock(Block):
         [[8.0, 4.0]]
     """
 
-    target: ClassVar[Target] = "points"
+    target: ClassVar[Target] = Target.POINTS
     eager: ClassVar[bool] = False
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:

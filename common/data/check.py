@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from common.blocks.block import Target
 from common.data.loader import Loader, LoaderOptions
 from common.data.prepared import Prepared
 from common.errors import CookbookError, ItemError
@@ -130,7 +131,7 @@ def _classes(prepared: Prepared, report: DataCheck) -> None:
                 report.warnings.append(f"{part} has classes that train has not: {', '.join(unknown)}")
             if missing:
                 report.warnings.append(f"{part} lacks the classes {', '.join(missing)}")
-        if len(vocab) < 2 and block.target == "category":
+        if len(vocab) < 2 and block.target == Target.CATEGORY:
             report.warnings.append(f"there is only one class: {', '.join(vocab)}")
 
 

@@ -9,9 +9,9 @@ import torch
 
 from common.augment.batch_transforms import BatchTransform
 from common.augment.pipeline import BatchPipeline
-from common.blocks.block import Block
+from common.blocks.block import Block, Target
 from common.blocks.item_transforms import ItemTransform
-from common.blocks.sample import SampleEncoder
+from common.blocks.sample import SampleEncoder, default_names
 from common.data.check import DataCheck, inspect
 from common.data.dataloaders import DataLoaders
 from common.data.loader import LoaderOptions
@@ -19,7 +19,7 @@ from common.data.order import Batching
 from common.data.plan import Plan, plan
 from common.data.prepared import Prepared
 from common.errors import ConfigError, DataError, ItemError
-from common.sources.items import Getter, Items, item_name, read_fields, subset
+from common.sources.items import ColReader, Getter, Items, item_name, read_fields, subset
 from common.sources.splits import RandomSplitter, apply_splitter
 from common.store.dirty import DirtyPolicy, Failure
 
@@ -43,6 +43,8 @@ class DataBlock:
         n_inp: How many blocks are inputs; all but the last when None.
         item_tfms: Deterministic transforms of an item (`Resize`, `RandomResizedCrop`).
         batch_tfms: Random transforms of a batch on the device (`aug_transforms`, `Augment`, `Mixup`).
+        names: What each field is called, for a form and for predictions of several inputs; the columns that the getters
+            read, or the blocks' kinds, when None.
 
     Raises:
         ConfigError: for something that is not a block or transform, or a number of getters that does not fit.
@@ -67,6 +69,7 @@ class DataBlock:
     n_inp: int | None = None
     item_tfms: Any = None
     batch_tfms: Any = None
+    names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         made = [b() if callable(b) and not isinstance(b, Block) else b for b in _many(self.blocks)]
@@ -111,6 +114,14 @@ class DataBlock:
             getters += cast("list[Getter | None]", many)
         return getters
 
+    def _names(self) -> tuple[str, ...]:
+        """What the fields are called: as was asked, else by the columns that they come from, else by their kinds."""
+        if self.names is not None:
+            return tuple(self.names)
+        read = [getter.cols if isinstance(getter, ColReader) else None for getter in self._getters()]
+        found = [c if isinstance(c, str) else n for c, n in zip(read, default_names(self.blocks), strict=True)]
+        return tuple(found) if len(set(found)) == len(found) else default_names(self.blocks)
+
     def items(self, source: Any) -> Items:
         """Returns the items of a source.
 
@@ -140,7 +151,7 @@ class DataBlock:
         items, policy = self.items(source), policy or DirtyPolicy()
         sides = ["get_x"] * self.inputs + ["get_y"] * (len(self.blocks) - self.inputs)
         for getter, block, side in zip(self._getters(), self.blocks, sides, strict=True):
-            if getter is None and hasattr(items, "columns") and block.target != "columns":
+            if getter is None and hasattr(items, "columns") and block.target != Target.COLUMNS:
                 raise ConfigError(
                     f"{side} is missing: {type(block).__name__} needs one column, such as ColReader('name')"
                 )
@@ -160,14 +171,16 @@ class DataBlock:
         self, items: Items, raws: list[Sequence[Any]], failures: list[Failure], policy: DirtyPolicy
     ) -> Prepared:
         labels = (
-            raws[self.inputs] if len(raws) > self.inputs and self.blocks[self.inputs].target == "category" else None
+            raws[self.inputs]
+            if len(raws) > self.inputs and self.blocks[self.inputs].target == Target.CATEGORY
+            else None
         )
         split = apply_splitter(self.splitter or RandomSplitter(), items, labels)
         fitted: list[Block] = []
         for block, values in zip(self.blocks, raws, strict=True):
             train = subset(cast(Items, values), split.train.tolist()) if block.needs_fit else ()
             fitted.append(block.setup(cast("Sequence[Any]", train)))
-        encoder = SampleEncoder(tuple(fitted), self.inputs, self.item_tfms)
+        encoder = SampleEncoder(tuple(fitted), self.inputs, self.item_tfms, self._names())
         pipeline = BatchPipeline(encoder, self.batch_tfms)
         return Prepared(items, raws, split, encoder, pipeline, tuple(failures), policy)
 
@@ -262,7 +275,7 @@ def unlabelled(
         failed: Where to note them; those in it are passed over.
     """
     for block, values in zip(blocks, raws, strict=True):
-        if not block.needs_fit or block.target == "columns":  # of a table's cells none is wrong, only missing
+        if not block.needs_fit or block.target == Target.COLUMNS:  # of a table's cells none is wrong, only missing
             continue
         try:
             block.setup([value for row, value in enumerate(values) if row not in failed])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from common.augment.pipeline import BatchPipeline
+from common.blocks.block import Target
 from common.blocks.sample import SampleEncoder
 from common.data.loader import Loader, LoaderOptions
 from common.deploy.bundle import Bundle, load
@@ -127,16 +128,27 @@ class Predictor:
         if batch_size is None:
             store.probe()
             height, width = (1, 1) if store.image_size is None else self.pipeline.evaluation.out_size(store.image_size)
-            most = ROWS if all(block.target == "columns" for block in self.encoder.x_blocks) else SAMPLES
+            most = ROWS if all(block.target == Target.COLUMNS for block in self.encoder.x_blocks) else SAMPLES
             batch_size = max(1, min(most, PIXELS // (height * width)))
         return Loader(store, rows, self.pipeline, LoaderOptions(batch_size=batch_size), self.device)
 
     def outputs(self, raws: Sequence[Any], *, batch_size: int | None = None) -> Outputs:
-        """Returns the model's outputs for raw inputs of one input block, in order."""
-        return collect(self.model, self.loader([raws], raws, batch_size=batch_size), self.task, self.device)
+        """Returns the model's outputs for raw inputs, in order.
+
+        Args:
+            raws: One an input; of several input fields a mapping by their names, or a tuple.
+            batch_size: Samples a batch; see `loader`.
+        """
+        fields = self.encoder.inputs_of(raws)
+        return collect(self.model, self.loader(fields, raws, batch_size=batch_size), self.task, self.device)
 
     def predict_many(self, raws: Sequence[Any], *, batch_size: int | None = None) -> list[Record]:
         """Returns one record for each raw input, in order.
+
+        Args:
+            raws: One an input: a path, an image, a row; of several input fields (user and item, image and question) a
+                mapping by the fields' names, or a tuple in their order.
+            batch_size: Samples a batch; see `loader`.
 
         Raises:
             ItemError: if an input cannot be read, naming it and why.

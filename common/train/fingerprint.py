@@ -38,7 +38,8 @@ def _names(loader: Loader) -> str:
 def _specs(loader: Loader) -> str:
     """Blocks and transforms of items and batches; empty where one of them is code."""
     try:
-        return _digest([loader.store.encoder.spec(), [to_spec(t) for t in loader.pipeline.transforms]])
+        encoder = {name: value for name, value in loader.store.encoder.spec().items() if name != "names"}
+        return _digest([encoder, [to_spec(t) for t in loader.pipeline.transforms]])
     except ConfigError:
         return ""
 
