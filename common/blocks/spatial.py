@@ -12,7 +12,9 @@ from torch import Tensor
 
 from common.blocks.batch import Value
 from common.blocks.block import Block, Target
-from common.blocks.decode import Jpeg, converted, open_image, open_jpeg
+from common.blocks.content import content_digest
+from common.blocks.decode import Jpeg, check_image, converted, open_image, open_jpeg
+from common.blocks.form import IMAGE_TYPES, FormField, file_bytes, no_file, rows_of
 from common.blocks.item_transforms import View
 from common.errors import ConfigError, DataError, in_range, one_of
 from common.registry import register
@@ -42,6 +44,7 @@ class ImageBlock(Block):
     std: tuple[float, ...] = ()
     target: ClassVar[Target] = "image"
     eager: ClassVar[bool] = False
+    from_file: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, MODES)
@@ -105,6 +108,12 @@ class ImageBlock(Block):
             array = np.array(converted(image, self.mode), copy=True)
         return array if view is None else view.pixels(array)
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="file", accepts=IMAGE_ENTRIES),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> bytes:
+        return check_image(file_bytes("an image", value, data))
+
     def decode(self, value: Value) -> np.ndarray:
         """Returns uint8 (H, W, C) from either form: kept pixels, or a normalised float (C, H, W)."""
         tensor = cast(Tensor, value).detach().cpu()
@@ -142,6 +151,7 @@ class MaskBlock(Block):
     colors: tuple[tuple[int, int, int], ...] = ()
     target: ClassVar[Target] = "mask"
     eager: ClassVar[bool] = False
+    from_file: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("values", "colors"):
@@ -214,6 +224,12 @@ class MaskBlock(Block):
             )
         return ids
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="file", accepts=IMAGE_ENTRIES),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> bytes:
+        return check_image(file_bytes("a mask", value, data))
+
     def decode(self, value: Value) -> np.ndarray:
         """Returns uint8 (H, W); of a mixed sample's shares (classes, H, W) the largest."""
         ids = cast(Tensor, value).detach().cpu()
@@ -278,6 +294,16 @@ class PointBlock(Block):
         points = points if view is None else view.points(points)
         return torch.from_numpy(points.astype(np.float32))
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="points"),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> list[list[float]]:
+        no_file("points", data)
+        return rows_of("points", value, 2)
+
+    def token(self, raw: Any) -> bytes:
+        return content_digest(np.asarray(raw, dtype=np.float64).reshape(-1, 2) + 0.0)
+
     def decode(self, value: Value) -> list[list[float]]:
         return cast("list[list[float]]", cast(Tensor, value).tolist())
 
@@ -289,6 +315,7 @@ class PointBlock(Block):
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".jp2")
 )
+IMAGE_ENTRIES = (*IMAGE_TYPES, *sorted(IMAGE_ENDINGS))
 
 
 def _bytes(path: str | Path) -> bytes:
