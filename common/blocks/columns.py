@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import pandas as pd
 import torch
+from pandas.util import hash_array
 from torch import Tensor
 
 from common.blocks.batch import Value
@@ -430,7 +431,8 @@ def _cell_hashes(column: Column, values: pd.Series) -> np.ndarray:
         names = [folded(name) for name in names]
     known = np.array([*names, ""], dtype=object)  # the last one, at -1, is a missing cell
     known = np.array([name.encode("utf-8", "replace").decode("utf-8") for name in known], dtype=object)
-    hashes = [pd.util.hash_array(known, hash_key=key, categorize=False) for key in _KEYS]
+    hashing: Any = hash_array  # pandas' types call it an object
+    hashes = [hashing(known, hash_key=key, categorize=False) for key in _KEYS]
     return np.stack(hashes, axis=1)[codes]
 
 

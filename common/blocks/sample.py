@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 from common.blocks.batch import Value
 from common.blocks.block import Block
+from common.blocks.content import is_file
 from common.blocks.item_transforms import ItemTransform, RandomCrop, View
 from common.errors import ConfigError, CookbookError, DataError, ItemError
 
@@ -78,10 +78,10 @@ class SampleEncoder:
         """
         opened: list[Any] = []
         size: tuple[int, int] | None = None
-        stage, at, raw = "open", "", None
+        stage, at, raw, from_file = "open", "", None, False
         try:
             for block, raw in zip(self.blocks, raws, strict=False):
-                at = type(block).__name__
+                at, from_file = type(block).__name__, block.from_file
                 skip = lazy_only and block.eager
                 opened.append(None if skip else block.open(raw))
                 if size is None and not skip:
@@ -96,13 +96,13 @@ class SampleEncoder:
                 view = self.view(size)
             values: list[Value | None] = []
             for block, value, given in zip(self.blocks, opened, raws, strict=False):
-                stage, at, raw = "encode", type(block).__name__, given
+                stage, at, raw, from_file = "encode", type(block).__name__, given, block.from_file
                 values.append(None if lazy_only and block.eager else block.encode(value, view))
         except (CookbookError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
             if isinstance(error, ItemError):
                 raise
             item, reason = name if isinstance(name, str) else name(), str(error) or type(error).__name__
-            if raw is not raws[0] and isinstance(raw, (str, Path)):  # another file of the item, such as its mask
+            if raw is not raws[0] and is_file(raw, from_file):  # another file of the item, such as its mask
                 reason = f"{raw}: {reason}"
             raise ItemError(item, f"{stage} of {at}", reason) from error
         return values, size
