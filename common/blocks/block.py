@@ -321,6 +321,8 @@ class RegressionBlock(Block):
         no_file("a number", data)
         if isinstance(value, (list, tuple)):
             cells = list_of("a row of numbers", value)
+            if not cells:
+                raise DataError("a row of numbers must have at least one, got []")
             return [number_of(f"number {i} of the row", cell) for i, cell in enumerate(cells)]
         return number_of("a number", value)
 
