@@ -14,8 +14,11 @@ from common.blocks.batch import Batch
 from common.blocks.block import Block
 from common.blocks.objects import BBoxBlock, Objects
 from common.blocks.sample import SampleEncoder
+from common.blocks.shapes import run_lengths
+from common.blocks.spatial import class_colors
 from common.errors import ConfigError, in_range
 from common.registry import register
+from common.task.record_view import RecordView, ViewBox, hex_colors
 from common.task.task import Outputs, Record, Task
 
 HIT, MISS, FALSE = "limegreen", "orange", "crimson"
@@ -123,6 +126,22 @@ class DetectionTask(Task):
     def brief(self, record: Record) -> str:
         named = [f"{thing['label']} {thing['score']:.2f}" for thing in record["objects"]]
         return f"{len(named)} found: {', '.join(named)}" if named else "nothing found"
+
+    def view(self, record: Record) -> dict[str, Any]:
+        """Returns what was found as boxes in the pixels of the image, each in the colour of its class."""
+        colors = dict(zip(self.vocab, hex_colors(class_colors(len(self.vocab))), strict=True))
+        boxes = [
+            ViewBox(
+                label=thing["label"],
+                score=thing["score"],
+                bbox=(thing["bbox"][0], thing["bbox"][1], thing["bbox"][2], thing["bbox"][3]),
+                color=colors[thing["label"]],
+                runs=tuple(run_lengths(thing["segmentation"]).tolist()) if "segmentation" in thing else (),
+            )
+            for thing in record["objects"]
+        ]
+        size = record["height"], record["width"]
+        return RecordView(title=self.brief(record), size=size, boxes=tuple(boxes)).plain()
 
     def verify(self, encoder: SampleEncoder, model: dict[str, Any]) -> None:
         vocab = getattr(encoder.y_blocks[0], "vocab", None) if encoder.y_blocks else None

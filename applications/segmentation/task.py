@@ -30,6 +30,7 @@ from common.blocks.spatial import MaskBlock, class_colors
 from common.errors import ConfigError, in_range
 from common.registry import register
 from common.task.metrics import Metric
+from common.task.record_view import LegendEntry, RecordView, hex_colors
 from common.task.task import Outputs, Record, Task
 
 MOST_CLASSES = 255
@@ -218,6 +219,15 @@ class SegmentationTask(Task):
     def brief(self, record: Record) -> str:
         largest = sorted(record["classes"], key=lambda one: -one["share"])
         return ", ".join(f"{one['label']} {one['share']:.1%}" for one in largest)
+
+    def view(self, record: Record) -> dict[str, Any]:
+        """Returns the class map as the record's palette PNG, with each class that is in it, its share and colour."""
+        colors = dict(zip(self.codes, hex_colors(class_colors(len(self.codes))), strict=True))
+        legend = [
+            LegendEntry(label=one["label"], share=one["share"], color=colors[one["label"]]) for one in record["classes"]
+        ]
+        size = record["height"], record["width"]
+        return RecordView(title=self.brief(record), size=size, png=record["png"], legend=tuple(legend)).plain()
 
     def verify(self, encoder: SampleEncoder, model: dict[str, Any]) -> None:
         block = encoder.y_blocks[0] if encoder.y_blocks else None

@@ -13,6 +13,7 @@ from common.errors import ConfigError, in_range
 from common.registry import register
 from common.task.classification import ClassificationTask
 from common.task.metrics import Metric, RootMeanSquaredError
+from common.task.record_view import RecordView
 from common.task.task import Outputs, Record, Task
 
 TabularClassification = ClassificationTask  # the name that it has beside `TabularRegression`
@@ -90,6 +91,12 @@ class TabularRegression(Task):
         interval = record.get("quantiles")
         ends = "" if not interval else f" ({min(interval.values()):.4g} … {max(interval.values()):.4g})"
         return f"{record['value']:.6g}{ends}"
+
+    def view(self, record: Record) -> dict[str, Any]:
+        """Returns the value, and as its interval the outermost quantiles where there are two or more."""
+        ends = list(record.get("quantiles", {}).values())
+        interval = (min(ends), max(ends)) if len(ends) > 1 else None
+        return RecordView(title=self.brief(record), value=record["value"], interval=interval).plain()
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         truth = float(block.decode(target))

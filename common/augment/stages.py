@@ -1,7 +1,7 @@
 """Stages of a batch pipeline: what a field is becomes something else on the device, such as a sound its spectrogram.
 
-A stage says what it takes and what it gives; the pipeline checks, when it is built, that something of that kind is there
-at its place, and that every operation behind it supports what it gives.
+A stage says what it takes and what it gives; the pipeline checks, when it is built, that something of that kind is
+there at its place, and that every operation behind it supports what it gives.
 """
 
 from dataclasses import dataclass

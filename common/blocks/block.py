@@ -1,6 +1,6 @@
 """Blocks: one field of a sample each. This file holds the contract and the plain targets (category, number)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Self, cast
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from common.blocks.batch import Value
+from common.blocks.content import content_digest
+from common.blocks.form import FormField, choice_of, list_of, no_file, number_of
 from common.blocks.item_transforms import View
 from common.errors import ConfigError, DataError, nearest
 from common.registry import register
@@ -58,6 +60,8 @@ class Block:
     ragged: ClassVar[bool] = False
     """Items have lengths of their own: kept flat with offsets, padded in the batch with a ``valid`` mask."""
     needs_fit: ClassVar[bool] = False
+    from_file: ClassVar[bool] = False
+    """Whether a string that is a raw value names a file; a text of any other block is never taken for a path."""
 
     def setup(self, raws: Sequence[Any]) -> Self:
         """Returns a copy fitted to the raw values of the training items only."""
@@ -107,9 +111,82 @@ class Block:
         """Returns what is unusual about a raw value but not wrong, one sentence each, for `DataBlock.check`."""
         return ()
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        """Returns what a person may enter for this field; nothing for a block that takes no entries.
+
+        Args:
+            name: What the field is called; the block's registered name when empty.
+        """
+        return ()
+
+    def parse(self, value: Any, data: bytes | None = None) -> Any:
+        """Returns the raw value of what a form or a request holds, checked, as `encode` takes it.
+
+        A string in JSON is never opened as a path.
+
+        Args:
+            value: Plain JSON data; None where a file was uploaded.
+            data: The bytes of an uploaded file.
+
+        Raises:
+            DataError: naming the rule, the value found and the remedy.
+        """
+        raise DataError(f"{type(self).__name__} takes nothing from a form or a request: give it form() and parse()")
+
+    def token(self, raw: Any) -> bytes:
+        """Returns a digest of a raw value that is equal for equal content, for finding it twice.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        return content_digest(raw, from_file=self.from_file)
+
+    def token_many(self, raws: Sequence[Any]) -> list[bytes]:
+        """Returns the `token` of many raw values; vectorised where it pays."""
+        return [self.token(raw) for raw in raws]
+
     def spec(self) -> dict[str, Any]:
-        """Returns the block as JSON-ready data; `common.spec.from_spec` reads it."""
+        """Returns the block as JSON-ready data; `common.spec.from_spec` reads it, and `load_files` does the rest."""
         return to_spec(self)
+
+    def files(self) -> dict[str, bytes]:
+        """Returns what belongs to the block and is no field of its `spec`, by plain file names (``tokenizer.json``)."""
+        return {}
+
+    def missing_files(self) -> tuple[str, ...]:
+        """Returns the names of those of its `files` that a block made from its spec still lacks."""
+        return ()
+
+    def load_files(self, files: Mapping[str, bytes]) -> Self:
+        """Returns a copy that holds what the files say, each checked.
+
+        Args:
+            files: What `files` gave, by name.
+
+        Raises:
+            ConfigError: for a file that is missing, not known, or not what it must be.
+        """
+        check_file_names(self, files)
+        return self
+
+
+def check_file_names(block: Block, files: Mapping[str, bytes]) -> None:
+    """Checks that files are those that a block lacks.
+
+    Args:
+        block: A block made from its spec.
+        files: What was found, by name.
+
+    Raises:
+        ConfigError: naming the file that is missing or not known.
+    """
+    wanted = block.missing_files()
+    for name in wanted:
+        if name not in files:
+            raise ConfigError(f"{type(block).__name__} needs the file {name}, which is missing")
+    for name in files:
+        if name not in wanted:
+            raise ConfigError(f"{type(block).__name__} has no file {name!r}")
 
 
 @register("block", "category")
@@ -155,6 +232,16 @@ class CategoryBlock(Block):
     def labels(self, raw: Any) -> list[str] | None:
         return [str(raw)]
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="choice", choices=self.vocab),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> Any:
+        no_file("a category", data)
+        return choice_of("a category", value, list(self._positions()))
+
+    def token(self, raw: Any) -> bytes:
+        return content_digest(_label(raw))
+
     def decode(self, value: Tensor) -> Any:
         return self.vocab[int(value)]
 
@@ -197,6 +284,18 @@ class MultiCategoryBlock(CategoryBlock):
     def labels(self, raw: Any) -> list[str]:
         return [str(name) for name in raw]
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        field = FormField(name=name or self.registered_name, kind="choices", choices=self.vocab, required=False)
+        return (field,)
+
+    def parse(self, value: Any, data: bytes | None = None) -> list[str]:
+        no_file("a list of categories", data)
+        known, given = list(self._positions()), list_of("a list of categories", value)
+        return [choice_of(f"category {i} of the list", one, known) for i, one in enumerate(given)]
+
+    def token(self, raw: Any) -> bytes:
+        return content_digest(sorted({_label(name) for name in _labels(raw)}))
+
     def decode(self, value: Tensor) -> Any:
         chosen = value > 0.5
         return [name for name, on in zip(self.vocab, chosen.tolist(), strict=True) if on]
@@ -234,6 +333,25 @@ class RegressionBlock(Block):
         if len(values) == len(raws) and bool(np.isfinite(values).all()):
             return torch.from_numpy(np.array(values, copy=True))
         return super().encode_many(raws)  # one by one, to say which is none
+
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="number"),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> float | list[float]:
+        no_file("a number", data)
+        if isinstance(value, (list, tuple)):
+            cells = list_of("a row of numbers", value)
+            if not cells:
+                raise DataError("a row of numbers must have at least one, got []")
+            return [number_of(f"number {i} of the row", cell) for i, cell in enumerate(cells)]
+        return number_of("a number", value)
+
+    def token(self, raw: Any) -> bytes:
+        try:
+            values = np.asarray(raw, dtype=np.float64) + 0.0
+        except (TypeError, ValueError, OverflowError):
+            return super().token(raw)
+        return content_digest(np.where(np.isnan(values), np.nan, values))  # every NaN by the same bits
 
     def decode(self, value: Tensor) -> float | list[float]:
         return value.tolist()

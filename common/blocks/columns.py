@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import pandas as pd
 import torch
+from pandas.util import hash_array
 from torch import Tensor
 
-from common.blocks.block import Block, Target
+from common.blocks.block import Block, Target, check_file_names
 from common.blocks.column_kinds import (
     USED,
     Found,
@@ -21,11 +22,14 @@ from common.blocks.column_kinds import (
     read_dates,
     series,
 )
+from common.blocks.content import folded
+from common.blocks.form import FieldKind, FormField, choice_of, mapping_of, no_file, number_of, shown, text_of
 from common.blocks.item_transforms import View
 from common.blocks.ngrams import hashed_ngrams, words
 from common.errors import ConfigError, DataError, in_range, nearest
 from common.registry import register
-from common.text.tokenizer import Tokenizer
+from common.spec import to_spec
+from common.text.tokenizer import FILE, Tokenizer
 
 MISSING, OTHER = 0, 1
 """Positions of a category that every column has: no value; a level that training never saw or saw once."""
@@ -70,6 +74,11 @@ class Column:
     def category(self) -> bool:
         """Whether it is encoded as a position among its levels."""
         return self.kind in ("category", "high_cardinality")
+
+    @property
+    def open(self) -> bool:
+        """Whether its category has so many levels that one which training did not see is to be expected."""
+        return self.category and (self.kind == "high_cardinality" or len(self.levels) > RARE_FROM)
 
 
 @register("block", "columns")
@@ -285,6 +294,53 @@ class ColumnsBlock(Block):
         row = dict(cast("Mapping[str, Any]", raw))
         return {name: tensor[0] for name, tensor in self.encode_many([row]).items()}
 
+    # ------------------------------------------------------------ entries, equal rows, files
+
+    @property
+    def _used(self) -> list[Column]:
+        if not self.columns:
+            raise ConfigError("this ColumnsBlock is not fitted: it gets its columns from DataBlock.dataloaders")
+        return self._of(*USED)
+
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        """Returns one field a used column, by its name; a cell that is not given is a missing value."""
+        return tuple(_field(column) for column in self._used)
+
+    def parse(self, value: Any, data: bytes | None = None) -> dict[str, Any]:
+        """Returns a row of every used column; cells that are missing, empty or NaN are None, unused columns dropped."""
+        no_file("a row of columns", data)
+        used = self._used
+        cells = mapping_of("the row", value, [*(column.name for column in self.columns), *self.ignore])
+        return {column.name: _entered(column, cells.get(column.name)) for column in used}
+
+    def token(self, raw: Any) -> bytes:
+        return self.token_many([dict(cast("Mapping[str, Any]", raw))])[0]
+
+    def token_many(self, raws: Sequence[Any]) -> list[bytes]:
+        """Returns 16 bytes a row that are equal where every used cell is read alike: a missing one is like a NaN."""
+        used, frame = self._used, self._frame(raws)
+        sums = np.zeros((len(frame), 2), np.uint64)
+        for column in used:
+            hashes = _cell_hashes(column, series(frame, column.name))
+            sums = _mixed(sums * _ODD + hashes)
+        data = sums.tobytes()
+        return [data[i : i + 16] for i in range(0, len(data), 16)]
+
+    def spec(self) -> dict[str, Any]:
+        return to_spec(self) if self.tokenizer is None else {**to_spec(self), "tokenizer": self.tokenizer.spec()}
+
+    def files(self) -> dict[str, bytes]:
+        return {} if self.tokenizer is None else {FILE: self.tokenizer.content.encode("utf-8")}
+
+    def missing_files(self) -> tuple[str, ...]:
+        return () if self.tokenizer is None or self.tokenizer.content else (FILE,)
+
+    def load_files(self, files: Mapping[str, bytes]) -> Self:
+        check_file_names(self, files)
+        return replace(self, tokenizer=self.tokenizer.load(files[FILE])) if self.tokenizer and files else self
+
+    # ------------------------------------------------------------ decoding
+
     def decode(self, value: dict[str, Tensor]) -> dict[str, Any]:
         fields, out = value, dict[str, Any]()
         place = 0
@@ -304,6 +360,79 @@ class ColumnsBlock(Block):
         lines += [f"… {len(shown) - 14} more"] if len(shown) > 14 else []
         axes.set_axis_off()
         axes.text(0, 1, "\n".join(lines), fontsize=6, va="top", family="monospace", parse_math=False)
+
+
+_FIELD_KINDS: dict[str, FieldKind] = {
+    "number": "number",
+    "boolean": "boolean",
+    "date": "date",
+    "text": "text",
+    "category": "choice",
+    "high_cardinality": "choice",
+}
+
+
+def _field(column: Column) -> FormField:
+    return FormField(
+        name=column.name,
+        kind=_FIELD_KINDS[column.kind],
+        choices=column.levels,
+        open=column.open,
+        required=False,
+    )
+
+
+def _entered(column: Column, cell: Any) -> Any:
+    """A cell that a person or a request gave, checked; None where it is missing."""
+    what = f"the column {column.name!r}"
+    if cell is None or cell == "" or (isinstance(cell, float) and np.isnan(cell)):
+        return None
+    if column.kind == "number":
+        return number_of(what, cell, largest=float("inf"))
+    if not isinstance(cell, (str, int, float)):
+        raise DataError(f"{what} must be a text or a number, got {shown(cell)}")
+    if column.category:
+        return text_of(what, _level(cell)) if column.open else choice_of(what, cell, column.levels)
+    if column.kind == "boolean":
+        found = float(read_booleans(pd.Series([cell], dtype=object))[0])
+        if np.isnan(found):
+            raise DataError(f"{what} must be true or false (yes or no, 1 or 0), got {shown(cell)}")
+        return found > 0
+    if column.kind == "date":
+        if not isinstance(cell, str) or bool(read_dates(pd.Series([cell[:100]], dtype=object)).isna().iloc[0]):
+            raise DataError(f"{what} must be a date such as 2024-02-29 or 2024-02-29 18:30, got {shown(cell)}")
+        return cell
+    return text_of(what, _level(cell))
+
+
+_ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
+_KEYS = ("cookbook-columns", "columns-cookbook")  # of pandas' hash: 16 bytes each
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """Every bit of a 64-bit number spread over all of them, one to one (the finaliser of SplitMix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _cell_hashes(column: Column, values: pd.Series) -> np.ndarray:
+    """Two 64-bit hashes of each cell as it is read, uint64 (N, 2)."""
+    if not (column.category or column.kind == "text"):
+        parts = _numbers(column, values)[1] + 0.0  # -0.0 becomes 0.0
+        bits = np.where(np.isnan(parts), np.nan, parts).view(np.uint64)
+        out = np.zeros((len(values), 2), np.uint64)
+        for i in range(bits.shape[1]):
+            out = _mixed(out * _ODD + bits[:, i : i + 1] + _ODD)
+        return out
+    codes, names = _named(values)
+    if column.kind == "text":
+        names = [folded(name) for name in names]
+    known = np.array([*names, ""], dtype=object)  # the last one, at -1, is a missing cell
+    known = np.array([name.encode("utf-8", "replace").decode("utf-8") for name in known], dtype=object)
+    hashing: Any = hash_array  # pandas' types call it an object
+    hashes = [hashing(known, hash_key=key, categorize=False) for key in _KEYS]
+    return np.stack(hashes, axis=1)[codes]
 
 
 def _placed(column: Column, located: tuple[tuple[str, str], ...]) -> str:

@@ -140,6 +140,29 @@ def open_image(raw: Any) -> Image.Image:
         raise DataError(f"cannot be read as an image: {error or type(error).__name__}") from error
 
 
+def check_image(data: bytes) -> bytes:
+    """Returns the bytes of an image file whose header was read and says what is taken; its pixels are not decoded.
+
+    Args:
+        data: The file's bytes.
+
+    Raises:
+        DataError: if it is not an image, or has more than 100 million pixels.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=_formats()) as image:
+            check_size(image.width, image.height)
+    except UnidentifiedImageError as error:
+        raise DataError(_unknown(BytesIO(data))) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"refused as a decompression bomb: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers answer damaged files with all kinds of errors
+        raise DataError(f"cannot be read as an image: {error or type(error).__name__}") from error
+    return data
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow was built with."""

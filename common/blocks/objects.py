@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from common.blocks.block import Block, CategoryBlock, Target
+from common.blocks.content import content_digest
+from common.blocks.form import FormField, choice_of, list_of, mapping_of, no_file, number_of, rows_of, text_of
 from common.blocks.item_transforms import View
-from common.blocks.shapes import OUTLINE, filled, outline
+from common.blocks.shapes import OUTLINE, filled, outline, polygons
 from common.blocks.values import Padded
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.registry import register
 
 
@@ -126,6 +128,19 @@ class BBoxBlock(Block):
             found["outlines"] = torch.from_numpy(around.astype(np.float32))
         return found
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        kind = "shapes" if self.outlined else "boxes"
+        return (FormField(name=name or self.registered_name, kind=kind, choices=self.vocab),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> Objects:
+        no_file("things", data)
+        if not self.vocab:
+            raise ConfigError("this BBoxBlock is not fitted: it gets its vocab from DataBlock.dataloaders")
+        return entered(value, self.vocab, shaped=self.outlined)
+
+    def token(self, raw: Any) -> bytes:
+        return things_digest(raw)
+
     def decode(self, value: Any) -> tuple[list[list[float]], list[str]]:
         fields: dict[str, Tensor] = value.own() if isinstance(value, Padded) else value
         return fields["boxes"].tolist(), [self.vocab[int(i)] for i in fields["labels"]]
@@ -174,6 +189,16 @@ class InstanceBlock(Block):
             out[masks[row]] = row + 1
         return torch.from_numpy(out)
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="shapes"),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> Objects:
+        no_file("things", data)
+        return entered(value, shaped=True, sized=True)
+
+    def token(self, raw: Any) -> bytes:
+        return things_digest(raw)
+
     def decode(self, value: Any) -> np.ndarray:
         return value.detach().cpu().numpy()
 
@@ -182,3 +207,71 @@ class InstanceBlock(Block):
 
         ids = self.decode(value)
         axes.imshow(overlay(np.where(ids == 0, 255, (ids - 1) % 255), 20, (255,)), interpolation="nearest")
+
+
+MOST_THINGS = 10_000
+MAX_SIDE_PX = 100_000
+
+
+def entered(value: Any, vocab: Sequence[str] = (), *, shaped: bool = False, sized: bool = False) -> Objects:
+    """Returns the things of a JSON object ``{"boxes": …, "labels": …, "shapes": …, "size": [height, width]}``, checked.
+
+    Args:
+        value: Plain JSON data.
+        vocab: The classes that labels must be of; empty: any.
+        shaped: Whether each thing must have a shape.
+        sized: Whether the size of the image must be there.
+
+    Raises:
+        DataError: naming what is wrong.
+    """
+    cells = mapping_of("an object of things", value, ("boxes", "labels", "shapes", "size"))
+    for name in ("boxes", "labels", *(("shapes",) if shaped else ()), *(("size",) if sized else ())):
+        if cells.get(name) is None:
+            raise DataError(f"things must have {name}, got {', '.join(cells) or 'nothing'}")
+    boxes = rows_of("boxes", cells["boxes"], 4)
+    if len(boxes) > MOST_THINGS:
+        raise DataError(f"boxes must be at most {MOST_THINGS:,}, got {len(boxes):,}")
+    given = list_of("labels", cells["labels"])
+    labels = [_named(f"labels[{i}]", name, vocab) for i, name in enumerate(given)]
+    shapes = None if cells.get("shapes") is None else list_of("shapes", cells["shapes"])
+    size = None
+    if cells.get("size") is not None:
+        sides = [number_of("size", side, largest=MAX_SIDE_PX) for side in list_of("size", cells["size"])]
+        if len(sides) != 2 or any(side < 1 or side != int(side) for side in sides):
+            raise DataError(f"size must be [height, width] in whole pixels from 1 on, got {cells['size']!r:.60}")
+        size = int(sides[0]), int(sides[1])
+    for i, shape in enumerate(shapes or ()):
+        _check_shape(f"shapes[{i}]", shape, size)
+    return Objects.of(Objects(boxes, labels, shapes, size=size))
+
+
+def _named(what: str, name: Any, vocab: Sequence[str]) -> str:
+    return choice_of(what, name, vocab) if vocab else text_of(what, name)
+
+
+def _check_shape(what: str, shape: Any, size: tuple[int, int] | None) -> None:
+    if isinstance(shape, dict):  # what they hold is checked when they are decoded; how much that may be, here
+        found = mapping_of(what, shape, ("size", "counts"))
+        if not isinstance(found.get("counts"), (str, list)) or (size and found.get("size") != list(size)):
+            raise DataError(f"{what} must have counts and the size of the image, got {shape!r:.60}")
+        return
+    try:
+        corners = polygons(list_of(what, shape))
+    except (ValueError, TypeError, IndexError) as error:
+        raise DataError(f"{what} must be polygons, lists of numbers x, y, …: {error}") from error
+    for polygon in corners or ():
+        if not np.isfinite(polygon).all() or np.abs(polygon).max(initial=0) > MAX_SIDE_PX:
+            raise DataError(f"{what} has a corner beyond {MAX_SIDE_PX:,} pixels")
+
+
+def things_digest(raw: Any) -> bytes:
+    """Returns a digest that is equal for the same things, whether their boxes are lists or arrays.
+
+    Args:
+        raw: See `Objects.of`.
+    """
+    things = Objects.of(raw)
+    boxes = np.asarray(things.boxes, dtype=np.float64).reshape(-1, 4) + 0.0
+    crowd = None if things.crowd is None else [bool(one) for one in things.crowd]
+    return content_digest([boxes, [str(name) for name in things.labels], things.shapes, crowd, things.size])

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 
 from common.blocks.batch import Value
 from common.blocks.block import PLANAR, Block, Target
+from common.blocks.content import is_file
 from common.blocks.item_transforms import ItemTransform, RandomCrop, View
 from common.errors import ConfigError, CookbookError, DataError, ItemError, nearest
 
@@ -49,10 +49,11 @@ class SampleEncoder:
         """
         names = self.names[: self.n_inp]
         if isinstance(raws, pd.DataFrame) and self.x_blocks[0].target != Target.COLUMNS:
+            frame: Any = raws
             for name in names:
-                if name not in raws.columns:
-                    raise DataError(f"the table has no column {name!r}: {nearest(name, map(str, raws.columns))}")
-            return [raws[name].tolist() for name in names]
+                if name not in frame.columns:
+                    raise DataError(f"the table has no column {name!r}: {nearest(name, map(str, frame.columns))}")
+            return [frame[name].tolist() for name in names]
         if self.n_inp == 1 and (self.x_blocks[0].target == Target.COLUMNS or not _all_name(raws, names[0])):
             return [raws]
         found = [_by_name(raw, names, i) for i, raw in enumerate(raws)]
@@ -106,11 +107,11 @@ class SampleEncoder:
         """
         opened: list[Any] = []
         size: tuple[int, int] | None = None
-        stage, at, raw = "open", "", None
+        stage, at, raw, from_file = "open", "", None, False
         try:
             there = skip or [False] * len(raws)
             for block, raw, known in zip(self.blocks, raws, there, strict=False):
-                at = type(block).__name__
+                at, from_file = type(block).__name__, block.from_file
                 opened.append(None if known else block.open(raw))
                 if size is None and not known:
                     size = block.extent(opened[-1])
@@ -124,13 +125,13 @@ class SampleEncoder:
                 view = self.view(size)
             values: list[Value | None] = []
             for block, value, given, known in zip(self.blocks, opened, raws, there, strict=False):
-                stage, at, raw = "encode", type(block).__name__, given
+                stage, at, raw, from_file = "encode", type(block).__name__, given, block.from_file
                 values.append(None if known else block.encode(value, view))
         except (CookbookError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
             if isinstance(error, ItemError):
                 raise
             item, reason = name if isinstance(name, str) else name(), str(error) or type(error).__name__
-            if raw is not raws[0] and isinstance(raw, (str, Path)):  # another file of the item, such as its mask
+            if raw is not raws[0] and is_file(raw, from_file):  # another file of the item, such as its mask
                 reason = f"{raw}: {reason}"
             raise ItemError(item, f"{stage} of {at}", reason) from error
         return values, size

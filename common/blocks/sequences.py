@@ -5,6 +5,7 @@ import wave
 from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -13,6 +14,18 @@ import torch
 from torch import Tensor
 
 from common.blocks.block import Block, Target
+from common.blocks.content import words_digest
+from common.blocks.form import (
+    ARRAY_TYPES,
+    MAX_FILE_BYTES,
+    SOUND_TYPES,
+    TEXT_TYPES,
+    FormField,
+    file_bytes,
+    list_of,
+    number_of,
+    text_of,
+)
 from common.blocks.item_transforms import View
 from common.blocks.values import Padded
 from common.errors import ConfigError, DataError, in_range, one_of
@@ -72,6 +85,15 @@ class TextBlock(Block):
         ids = [known.get(token, 1) for token in self._split(raw)[: self.max_length]]
         return torch.tensor(ids, dtype=torch.int32)
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="text", accepts=TEXT_TYPES),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> Any:
+        return text_of("a text", value, data)
+
+    def token(self, raw: Any) -> bytes:
+        return words_digest(raw) if isinstance(raw, str) else super().token(raw)
+
     def decode(self, value: Padded | Tensor) -> str:
         ids = value.own() if isinstance(value, Padded) else value
         return ("" if self.tokens == "char" else " ").join(self.vocab[int(i)] for i in ids)
@@ -92,6 +114,7 @@ class SignalBlock(Block):
     target: ClassVar[Target] = Target.SIGNAL
     ragged: ClassVar[bool] = True
     eager: ClassVar[bool] = False
+    from_file: ClassVar[bool] = True
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
         if isinstance(raw, (str, Path)):
@@ -101,9 +124,9 @@ class SignalBlock(Block):
             raise DataError(f"a signal must be one row of samples, got shape {samples.shape}")
         return torch.from_numpy(samples.copy())
 
-    def _read(self, path: Path) -> np.ndarray:
+    def _read(self, path: Path | BytesIO) -> np.ndarray:
         try:
-            with wave.open(str(path), "rb") as sound:
+            with wave.open(str(path) if isinstance(path, Path) else path, "rb") as sound:
                 if sound.getsampwidth() != 2:
                     raise DataError(f"WAV must have 16-bit samples, got {8 * sound.getsampwidth()}-bit")
                 if self.rate_hz and sound.getframerate() != self.rate_hz:
@@ -116,6 +139,16 @@ class SignalBlock(Block):
             raise DataError(f"cannot be read as a WAV file: {error}") from error
         samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32768
         return samples.reshape(-1, channels).mean(axis=1)
+
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="file", accepts=SOUND_TYPES),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> Any:
+        """Returns the samples of a WAV file (uploaded, or its bytes in base64), or those of a JSON list of numbers."""
+        if data is None and isinstance(value, list):
+            cells = list_of("a sound", value)
+            return np.array([number_of(f"sample {i} of a sound", cell) for i, cell in enumerate(cells)], np.float32)
+        return self._read(BytesIO(file_bytes("a sound", value, data)))
 
     def decode(self, value: Padded | Tensor) -> np.ndarray:
         samples = value.own() if isinstance(value, Padded) else value
@@ -155,6 +188,19 @@ class SpectrogramBlock(Block):
             raise DataError("the spectrogram has a value that is not finite (the logarithm of silence?)")
         return torch.from_numpy(np.ascontiguousarray(values.T))
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="file", accepts=ARRAY_TYPES),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> Any:
+        """Returns the numbers (frequencies, times) of a NumPy file, or those of JSON lists, one a frequency."""
+        if data is None and isinstance(value, list):
+            rows = [list_of(f"frequency {i} of a spectrogram", row) for i, row in enumerate(list_of("", value))]
+            if len({len(row) for row in rows}) > 1:
+                raise DataError("a spectrogram must have as many times in each frequency: its rows differ in length")
+            cells = [[number_of(f"frequency {i} of a spectrogram", cell) for cell in row] for i, row in enumerate(rows)]
+            return np.array(cells, np.float32)
+        return _array(file_bytes("a spectrogram", value, data))
+
     def decode(self, value: Padded | Tensor) -> np.ndarray:
         """Returns float32 (F, T)."""
         frames = value.own() if isinstance(value, Padded) else value
@@ -163,3 +209,16 @@ class SpectrogramBlock(Block):
     def draw(self, axes: Any, value: Padded | Tensor) -> None:
         axes.imshow(self.decode(value), origin="lower", aspect="auto", cmap="magma")
         axes.set_axis_off()
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array of numbers in a NumPy file (.npy); nothing in it is unpickled."""
+    try:
+        if not data.startswith(b"\x93NUMPY"):
+            raise ValueError("it does not begin as one")
+        found: Any = np.lib.format.read_array(BytesIO(data), allow_pickle=False, max_header_size=10_000)
+    except (ValueError, EOFError, OSError, MemoryError, SyntaxError, TypeError) as error:
+        raise DataError(f"cannot be read as a NumPy file (.npy) of numbers: {error}") from error
+    if found.dtype.kind not in "fiu" or found.nbytes > MAX_FILE_BYTES:
+        raise DataError(f"a NumPy file must hold real numbers, got {found.dtype} {found.shape}")
+    return found

@@ -121,6 +121,20 @@ def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
     Raises:
         DataError: if they do not fill the size that they state.
     """
+    runs = run_lengths(rle)
+    height, width = (int(v) for v in rle["size"])
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def run_lengths(rle: Mapping[str, Any]) -> np.ndarray:
+    """Returns the lengths of a mask's runs, int64 (R,): down its columns, pixels outside and inside in turn.
+
+    Args:
+        rle: ``{"size": [height, width], "counts": …}``, compressed (text) or not (a list of numbers).
+
+    Raises:
+        DataError: if they do not fill the size that they state.
+    """
     try:
         height, width = (int(v) for v in rle["size"])
         if not 0 < height * width <= MAX_PIXELS:
@@ -132,7 +146,7 @@ def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
             raise ValueError(f"they cover {int(runs.sum())} pixels of {height} x {width}")
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise DataError(f"run lengths cannot be read: {error}") from error
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    return runs
 
 
 def _runs(text: str) -> list[int]:

@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from common.blocks.block import Block, Target
-from common.blocks.decode import Jpeg, converted, open_image, open_jpeg
+from common.blocks.content import content_digest
+from common.blocks.decode import Jpeg, check_image, converted, open_image, open_jpeg
+from common.blocks.form import IMAGE_TYPES, FormField, file_bytes, no_file, rows_of
 from common.blocks.item_transforms import View
 from common.errors import ConfigError, DataError, in_range, one_of
 from common.registry import register
@@ -41,6 +43,7 @@ class ImageBlock(Block):
     std: tuple[float, ...] = ()
     target: ClassVar[Target] = Target.IMAGE
     eager: ClassVar[bool] = False
+    from_file: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, MODES)
@@ -104,6 +107,12 @@ class ImageBlock(Block):
             array = np.array(converted(image, self.mode), copy=True)
         return array if view is None else view.pixels(array)
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="file", accepts=IMAGE_ENTRIES),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> bytes:
+        return check_image(file_bytes("an image", value, data))
+
     def decode(self, value: Tensor) -> np.ndarray:
         """Returns uint8 (H, W, C) from either form: kept pixels, or a normalised float (C, H, W)."""
         tensor = value.detach().cpu()
@@ -141,6 +150,7 @@ class MaskBlock(Block):
     colors: tuple[tuple[int, int, int], ...] = ()
     target: ClassVar[Target] = Target.MASK
     eager: ClassVar[bool] = False
+    from_file: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("values", "colors"):
@@ -213,6 +223,12 @@ class MaskBlock(Block):
             )
         return ids
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="file", accepts=IMAGE_ENTRIES),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> bytes:
+        return check_image(file_bytes("a mask", value, data))
+
     def decode(self, value: Tensor) -> np.ndarray:
         """Returns uint8 (H, W); of a mixed sample's shares (classes, H, W) the largest."""
         ids = value.detach().cpu()
@@ -277,6 +293,16 @@ class PointBlock(Block):
         points = points if view is None else view.points(points)
         return torch.from_numpy(points.astype(np.float32))
 
+    def form(self, name: str = "") -> tuple[FormField, ...]:
+        return (FormField(name=name or self.registered_name, kind="points"),)
+
+    def parse(self, value: Any, data: bytes | None = None) -> list[list[float]]:
+        no_file("points", data)
+        return rows_of("points", value, 2)
+
+    def token(self, raw: Any) -> bytes:
+        return content_digest(np.asarray(raw, dtype=np.float64).reshape(-1, 2) + 0.0)
+
     def decode(self, value: Tensor) -> list[list[float]]:
         return cast("list[list[float]]", value.tolist())
 
@@ -288,6 +314,7 @@ class PointBlock(Block):
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".jp2")
 )
+IMAGE_ENTRIES = (*IMAGE_TYPES, *sorted(IMAGE_ENDINGS))
 
 
 def _bytes(path: str | Path) -> bytes:

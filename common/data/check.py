@@ -1,23 +1,24 @@
 """What `DataBlock.check` answers: a report made on the real path."""
 
-import hashlib
 from collections import Counter as Tally
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor
 
-from common.blocks.block import Target
+from common.blocks.block import Block, Target
 from common.data.loader import Loader, LoaderOptions
 from common.data.prepared import Prepared
 from common.errors import CookbookError, ItemError
-from common.sources.items import Items, take
+from common.sources.items import Items, subset, take
 from common.sources.splits import PARTS
 from common.store.dirty import Failure
 from common.store.store import SampleStore
+
+MOST_TOLD = 20  # groups of equal items with different labels that are named one by one
+_UNREADABLE = (CookbookError, OSError, ValueError, TypeError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class DataCheck:
         classes: Items of each class in each part (where the target is a category).
         stages: Shape and type at each stage of the first item that passes.
         failures: Every item that cannot be used, first ones first.
-        leaks: Groups of items with identical content that lie in different parts.
+        leaks: Groups of items with identical content (equal in every input, see `Block.token`) that lie in different
+            parts.
         duplicates: Groups of items with identical content within one part.
         warnings: What is unusual but not wrong.
     """
@@ -88,7 +90,7 @@ def inspect(prepared: Prepared, bs: int, limit: int | None) -> DataCheck:
     report.failures.extend(r for r in results if isinstance(r, Failure))
     good = [row for row, r in zip(rows, results, strict=True) if not isinstance(r, Failure)]
     _shapes(report, [r for r in results if not isinstance(r, Failure)], rows, results, store)
-    _same_content(prepared.raws[0], rows, part_of, store, report)
+    _same_content(prepared, good, part_of, store, report)
     if good:
         _stages(prepared, store, good, bs, report)
     return report
@@ -136,21 +138,64 @@ def _classes(prepared: Prepared, report: DataCheck) -> None:
 
 
 def _same_content(
-    raws: Sequence[Any], rows: list[int], part_of: dict[int, str], store: SampleStore, report: DataCheck
+    prepared: Prepared, rows: list[int], part_of: dict[int, str], store: SampleStore, report: DataCheck
 ) -> None:
-    groups: dict[bytes, list[int]] = {}
-    for row in rows:
-        raw = raws[row] if not hasattr(raws, "iloc") else None
-        if isinstance(raw, (str, Path)) and Path(raw).is_file():
-            try:
-                digest = hashlib.sha256(Path(raw).read_bytes()).digest()
-            except OSError:
-                continue
-            groups.setdefault(digest, []).append(row)
-    for same in groups.values():
-        if len(same) > 1:
-            parts = {part_of[row] for row in same}
-            (report.leaks if len(parts) > 1 else report.duplicates).append([store.name(row) for row in same])
+    """Groups the items that are equal in every input, and tells those whose targets differ."""
+    inputs = prepared.encoder.n_inp
+    groups: dict[tuple[bytes, ...], list[int]] = {}
+    for row, key in zip(rows, _tokens(prepared, rows, slice(0, inputs)), strict=True):
+        if key is not None:
+            groups.setdefault(key, []).append(row)
+    many = [same for same in groups.values() if len(same) > 1]
+    for same in many:
+        parts = {part_of[row] for row in same}
+        (report.leaks if len(parts) > 1 else report.duplicates).append([store.name(row) for row in same])
+    grouped = [row for same in many for row in same]
+    targets = dict(zip(grouped, _tokens(prepared, grouped, slice(inputs, None)), strict=True))
+    told = [pair for same in many if (pair := _disagreeing(same, targets)) is not None]
+    for first, other in told[:MOST_TOLD]:
+        report.warnings.append(
+            f"same content, different labels: {store.name(first)} is {_label(prepared, first)}, "
+            f"{store.name(other)} is {_label(prepared, other)}"
+        )
+    if len(told) > MOST_TOLD:
+        report.warnings.append(f"same content, different labels: {len(told) - MOST_TOLD:,} more groups of items")
+
+
+def _tokens(prepared: Prepared, rows: list[int], fields: slice) -> list[tuple[bytes, ...] | None]:
+    """The digests of some fields of items, all at once; None for an item that cannot be read."""
+    columns: list[list[bytes | None]] = []
+    for block, raws in list(zip(prepared.encoder.blocks, prepared.raws, strict=True))[fields]:
+        chosen = cast("Sequence[Any]", subset(cast(Items, raws), rows))
+        try:
+            columns.append(list(block.token_many(chosen)))
+        except _UNREADABLE:
+            columns.append([_token(block, take(cast(Items, raws), row)) for row in rows])
+    keys = zip(*columns, strict=True) if columns else [()] * len(rows)
+    return [None if None in key else cast("tuple[bytes, ...]", key) for key in keys]
+
+
+def _token(block: Block, raw: Any) -> bytes | None:
+    try:
+        return block.token(raw)
+    except _UNREADABLE:
+        return None
+
+
+def _disagreeing(same: list[int], targets: dict[int, tuple[bytes, ...] | None]) -> tuple[int, int] | None:
+    """Two items of a group whose targets differ, or None."""
+    known = [row for row in same if targets[row] is not None]
+    return next(((known[0], row) for row in known[1:] if targets[row] != targets[known[0]]), None)
+
+
+def _label(prepared: Prepared, row: int) -> str:
+    """What an item's targets are, in a few words."""
+    inputs, told = prepared.encoder.n_inp, list[str]()
+    for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
+        raw = take(cast(Items, raws), row)
+        names = block.labels(raw)
+        told.append(f"{raw!s:.60}" if names is None else repr(", ".join(names)))
+    return "; ".join(told)
 
 
 def _stages(prepared: Prepared, store: SampleStore, good: list[int], bs: int, report: DataCheck) -> None:

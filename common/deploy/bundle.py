@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 import platform
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import nn
 
 from common.augment.batch_transforms import BatchTransform
 from common.augment.pipeline import BatchPipeline
+from common.blocks.block import Block
 from common.blocks.sample import SampleEncoder
 from common.deploy.card import model_card
 from common.deploy.domain import domain_of, find_domain
@@ -36,6 +38,7 @@ from common.tensors import save_tensors
 MAIN = "bundle.json"
 ENDINGS = (".json", ".safetensors", ".ubj", ".md")
 MAX_JSON_BYTES = 64 << 20
+_BLOCK_FILE = re.compile(r"block\d+\.")
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def export(
         for place, part in fitted_parts(model).items():
             for name, data in part.files().items():
                 (aside / part_file(place, name)).write_bytes(data)
+        _write_block_files(aside, encoder)
         for name, part in (parts or {}).items():
             _write_part(aside, name, part)
         content: dict[str, Any] = {
@@ -194,7 +198,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
     try:
         domain = find_domain(content["domain"])
         reading = domain.options(content["reading"])
-        encoder = SampleEncoder.from_spec(content["encoder"])
+        encoder = _read_block_files(folder, SampleEncoder.from_spec(content["encoder"]), set(content["files"]))
         transforms = cast(
             "list[BatchTransform]",
             [from_spec("batch_transform", t, f"batch_tfms[{i}]") for i, t in enumerate(content["batch_tfms"])],
@@ -299,6 +303,36 @@ def skeleton(cls: Any, fields: dict[str, Any]) -> nn.Module:
                 return cast(nn.Module, cls.from_spec(fields))
         except NotImplementedError:
             return cast(nn.Module, cls.from_spec(fields))
+
+
+def _block_file(place: int, name: str) -> str:
+    """The name in a bundle of a file of the block at a place (``block0.tokenizer.json``)."""
+    return part_file(f"block{place}", name)
+
+
+def _write_block_files(folder: Path, encoder: SampleEncoder) -> None:
+    for i, block in enumerate(encoder.blocks):
+        for name, data in block.files().items():
+            (folder / _block_file(i, name)).write_bytes(data)
+
+
+def _read_block_files(folder: Path, encoder: SampleEncoder, listed: set[str]) -> SampleEncoder:
+    """Returns the encoder with what the files of its blocks hold; a block whose spec holds it all needs none."""
+    blocks: list[Block] = []
+    asked: set[str] = set()
+    for i, block in enumerate(encoder.blocks):
+        named = {_block_file(i, name): name for name in block.missing_files()}
+        asked |= set(named)
+        for file in named:
+            if file not in listed:
+                raise BundleError(f"{folder / MAIN}: files must name {file}, which {type(block).__name__} needs")
+        try:
+            blocks.append(block.load_files({name: (folder / file).read_bytes() for file, name in named.items()}))
+        except (OSError, CookbookError) as error:
+            raise BundleError(f"{folder}: {', '.join(named)}: {error}") from error
+    for name in sorted(name for name in listed - asked if _BLOCK_FILE.match(name)):
+        raise BundleError(f"{folder / name} belongs to no block of the encoder")
+    return replace(encoder, blocks=tuple(blocks))
 
 
 def _load_model(folder: Path, spec: dict[str, Any], listed: set[str]) -> nn.Module:

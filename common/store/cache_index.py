@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import struct
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.blocks.content import DIGEST_BYTES, content_digest
 from common.blocks.sample import SampleEncoder
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.files import dump_json, write_text
 from common.store.cache import mapped
 
@@ -32,27 +32,19 @@ def _version(name: str) -> str:
         return "none"
 
 
-def content_token(raws: Sequence[Any]) -> int:
+def content_token(raws: Sequence[Any], from_file: Sequence[bool] = ()) -> int:
     """Returns 64 bits that depend on the content of an item's raw values: of a file, on its bytes.
 
     Args:
         raws: One raw value a field that is kept.
+        from_file: Of each field, whether a string names a file (`Block.from_file`); empty: none does.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for raw in raws:
-        if isinstance(raw, (str, Path)) and Path(raw).is_file():
-            try:
-                data: Any = Path(raw).read_bytes()
-            except OSError:  # encoding it will say why
-                data = b""
-        elif isinstance(raw, (bytes, bytearray)):
-            data = raw
-        elif isinstance(raw, np.ndarray):
-            data = f"{raw.dtype} {raw.shape}".encode() + np.ascontiguousarray(raw).tobytes()
-        else:
-            data = repr(raw).encode()
-        digest.update(struct.pack("<q", len(data)))
-        digest.update(data)
+    for raw, named in zip(raws, from_file or (False,) * len(raws), strict=True):
+        try:
+            digest.update(content_digest(raw, from_file=named))
+        except DataError:  # encoding it will say why
+            digest.update(bytes(DIGEST_BYTES))
     return int.from_bytes(digest.digest(), "little") | 1  # never 0, which stands for nothing
 
 
@@ -84,6 +76,7 @@ class CacheIndex:
 
     def __init__(self, root: Path, encoder: SampleEncoder, raws: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
         self.raws = [r for r, block in zip(raws, encoder.blocks, strict=False) if not block.eager]
+        self.from_file = [block.from_file for _, block in zip(raws, encoder.blocks, strict=False) if not block.eager]
         spec = {
             "schema": SCHEMA,
             "blocks": [block.spec() for block in encoder.blocks if not block.eager],
@@ -110,7 +103,7 @@ class CacheIndex:
 
     def token(self, row: int) -> int:
         """Returns the content of one row as it is now."""
-        return content_token([raws[row] for raws in self.raws])
+        return content_token([raws[row] for raws in self.raws], self.from_file)
 
     def holds(self, row: int, token: int, fields: "Sequence[FieldColumns]") -> bool:
         """Whether a row is kept, of this content and whole."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from common.blocks.content import is_file
 from common.errors import ConfigError, ItemError, one_of
 
 POLICIES = ("raise", "skip", "quarantine")
@@ -83,16 +84,17 @@ class DirtyPolicy:
             stream.write(json.dumps({**asdict(failure), "state": looks}, ensure_ascii=False) + "\n")
 
 
-def state(raws: Sequence[Any]) -> str:
+def state(raws: Sequence[Any], from_file: Sequence[bool] = ()) -> str:
     """Returns what tells whether an item has changed: size and times of what is a file, a digest of what is none.
 
     Args:
         raws: One raw value a field.
+        from_file: Of each field, whether a string names a file (`Block.from_file`); empty: none does.
     """
     found: list[str] = []
-    for raw in raws:
+    for raw, named in zip(raws, from_file or (False,) * len(raws), strict=True):
         try:
-            looks = Path(raw).stat() if isinstance(raw, (str, Path)) else None
+            looks = Path(raw).stat() if is_file(raw, named) else None
         except (OSError, ValueError):
             looks = None
         if looks is None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from common.blocks.batch import Batch, Value
 from common.blocks.block import Block, EpochSeed
+from common.blocks.content import is_file
 from common.blocks.sample import SampleEncoder
 from common.blocks.spatial import ImageBlock
 from common.blocks.values import Ragged, count_of
@@ -108,7 +109,8 @@ class SampleStore:
         """Returns an item as a person knows it: its path, or the row of a table with the file it names."""
         name, raws = item_name(self.items, row), self.raws[0]
         shown = raws[row] if isinstance(raws, list) and not self.encoder.blocks[0].eager else None
-        return f"{name}, {shown}" if isinstance(shown, (str, Path)) and str(shown) != name else name
+        named = is_file(shown, self.encoder.blocks[0].from_file)
+        return f"{name}, {shown}" if named and str(shown) != name else name
 
     def _recall(self) -> None:
         """Leaves out what lies in quarantine, unless it has changed since."""
@@ -120,7 +122,8 @@ class SampleStore:
                 self._bad[row] = True
 
     def _looks(self, row: int) -> str:
-        return state([take(cast(Items, raws), row) for raws in self.raws])
+        from_file = [block.from_file for block in self.encoder.blocks[: len(self.raws)]]
+        return state([take(cast(Items, raws), row) for raws in self.raws], from_file)
 
     def _leave_out(self, row: int, error: ItemError) -> None:
         self.dirty.add(row, error, partial(self._looks, row))

@@ -13,6 +13,7 @@ from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError, in_range
 from common.registry import register
 from common.task.metrics import F1ScoreMulti, Metric, accuracy, as_metrics, error_rate, hard_target
+from common.task.record_view import MOST_BARS, RecordView
 from common.task.task import Outputs, Record, Task
 
 _NOTHING: Any = 0  # the score of a class that neither occurs nor is predicted
@@ -135,6 +136,12 @@ class ClassificationTask(Task):
         if self.multi_label:
             return ", ".join(f"{name} {probabilities[name]:.3f}" for name in record["labels"]) or "(none)"
         return f"{record['label']} {probabilities[record['label']]:.3f}"
+
+    def view(self, record: Record) -> dict[str, Any]:
+        """Returns the shares of the likeliest classes as bars; of several labels every one that is given."""
+        ranked = sorted(record["probabilities"].items(), key=lambda pair: -pair[1])
+        most = max(MOST_BARS, len(record["labels"]) if self.multi_label else 1)
+        return RecordView(title=self.brief(record), bars=tuple(ranked[:most])).plain()
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         truth = block.decode(target)

@@ -10,6 +10,7 @@ from common.blocks.batch import Batch
 from common.blocks.block import Block
 from common.registry import register
 from common.task.metrics import Metric, rmse
+from common.task.record_view import RecordView
 from common.task.task import Outputs, Record, Task
 
 
@@ -32,6 +33,14 @@ class RegressionTask(Task):
 
     def report(self, outputs: Outputs) -> dict[str, float]:
         return {"rmse": rmse(outputs.output, outputs.target)}
+
+    def brief(self, record: Record) -> str:
+        value = record["value"]
+        return ", ".join(f"{number:.6g}" for number in (value if isinstance(value, list) else [value]))
+
+    def view(self, record: Record) -> dict[str, Any]:
+        value = record["value"]
+        return RecordView(title=self.brief(record), value=tuple(value) if isinstance(value, list) else value).plain()
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         near = bool(torch.isclose(torch.as_tensor(record["value"]), torch.as_tensor(target), rtol=0.1))

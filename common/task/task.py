@@ -13,6 +13,7 @@ from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError
 from common.spec import to_spec
 from common.task.metrics import Metric, as_metrics
+from common.task.record_view import RecordView
 
 Record = dict[str, Any]
 """A prediction as plain data that JSON can hold."""
@@ -167,6 +168,14 @@ class Task:
     def brief(self, record: Record) -> str:
         """Returns a record in a few words."""
         return json.dumps(record, ensure_ascii=False)
+
+    def view(self, record: Record) -> dict[str, Any]:
+        """Returns a record as plain data that a page draws, of the one shape that `RecordView` documents.
+
+        Args:
+            record: A prediction.
+        """
+        return RecordView(title=self.brief(record)).plain()
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
         """Returns what a picture of a result says, and whether the prediction is right."""

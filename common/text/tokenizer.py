@@ -1,8 +1,9 @@
 """A pretrained tokenizer as a value: its tokenizer.json, and texts as positions in its vocabulary."""
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -23,19 +24,47 @@ class Tokenizer:
     """A tokenizer as Hugging Face's ``tokenizers`` writes it; JSON, no code.
 
     Args:
-        content: The text of its tokenizer.json.
+        content: The text of its tokenizer.json; empty where that is a file of a bundle that was not read yet.
         most: The most tokens that are kept of a text.
+        sha256: Of the file, 64 hexadecimal digits; computed where there is content.
 
     Raises:
-        ConfigError: if it is no tokenizer, or ``tokenizers`` is not installed.
+        ConfigError: if it is no tokenizer, or not the one that is meant, or ``tokenizers`` is not installed.
     """
 
-    content: str = field(repr=False)
+    content: str = field(default="", repr=False)
     most: int = 128
+    sha256: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         in_range("most", self.most, 2, 1 << 16)
+        if self.sha256 and not self.content:
+            return
+        found = hashlib.sha256(self.content.encode("utf-8", "surrogatepass")).hexdigest()
+        if self.sha256 and self.sha256 != found:
+            raise ConfigError(f"{FILE} was changed: its sha256 is {found[:12]}…, not {self.sha256[:12]}…")
         _made(self.content, self.most)
+        object.__setattr__(self, "sha256", found)
+
+    def spec(self) -> dict[str, Any]:
+        """Returns what is kept of it beside its file: ``most`` and ``sha256``."""
+        return {"most": self.most, "sha256": self.sha256}
+
+    def load(self, data: bytes) -> Self:
+        """Returns a copy with the content of its file.
+
+        Args:
+            data: The bytes of a tokenizer.json.
+
+        Raises:
+            ConfigError: if it is no tokenizer, or not the one that is meant.
+        """
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{FILE} is larger than {MAX_BYTES >> 20} MiB")
+        try:
+            return replace(self, content=data.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{FILE} is not UTF-8: {error.reason} at byte {error.start}") from error
 
     @classmethod
     def read(cls, folder: str | Path, most: int = 128) -> Self:
@@ -61,7 +90,12 @@ class Tokenizer:
         """Returns the tokens of texts, int32 (N, most): one more than their position, 0 after the last.
 
         A text without a sign that is not blank has none.
+
+        Raises:
+            ConfigError: if the content was not read yet.
         """
+        if not self.content:
+            raise ConfigError(f"this tokenizer has no content yet: its block needs the file {FILE}, see load_files")
         found = np.zeros((len(texts), self.most), np.int32)
         said = [i for i, text in enumerate(texts) if text.strip()]
         clean = [texts[i].encode("utf-8", "replace").decode("utf-8") for i in said]  # lone surrogates are no text to it

@@ -1,5 +1,6 @@
 """A transformer that reads the texts of a table: its features, and their way through a bundle."""
 
+import hashlib
 import json
 import time
 
@@ -166,3 +167,69 @@ def test_a_bundle_with_an_edited_encoder_is_refused(reading, edit, match, tmp_pa
     (bundle / "bundle.json").write_text(seal(content))
     with pytest.raises(BundleError, match=match):
         load(bundle)
+
+
+# ------------------------------------------------------- the block's tokenizer, a file of the bundle
+
+
+def test_the_tokenizer_is_a_file_of_the_bundle_and_no_string_in_its_json(reading, tiny_transformer, tmp_path):
+    bundle = reading.export(tmp_path / "bundle")
+    content = json.loads((bundle / "bundle.json").read_text())
+    assert "block0.tokenizer.json" in content["files"]
+    assert set(content["encoder"]["blocks"][0]["tokenizer"]) == {"most", "sha256"}
+    text = (tiny_transformer / "tokenizer.json").read_text()
+    assert (bundle / "block0.tokenizer.json").read_text() == text
+    assert load(bundle).encoder == reading.predictor_.encoder
+
+
+def forged(bundle, edit):
+    """Changes a bundle's content and seals it again."""
+    content = json.loads((bundle / "bundle.json").read_text())
+    edit(content, bundle / "block0.tokenizer.json")
+    (bundle / "bundle.json").write_text(seal(content))
+
+
+def without_file(content, file):
+    del content["files"][file.name]
+    file.unlink()
+
+
+def another_file(content, file):
+    data = file.read_bytes().replace(b"sunny", b"rainy")
+    file.write_bytes(data)
+    content["files"][file.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def a_file_too_many(content, file):
+    (file.parent / "block7.tokenizer.json").write_bytes(file.read_bytes())
+    content["files"]["block7.tokenizer.json"] = content["files"][file.name]
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        (lambda content, file: file.unlink(), "block0.tokenizer.json is missing"),
+        (without_file, "files must name block0.tokenizer.json, which ColumnsBlock needs"),
+        (another_file, "block0.tokenizer.json: tokenizer.json was changed: its sha256"),
+        (a_file_too_many, "block7.tokenizer.json belongs to no block"),
+    ],
+)
+def test_a_bundle_whose_tokenizer_is_missing_or_another_is_refused(reading, edit, match, tmp_path):
+    bundle = reading.export(tmp_path / "bundle")
+    forged(bundle, edit)
+    with pytest.raises(BundleError, match=match):
+        load(bundle)
+
+
+def test_a_bundle_with_the_tokenizer_in_its_json_is_still_read(reading, frames, tmp_path):
+    bundle = reading.export(tmp_path / "bundle")
+
+    def as_before(content, file):
+        text = file.read_text("utf-8")
+        without_file(content, file)
+        old = content["encoder"]["blocks"][0]["tokenizer"]
+        content["encoder"]["blocks"][0]["tokenizer"] = {"content": text, "most": old["most"]}
+
+    forged(bundle, as_before)
+    rows = frames["regression"](30, seed=3).drop(columns="price")
+    assert torch.equal(Predictor(bundle).outputs(rows).output, reading.predictor_.outputs(rows).output)

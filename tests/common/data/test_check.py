@@ -11,6 +11,7 @@ from common.augment import Augment, Mixup
 from common.data import (
     CategoryBlock,
     ColReader,
+    ColumnsBlock,
     DataBlock,
     ImageBlock,
     IndexSplitter,
@@ -18,6 +19,8 @@ from common.data import (
     RandomResizedCrop,
     RegressionBlock,
     Resize,
+    SignalBlock,
+    TextBlock,
     get_image_files,
     parent_label,
 )
@@ -91,6 +94,80 @@ def test_identical_bytes_on_one_side_are_a_duplicate_and_no_leak(root):
     assert [sorted(group) for group in report.duplicates] == [
         [str(root / "cat/cat_4.png"), str(root / "dog/dog_9.png")]
     ]
+
+
+def test_the_same_photo_under_two_labels_is_a_warning_that_names_both(root):
+    shutil.copy(root / "cat/cat_4.png", root / "dog/dog_9.png")
+    report = on_side({}).check(root)
+    assert report.warnings == [
+        f"same content, different labels: {root / 'cat/cat_4.png'} is 'cat', {root / 'dog/dog_9.png'} is 'dog'"
+    ]
+
+
+TEXTS = ["A red rose", "two", "a  red ROSE", "three", "two", "x" * 5000]
+
+
+def test_equal_texts_are_found_whatever_their_case_and_blanks():
+    frame = pd.DataFrame({"text": TEXTS, "y": list("abacba")})
+    block = DataBlock(
+        (TextBlock(min_count=1), CategoryBlock), get_x=ColReader("text"), get_y=ColReader("y"),
+        splitter=IndexSplitter([2]),
+    )  # fmt: skip
+    report = block.check(frame)
+    assert (report.leaks, report.duplicates) == ([["row 0", "row 2"]], [["row 1", "row 4"]])
+    assert report.warnings == ["valid lacks the classes b, c"]
+    report = block.check(frame.assign(y=list("acbabc")), limit=None)
+    assert "same content, different labels: row 0 is 'a', row 2 is 'b'" in report.warnings
+    assert "same content, different labels: row 1 is 'c', row 4 is 'b'" in report.warnings
+
+
+def test_a_text_that_is_called_like_a_file_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"the same")
+    block = DataBlock((TextBlock(min_count=1), RegressionBlock), get_x=str, get_y=len, splitter=IndexSplitter([0]))
+    assert block.check(["one", "two", "six"]).leaks == []
+
+
+def test_equal_rows_of_a_table_are_found_by_the_columns_that_are_used():
+    frame = pd.DataFrame(
+        {"id": range(5), "a": [1.0, np.nan, 1.0, 2.0, np.nan], "b": list("xyxxy"), "y": [1.0, 2.0, 1.0, 3.0, 4.0]}
+    )
+    block = DataBlock(
+        (ColumnsBlock(numbers=("a",), categories=("b",)), RegressionBlock), get_y=ColReader("y"),
+        splitter=IndexSplitter([2]),
+    )  # fmt: skip
+    report = block.check(frame)
+    assert (report.leaks, report.duplicates) == ([["row 0", "row 2"]], [["row 1", "row 4"]])
+    assert report.warnings == ["same content, different labels: row 1 is 2.0, row 4 is 4.0"]
+
+
+def test_items_are_the_same_only_where_every_input_is():
+    rows = [(1, "a", 0), (1, "b", 0), (2, "a", 0), (1, "a", 0)]
+    block = DataBlock(
+        (RegressionBlock, TextBlock(min_count=1), RegressionBlock), n_inp=2, splitter=IndexSplitter([3]),
+        get_x=[lambda r: r[0], lambda r: r[1]], get_y=lambda r: r[2],
+    )  # fmt: skip
+    assert block.check(rows).leaks == [["item 0", "item 3"]]
+
+
+def test_equal_sounds_are_found_as_arrays_and_as_files(tmp_path):
+    sounds = [np.zeros(4, np.float32), np.ones(4, np.float32), np.zeros(4, np.float32), np.zeros(5, np.float32)]
+    block = DataBlock(
+        (SignalBlock, RegressionBlock), get_x=lambda i: sounds[i], get_y=float, splitter=IndexSplitter([2])
+    )
+    assert block.check(range(4)).leaks == [["item 0", "item 2"]]
+
+
+def test_many_equal_items_with_different_labels_are_counted_not_all_told():
+    frame = pd.DataFrame({"text": [f"text {i // 2}" for i in range(60)], "y": list("ab") * 30})
+    block = DataBlock(
+        (TextBlock(min_count=1), CategoryBlock), get_x=ColReader("text"), get_y=ColReader("y"),
+        splitter=IndexSplitter(range(60)[::7]),
+    )  # fmt: skip
+    warnings = block.check(frame).warnings
+    assert len(warnings) == 21
+    assert warnings[-1] == "same content, different labels: 10 more groups of items"
 
 
 def test_a_class_missing_from_validation_is_a_warning(root):
