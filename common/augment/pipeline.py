@@ -100,6 +100,8 @@ class BatchPipeline:
                 targets = [transform.gives if target == transform.takes else target for target in targets]
             for op in operations[id(transform)]:
                 self._supported(op, targets)
+                if isinstance(op, spectral.Spectral) and Target.SPECTROGRAM not in targets:
+                    raise ConfigError(f"{op.name} needs a spectrogram, and no block of this DataBlock is one")
         return targets
 
     def _supported(self, op: Operation, targets: list[Target]) -> None:
@@ -113,9 +115,6 @@ class BatchPipeline:
             self._supported(op, [block.target for block in encoder.blocks])
         if self.mixes or self.mosaics:
             self._check_mixes()
-        known = (*(block.target for block in encoder.blocks), *self.targets)
-        if self.spectral and Target.SPECTROGRAM not in known:
-            raise ConfigError(f"{self.spectral[0].name} needs a spectrogram, and no block of this DataBlock is one")
         plain = [t for t in self.transforms if not isinstance(t, (Augment, SpecAugment, Stage)) and not t.operations()]
         names = [op.name for op in (*self.changes, *self.crops)]
         names += [type(transform).__name__ for transform in (*encoder.item_tfms, *plain)]

@@ -14,6 +14,7 @@ from common.blocks.batch import Value
 from common.blocks.content import content_digest
 from common.blocks.form import FormField, choice_of, list_of, no_file, number_of
 from common.blocks.item_transforms import View
+from common.blocks.levels import Levels
 from common.errors import ConfigError, DataError, nearest
 from common.registry import register
 from common.spec import to_spec
@@ -196,6 +197,8 @@ class CategoryBlock(Block):
 
     Args:
         vocab: The categories in order; fitted (sorted, from the training items) when empty.
+        unseen: Whether a missing value and a category that training did not see have positions of their own (0 and 1,
+            as in the columns of a table; the first category is then 2), instead of being errors.
 
     Examples:
         >>> block = CategoryBlock().setup(["rose", "daisy", "rose"])
@@ -204,12 +207,20 @@ class CategoryBlock(Block):
     """
 
     vocab: tuple[str, ...] = ()
+    unseen: bool = False
     target: ClassVar[Target] = Target.CATEGORY
     needs_fit: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """How many positions there are: what an embedding of it needs."""
+        return Levels(self.vocab).size if self.unseen else len(self.vocab)
 
     def setup(self, raws: Sequence[Any]) -> Self:
         if self.vocab:
             return self
+        if self.unseen:
+            return replace(self, vocab=Levels.fit(pd.Series(raws), rare=False).names)
         found = {_label(raw) for raw in _distinct(raws)}
         return replace(self, vocab=tuple(sorted(found, key=_natural)))
 
@@ -223,6 +234,8 @@ class CategoryBlock(Block):
 
     def encode_many(self, raws: Sequence[Any]) -> Tensor:
         positions = self._positions()
+        if self.unseen:
+            return torch.from_numpy(Levels(self.vocab).encode(pd.Series(raws)))
         distinct = _distinct(raws)
         if distinct is raws:
             return torch.tensor([_position(raw, positions) for raw in raws], dtype=torch.int64)
@@ -243,7 +256,7 @@ class CategoryBlock(Block):
         return content_digest(_label(raw))
 
     def decode(self, value: Tensor) -> Any:
-        return self.vocab[int(value)]
+        return Levels(self.vocab).decode(int(value)) if self.unseen else self.vocab[int(value)]
 
     def draw(self, axes: Any, value: Tensor) -> None:
         if value.dim() == 0:

@@ -25,15 +25,13 @@ from common.blocks.column_kinds import (
 from common.blocks.content import folded
 from common.blocks.form import FieldKind, FormField, choice_of, mapping_of, no_file, number_of, shown, text_of
 from common.blocks.item_transforms import View
+from common.blocks.levels import RARE_FROM, Levels, level_name, named
 from common.blocks.ngrams import hashed_ngrams, words
 from common.errors import ConfigError, DataError, in_range, nearest
 from common.registry import register
 from common.spec import to_spec
 from common.text.tokenizer import FILE, Tokenizer
 
-MISSING, OTHER = 0, 1
-"""Positions of a category that every column has: no value; a level that training never saw or saw once."""
-RARE_FROM = 50  # levels from which one that occurs once counts as OTHER
 _DATE_PARTS = ("days", "year", "month", "day", "weekday", "yearday", "hour")
 _TEXT_PARTS = ("words", "characters")
 _DAY_S = 86400.0
@@ -190,7 +188,7 @@ class ColumnsBlock(Block):
 
     def _fit(self, column: Column, frame: pd.DataFrame) -> Column:
         if column.category:
-            return replace(column, levels=_levels(series(frame, column.name)))
+            return replace(column, levels=Levels.fit(series(frame, column.name)).names)
         if column.kind not in USED:
             return column
         parts, values = _numbers(column, series(frame, column.name))
@@ -268,7 +266,7 @@ class ColumnsBlock(Block):
             scaled = np.where(missing, 0.0, (np.where(missing, 0.0, values) - center) / scale)
         codes = np.zeros((rows, len(self._categories)), dtype=np.int64)
         for i, column in enumerate(self._categories):
-            codes[:, i] = _codes(series(frame, column.name), column.levels)
+            codes[:, i] = Levels(column.levels).encode(series(frame, column.name))
         text = np.zeros((rows, self.ngrams), np.int32)
         for row, found in enumerate(self._hashed(frame) if self.ngrams else ()):
             text[row, : len(found)] = found[: self.ngrams]
@@ -350,7 +348,7 @@ class ColumnsBlock(Block):
             out[column.name] = None if bool(fields["missing"][place]) else _decoded(column, numbers)
             place = stop
         for column, code in zip(self._categories, fields["categories"].tolist(), strict=True):
-            out[column.name] = column.levels[code - 2] if code > OTHER else None if code == MISSING else "(other)"
+            out[column.name] = Levels(column.levels).decode(code)
         order = [column.name for column in self.columns]
         return {name: out[name] for name in sorted(out, key=order.index)}
 
@@ -392,7 +390,7 @@ def _entered(column: Column, cell: Any) -> Any:
     if not isinstance(cell, (str, int, float)):
         raise DataError(f"{what} must be a text or a number, got {shown(cell)}")
     if column.category:
-        return text_of(what, _level(cell)) if column.open else choice_of(what, cell, column.levels)
+        return text_of(what, level_name(cell)) if column.open else choice_of(what, cell, column.levels)
     if column.kind == "boolean":
         found = float(read_booleans(pd.Series([cell], dtype=object))[0])
         if np.isnan(found):
@@ -402,7 +400,7 @@ def _entered(column: Column, cell: Any) -> Any:
         if not isinstance(cell, str) or bool(read_dates(pd.Series([cell[:100]], dtype=object)).isna().iloc[0]):
             raise DataError(f"{what} must be a date such as 2024-02-29 or 2024-02-29 18:30, got {shown(cell)}")
         return cell
-    return text_of(what, _level(cell))
+    return text_of(what, level_name(cell))
 
 
 _ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
@@ -425,7 +423,7 @@ def _cell_hashes(column: Column, values: pd.Series) -> np.ndarray:
         for i in range(bits.shape[1]):
             out = _mixed(out * _ODD + bits[:, i : i + 1] + _ODD)
         return out
-    codes, names = _named(values)
+    codes, names = named(values)
     if column.kind == "text":
         names = [folded(name) for name in names]
     known = np.array([*names, ""], dtype=object)  # the last one, at -1, is a missing cell
@@ -453,38 +451,9 @@ def _short(cell: Any) -> str:
 
 
 def _strings(column: pd.Series) -> list[str]:
-    return ["" if gone else _level(value) for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)]
-
-
-def _level(value: Any) -> str:
-    """A level's name; a whole number has one name, whether a table holds it as an integer or (with gaps) as a float."""
-    return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
-
-
-def _named(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Each row's place among the names of the levels that occur (-1: missing), and those names."""
-    if column.dtype == object:
-        column = column.map(_level, na_action="ignore")
-    codes, values = pd.factorize(column)
-    names = [_level(value) for value in values]
-    if len(set(names)) == len(names):
-        return np.asarray(codes), names
-    places, again = pd.factorize(np.array(names, dtype=object))  # 1 and 1.0 of a column of several types
-    return np.where(codes < 0, -1, places[codes]), [str(name) for name in again]
-
-
-def _levels(column: pd.Series) -> tuple[str, ...]:
-    codes, names = _named(column)
-    counts = np.bincount(codes[codes >= 0], minlength=len(names))
-    least = 2 if len(names) > RARE_FROM and (counts > 1).any() else 1
-    return tuple(sorted(name for name, count in zip(names, counts.tolist(), strict=True) if count >= least))
-
-
-def _codes(column: pd.Series, levels: tuple[str, ...]) -> np.ndarray:
-    codes, names = _named(column)
-    places = pd.Index(levels, dtype=object).get_indexer(pd.Index(names, dtype=object)) + 2
-    places = np.where(places < 2, OTHER, places)
-    return np.where(codes < 0, MISSING, places[codes] if len(places) else MISSING)
+    return [
+        "" if gone else level_name(value) for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)
+    ]
 
 
 def _numbers(column: Column, values: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:

@@ -120,7 +120,7 @@ def _classes(prepared: Prepared, report: DataCheck) -> None:
     inputs = prepared.encoder.n_inp
     for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
         vocab = cast("tuple[str, ...] | None", getattr(block, "vocab", None))
-        if not vocab:
+        if not vocab or type(block).labels is Block.labels:  # the words of a text are no classes
             continue
         for part in report.counts:
             tally = Tally(

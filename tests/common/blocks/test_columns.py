@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from common.blocks.columns import MISSING, OTHER, RARE_FROM, Column
+from common.blocks.columns import Column
+from common.blocks.levels import MISSING, OTHER, RARE_FROM
 from common.data import ColReader, ColumnsBlock, DataBlock, IndexSplitter, RegressionBlock
 from common.errors import ConfigError, DataError
 from common.files import dump_json
