@@ -68,7 +68,7 @@ class ClassificationTask(Task):
         return self._losses(output, batch, 0.0)
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
-        return self._losses(output, batch, self.label_smoothing).mean()
+        return self.mean(self._losses(output, batch, self.label_smoothing), batch)
 
     def metrics(self) -> tuple[Metric, ...]:
         return as_metrics(F1ScoreMulti(self.threshold)) if self.multi_label else as_metrics([accuracy, error_rate])

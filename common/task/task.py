@@ -118,6 +118,10 @@ class Task:
             raise ConfigError(
                 f"{type(self).__name__} has no loss to minimise: give its model to AtOnce, not to a Trainer"
             )
+        return self.mean(losses, batch)
+
+    def mean(self, losses: Tensor, batch: Batch) -> Tensor:
+        """Returns the mean of losses (B,), by `weights` where there are some, a scalar."""
         weights = self.weights(batch)
         return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
 
