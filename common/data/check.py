@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 from torch import Tensor
 
 from common.data.loader import Loader, LoaderOptions
 from common.data.prepared import Prepared
 from common.errors import CookbookError, ItemError
-from common.sources.items import Items, take
+from common.sources.items import Items, subset, take
 from common.sources.splits import PARTS
 from common.store.dirty import Failure
 from common.store.store import SampleStore
@@ -121,7 +122,9 @@ def _classes(prepared: Prepared, report: DataCheck) -> None:
             continue
         for part in report.counts:
             tally = Tally(
-                name for row in prepared.split[part] for name in block.labels(take(cast("Items", raws), int(row))) or ()
+                name
+                for raw in cast("Sequence[Any]", subset(cast("Items", raws), prepared.split[part]))
+                for name in block.labels(raw) or ()
             )
             report.classes[part] = {name: tally.get(name, 0) for name in vocab}
             unknown = sorted(set(tally) - set(vocab))
@@ -139,7 +142,7 @@ def _same_content(
 ) -> None:
     groups: dict[bytes, list[int]] = {}
     for row in rows:
-        raw = raws[row] if not hasattr(raws, "iloc") else None
+        raw = None if isinstance(raws, pd.DataFrame) else take(cast("Items", raws), row)
         if isinstance(raw, (str, Path)) and Path(raw).is_file():
             try:
                 digest = hashlib.sha256(Path(raw).read_bytes()).digest()
@@ -156,7 +159,7 @@ def _stages(prepared: Prepared, store: SampleStore, good: list[int], bs: int, re
     row = good[0]
     report.stages.append(("item", store.name(row)))
     for block, raws in zip(prepared.encoder.blocks, prepared.raws, strict=True):
-        raw = raws.iloc[row] if hasattr(raws, "iloc") else raws[row]  # type: ignore[attr-defined]
+        raw = take(cast("Items", raws), row)
         report.stages.append((f"raw of {type(block).__name__}", f"{type(raw).__name__} {raw!s:.60}"))
         if not block.eager:
             report.stages.append((f"opened by {type(block).__name__}", describe(block.open(raw))))

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError
 from common.files import dump_json, write_text
+from common.sources.items import Items, take
 from common.store.cache import mapped
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class CacheIndex:
 
     def token(self, row: int) -> int:
         """Returns the content of one row as it is now."""
-        return content_token([raws[row] for raws in self.raws])
+        return content_token([take(cast(Items, raws), row) for raws in self.raws])
 
     def holds(self, row: int, token: int, fields: "Sequence[FieldColumns]") -> bool:
         """Whether a row is kept, of this content and whole."""
