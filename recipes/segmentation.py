@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from common import DataLoaders, Trainer
     from common.augment.batch_transforms import BatchTransform
     from common.data.prepared import Prepared
+    from common.sources.items import Items
     from common.task.task import Outputs
     from recipes.run import RunFolder
 
@@ -152,13 +153,14 @@ def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
     from applications.segmentation import check_arch, make_task, pixel_counts
     from applications.segmentation.domain import MaskReading
+    from common.sources.items import take
     from recipes.run import carry_out, folder_of, reading_of
 
     check_arch(options.arch)
     source = find_source(options)
     prepared, dls = make_loaders(options, source)
     usable = dls.train.store.usable(prepared.split.train)
-    counts = pixel_counts(make_task(dls), [prepared.raws[1][int(row)] for row in usable])
+    counts = pixel_counts(make_task(dls), [take(cast("Items", prepared.raws[1]), int(row)) for row in usable])
     trainer = make_trainer(options, dls, counts, folder_of(options, "segmentation"))
     trainer.reading = reading_of(MaskReading, options)
     report = partial(write_report, counts)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.blocks.batch import Value
 from common.blocks.content import content_digest
+from common.blocks.distinct import distinct, pieces
 from common.blocks.form import FormField, choice_of, list_of, no_file, number_of
 from common.blocks.item_transforms import View
 from common.blocks.levels import Levels
@@ -221,7 +222,7 @@ class CategoryBlock(Block):
             return self
         if self.unseen:
             return replace(self, vocab=Levels.fit(pd.Series(raws), rare=False).names)
-        found = {_label(raw) for raw in _distinct(raws)}
+        found = {_label(raw) for _, piece in pieces(raws) for raw in distinct(piece)[1]}
         return replace(self, vocab=tuple(sorted(found, key=_natural)))
 
     def _positions(self) -> dict[str, int]:
@@ -236,11 +237,11 @@ class CategoryBlock(Block):
         positions = self._positions()
         if self.unseen:
             return torch.from_numpy(Levels(self.vocab).encode(pd.Series(raws)))
-        distinct = _distinct(raws)
-        if distinct is raws:
-            return torch.tensor([_position(raw, positions) for raw in raws], dtype=torch.int64)
-        place = {raw: _position(raw, positions) for raw in distinct}
-        return torch.from_numpy(np.fromiter(map(place.__getitem__, raws), np.int64, len(raws)))
+        out = np.empty(len(raws), np.int64)
+        for rows, piece in pieces(raws):
+            codes, values = distinct(piece)
+            out[rows] = np.array([_position(raw, positions) for raw in values], np.int64)[codes]
+        return torch.from_numpy(out)
 
     def labels(self, raw: Any) -> list[str] | None:
         return [str(raw)]
@@ -340,11 +341,11 @@ class RegressionBlock(Block):
 
     def encode_many(self, raws: Sequence[Any]) -> Value:
         try:
-            values = np.asarray(raws, dtype=np.float32)
+            values = _numbers(raws)
         except (TypeError, ValueError):
             values = np.empty(0, np.float32)
         if len(values) == len(raws) and bool(np.isfinite(values).all()):
-            return torch.from_numpy(np.array(values, copy=True))
+            return torch.from_numpy(values if isinstance(raws, (list, pd.Series)) else np.array(values))
         return super().encode_many(raws)  # one by one, to say which is none
 
     def form(self, name: str = "") -> tuple[FormField, ...]:
@@ -370,11 +371,18 @@ class RegressionBlock(Block):
         return value.tolist()
 
 
-def _distinct(raws: Sequence[Any]) -> Sequence[Any]:
-    """Each value once, where all are text or all whole numbers; else all (1, True and 1.0 are equal)."""
-    if set(map(type, raws)) in ({str}, {int}):
-        return list(set(raws))
-    return raws
+def _numbers(raws: Sequence[Any]) -> np.ndarray:
+    """Raw values as float32; of a column some million at a time, through float64 as Python's numbers go."""
+    if not isinstance(raws, pd.Series):
+        return np.asarray(raws, dtype=np.float32)
+    if raws.dtype.kind not in "iubf":
+        return np.asarray(raws.tolist(), dtype=np.float32)
+    out = np.empty(len(raws), np.float32)
+    with np.errstate(over="ignore"):  # it is found not to be finite
+        for rows, piece in pieces(raws):
+            array = cast(np.ndarray, piece.to_numpy())
+            out[rows] = array if array.dtype.kind == "f" else array.astype(np.float64)
+    return out
 
 
 def _natural(name: str) -> tuple[int, float, str]:

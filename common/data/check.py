@@ -124,7 +124,9 @@ def _classes(prepared: Prepared, report: DataCheck) -> None:
             continue
         for part in report.counts:
             tally = Tally(
-                name for row in prepared.split[part] for name in block.labels(take(cast("Items", raws), int(row))) or ()
+                name
+                for raw in cast("Sequence[Any]", subset(cast("Items", raws), prepared.split[part]))
+                for name in block.labels(raw) or ()
             )
             report.classes[part] = {name: tally.get(name, 0) for name in vocab}
             unknown = sorted(set(tally) - set(vocab))
@@ -202,7 +204,7 @@ def _stages(prepared: Prepared, store: SampleStore, good: list[int], bs: int, re
     row = good[0]
     report.stages.append(("item", store.name(row)))
     for block, raws in zip(prepared.encoder.blocks, prepared.raws, strict=True):
-        raw = raws.iloc[row] if hasattr(raws, "iloc") else raws[row]  # type: ignore[attr-defined]
+        raw = take(cast("Items", raws), row)
         report.stages.append((f"raw of {type(block).__name__}", f"{type(raw).__name__} {raw!s:.60}"))
         if not block.eager:
             report.stages.append((f"opened by {type(block).__name__}", describe(block.open(raw))))

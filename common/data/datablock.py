@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from common.augment.batch_transforms import BatchTransform
 from common.augment.pipeline import BatchPipeline
 from common.blocks.block import Block, Target
+from common.blocks.distinct import distinct
 from common.blocks.item_transforms import ItemTransform
 from common.blocks.sample import SampleEncoder, default_names
 from common.data.check import DataCheck, inspect
@@ -160,9 +162,9 @@ class DataBlock:
         if not policy.raises:
             unlabelled(self.blocks, read, items, failed)
         if failed:
-            good = [row for row in range(len(items)) if row not in failed]
+            good = np.delete(np.arange(len(items)), list(failed))
             items = subset(items, good)
-            if not good:
+            if not len(good):
                 raise DataError(f"every item was left out, the first: {next(iter(failed.values()))}")
             read = [cast("Sequence[Any]", subset(cast(Items, raws), good)) for raws in read]
         return self._fitted(items, read, [Failure.of(failed[row]) for row in sorted(failed)], policy)
@@ -178,7 +180,7 @@ class DataBlock:
         split = apply_splitter(self.splitter or RandomSplitter(), items, labels)
         fitted: list[Block] = []
         for block, values in zip(self.blocks, raws, strict=True):
-            train = subset(cast(Items, values), split.train.tolist()) if block.needs_fit else ()
+            train = subset(cast(Items, values), split.train) if block.needs_fit else ()
             fitted.append(block.setup(cast("Sequence[Any]", train)))
         encoder = SampleEncoder(tuple(fitted), self.inputs, self.item_tfms, self._names())
         pipeline = BatchPipeline(encoder, self.batch_tfms)
@@ -278,11 +280,16 @@ def unlabelled(
         if not block.needs_fit or block.target == Target.COLUMNS:  # of a table's cells none is wrong, only missing
             continue
         try:
-            block.setup([value for row, value in enumerate(values) if row not in failed])
+            given = np.delete(np.arange(len(values)), list(failed)) if failed else None
+            block.setup(values if given is None else cast("Sequence[Any]", subset(cast(Items, values), given)))
         except (DataError, TypeError, ValueError):
-            for row in range(len(values)):
+            codes, kinds = distinct(values)
+            wrong: dict[int, str] = {}
+            for kind, value in enumerate(kinds):
                 try:
-                    block.setup([values[row]])
+                    block.setup([value])
                 except (DataError, TypeError, ValueError) as error:
-                    name = item_name(items, row)
-                    failed.setdefault(row, ItemError(name, f"setup of {type(block).__name__}", str(error)))
+                    wrong[kind] = str(error)
+            for row in np.flatnonzero(np.isin(codes, list(wrong))).tolist():
+                said = ItemError(item_name(items, row), f"setup of {type(block).__name__}", wrong[int(codes[row])])
+                failed.setdefault(row, said)

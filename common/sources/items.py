@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 
 from common.blocks.spatial import IMAGE_ENDINGS
@@ -186,24 +187,37 @@ class ColReader:
         values = [self._finish(row[name] if hasattr(row, "keys") else getattr(row, name)) for name in names]
         return values if isinstance(self.cols, tuple) else values[0]
 
-    def column(self, frame: pd.DataFrame) -> list[Any]:
-        """Returns the value of every row of a frame at once."""
+    def column(self, frame: pd.DataFrame) -> Sequence[Any]:
+        """Returns the value of every row of a frame at once: its own column where nothing is put before or after.
+
+        Args:
+            frame: The rows.
+        """
         columns = self.cols if isinstance(self.cols, tuple) else (self.cols,)
         names = [self._name(col, list(frame.columns)) for col in columns]
+        if not isinstance(self.cols, tuple) and not (self.pref or self.suff or self.label_delim is not None):
+            found = frame[names[0]]
+            if not isinstance(found, pd.Series):
+                raise DataError(
+                    f"the table has {len(found.columns)} columns called {names[0]!r}: give each a name of its own"
+                )
+            return cast("Sequence[Any]", found)
         parts = [[self._finish(v) for v in frame[name].tolist()] for name in names]
         return [list(row) for row in zip(*parts, strict=True)] if isinstance(self.cols, tuple) else parts[0]
 
 
 def take(items: Items, position: int) -> Any:
-    """Returns one item: an entry of a list, a row of a frame."""
+    """Returns one item: an entry of a list, a row of a frame, an entry of a column as its ``tolist`` has it."""
+    if isinstance(items, pd.Series):
+        return items.iloc[position : position + 1].tolist()[0]
     return items.iloc[position] if isinstance(items, pd.DataFrame) else items[position]
 
 
-def subset(items: Items, positions: Sequence[int]) -> Items:
+def subset(items: Items, positions: Sequence[int] | np.ndarray) -> Items:
     """Returns the items at some positions, in the same form."""
-    if isinstance(items, pd.DataFrame):
-        return items.iloc[list(positions)]
-    return [items[i] for i in positions]
+    if isinstance(items, (pd.DataFrame, pd.Series)):
+        return items.iloc[np.asarray(positions, dtype=np.int64)]
+    return [items[i] for i in (positions.tolist() if isinstance(positions, np.ndarray) else positions)]
 
 
 def item_name(items: Items, position: int) -> str:

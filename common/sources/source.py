@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from common.errors import DataError, ItemError, nearest
 from common.sources.items import Getter, Items, item_name, read_fields, subset
@@ -82,9 +83,9 @@ class Source:
         targets = [self.get_y] if callable(self.get_y) else list(self.get_y)
         chosen = subset(self.items, rows)
         given = [(self.get_x, "get_x"), *((getter, "get_y") for getter in targets)]
-        return [list(field) for field in read_fields(given, chosen, failed)], [
-            item_name(self.items, row) for row in rows
-        ]
+        read = read_fields(given, chosen, failed)
+        fields: list[list[Any]] = [field.tolist() if isinstance(field, pd.Series) else list(field) for field in read]
+        return fields, [item_name(self.items, row) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pandas as pd
 
+from common.blocks.distinct import distinct
 from common.errors import ConfigError, DataError, in_range, nearest
 from common.files import write_text
-from common.sources.items import Getter, Items, item_name, read_field
+from common.sources.items import Getter, Items, item_name, read_field, subset
 
 PARTS = ("train", "valid", "test")
 
@@ -131,7 +132,8 @@ class RandomSplitter(Splitter):
 
 
 def _codes(values: Sequence[Any]) -> np.ndarray:
-    return pd.factorize(np.array([str(v) for v in values], dtype=object))[0]
+    codes, found = distinct(values)
+    return pd.factorize(np.array([str(v) for v in found], dtype=object))[0][codes]
 
 
 def _need(labels: Sequence[Any] | None, name: str) -> Sequence[Any]:
@@ -246,7 +248,9 @@ class TimeSplitter(Splitter):
 
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         in_range("gap", self.gap, 0, float("inf"))
-        raw = pd.Series(list(read_field(self.time, items, "time")))
+        found = read_field(self.time, items, "time")
+        numbers = isinstance(found, pd.Series) and found.dtype.kind in "iuf"
+        raw = cast(pd.Series, found) if numbers else pd.Series(list(found))
         try:
             times = raw if pd.api.types.is_numeric_dtype(raw) else pd.to_datetime(raw)
         except (ValueError, TypeError) as error:
@@ -320,7 +324,7 @@ def hold_out(splitter: Splitter, items: Items, labels: Sequence[Any] | None, hel
     """Returns ``held`` (bool, one an item) as the test part, and the rest divided by ``splitter``."""
     rest = np.flatnonzero(~held)
     inner_items = items.iloc[rest] if isinstance(items, pd.DataFrame) else [items[int(i)] for i in rest]
-    inner = splitter(inner_items, None if labels is None else [labels[int(i)] for i in rest])
+    inner = splitter(inner_items, None if labels is None else cast("Sequence[Any]", subset(cast(Items, labels), rest)))
     return split_of(rest[inner.train], rest[inner.valid], np.flatnonzero(held))
 
 

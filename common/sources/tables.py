@@ -1,4 +1,4 @@
-"""Tables in the forms people have them: CSV, TSV, JSON lines, parquet, also gzipped."""
+"""Tables in the forms people have them: CSV, TSV, JSON lines, parquet, Arrow and Feather files; text also gzipped."""
 
 import zlib
 from pathlib import Path
@@ -10,11 +10,17 @@ import pandas as pd
 from common.errors import DataError
 from common.sources.splits import ColSplitter
 
-TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".arrow", ".feather")
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Returns a CSV, TSV, JSONL or parquet file (also gzipped) as a frame.
+    """Returns a CSV, TSV, JSONL (also gzipped), parquet or Arrow file as a frame.
+
+    An Arrow file (``.arrow``, ``.feather``) is mapped into memory, not read: its columns are Arrow's own, and take no
+    memory of the process as far as the file is not compressed.
+
+    Args:
+        path: The file.
 
     Raises:
         DataError: if it is none of these, empty, or cannot be read.
@@ -26,6 +32,8 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         if ending == ".parquet":
             frame = pd.read_parquet(path)
+        elif ending in (".arrow", ".feather"):
+            frame = _mapped(path)
         elif ending == ".jsonl":
             as_written: Any = False  # else "01234" becomes a number
             frame = pd.read_json(path, lines=True, dtype=as_written)
@@ -37,6 +45,24 @@ def read_table(path: Path) -> pd.DataFrame:
     if not len(frame):
         raise DataError(f"{path} has no rows")
     return frame
+
+
+def _mapped(path: Path) -> pd.DataFrame:
+    """An Arrow file (or stream) as a frame over the mapped bytes; its categories are those of pandas."""
+    import pyarrow as pa
+    import pyarrow.ipc as ipc
+
+    source: Any = pa.memory_map(str(path), "r")
+    try:
+        table: Any = ipc.open_file(source).read_all()
+    except pa.ArrowInvalid:
+        source.seek(0)
+        table = ipc.open_stream(source).read_all()
+
+    def mapper(kind: Any) -> Any:
+        return None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind)
+
+    return table.to_pandas(types_mapper=mapper)
 
 
 def parts_of(frame: pd.DataFrame, column: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -108,7 +109,8 @@ class SampleStore:
     def name(self, row: int) -> str:
         """Returns an item as a person knows it: its path, or the row of a table with the file it names."""
         name, raws = item_name(self.items, row), self.raws[0]
-        shown = raws[row] if isinstance(raws, list) and not self.encoder.blocks[0].eager else None
+        known = isinstance(raws, (list, pd.Series)) and not self.encoder.blocks[0].eager
+        shown = take(cast(Items, raws), row) if known else None
         named = is_file(shown, self.encoder.blocks[0].from_file)
         return f"{name}, {shown}" if named and str(shown) != name else name
 
@@ -140,19 +142,27 @@ class SampleStore:
                 self._encode_in_chunks(i, field, raws, rows)
                 continue
             while len(rows):
-                everything = len(rows) == self.count
-                rows = rows.sort().values if everything else rows
-                chosen = raws if everything else subset(cast(Items, raws), rows.tolist())
+                everything = bool(torch.zeros(self.count, dtype=torch.bool).index_fill_(0, rows, True).all())
+                rows = torch.arange(self.count) if everything else rows
+                chosen = raws if everything else subset(cast(Items, raws), rows.numpy())
                 try:
                     field.put_many(rows, field.block.encode_many(cast("Sequence[Any]", chosen)))
                     break
                 except (CookbookError, ValueError, TypeError, KeyError, RuntimeError):
-                    for row in rows.tolist():  # find and name each that fails
-                        self._one(field.block, raws, row)
+                    for part in rows.split(CHUNK):
+                        self._find(field.block, raws, part)
                     good = rows[~self.bad[rows]]
                     if len(good) == len(rows):
                         raise
                     rows = good
+
+    def _find(self, block: Block, raws: Sequence[Any], rows: Tensor) -> None:
+        """Finds and names each of some rows that cannot be encoded."""
+        try:
+            block.encode_many(cast("Sequence[Any]", subset(cast(Items, raws), rows.numpy())))
+        except (CookbookError, ValueError, TypeError, KeyError, RuntimeError):
+            for row in rows.tolist():
+                self._one(block, raws, row)
 
     def _encode_in_chunks(self, i: int, field: FieldColumns, raws: Sequence[Any], rows: Tensor) -> None:
         """Encodes texts and the like some thousand at a time; what does not fit is encoded anew in each epoch."""
@@ -171,9 +181,10 @@ class SampleStore:
 
     def _each(self, block: Block, raws: Sequence[Any], rows: list[int]) -> dict[int, Value]:
         """The values of some rows, by row; those that cannot be encoded are left out, or raise."""
-        chosen = [take(cast(Items, raws), row) for row in rows]
+        chosen = subset(cast(Items, raws), rows)
         try:
-            return dict(zip(rows, block.encode_each(chosen), strict=True))
+            each = chosen.tolist() if isinstance(chosen, pd.Series) else cast("Sequence[Any]", chosen)
+            return dict(zip(rows, block.encode_each(each), strict=True))
         except (CookbookError, ValueError, TypeError, KeyError):  # one by one, to say which it is
             found = {row: self._one(block, raws, row) for row in rows}
             return {row: value for row, value in found.items() if value is not None}

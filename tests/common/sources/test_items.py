@@ -136,7 +136,7 @@ def test_a_column_read_at_once_equals_it_read_row_by_row():
     ]
     for reader in readers:
         rows = [reader(row) for row in FRAME.to_dict("records")]
-        assert reader.column(FRAME) == rows
+        assert list(reader.column(FRAME)) == rows
         assert [reader(row) for _, row in FRAME.iterrows()] == rows
         assert [reader(row) for row in FRAME.itertuples(index=False)] == rows
 
@@ -168,7 +168,7 @@ def test_a_missing_column_answers_with_the_near_one():
 
 def test_a_column_named_by_a_number_goes_before_its_position():
     frame = pd.DataFrame({1: ["one"], 0: ["zero"]})
-    assert ColReader(0).column(frame) == ["zero"]
+    assert list(ColReader(0).column(frame)) == ["zero"]
 
 
 def test_read_field_gives_rows_of_a_frame_to_a_function():
