@@ -151,7 +151,7 @@ def _kernel() -> Any:
 
 
 def _word(place, start):
-    """`epoch_seed.words`: 32 random bits (uint32) of a place, for the 32 bits of a sample."""
+    """`counter.words`: 32 random bits (uint32) of a place, for the 32 bits of a sample."""
     value = place.to(tl.uint32) ^ start
     value = (value ^ (value >> 16)) * 0x7FEB352D
     value = (value ^ (value >> 15)) * 0x846CA68B

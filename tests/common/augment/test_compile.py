@@ -43,7 +43,7 @@ def test_a_hundred_draws_are_one_graph_compiled_once(pipeline, fresh, shape):
         found = compiled(pixels, ids, keys)
         if epoch % 33 == 0:
             torch.testing.assert_close(found, whole(pixels, ids, keys), atol=0.02, rtol=0)
-    assert epoch_seed.frame_count == 1
+    assert counter.frame_count == 1
 
 
 def test_the_pipeline_is_what_was_compiled(pipeline):
