@@ -18,6 +18,7 @@ from common.data.check import DataCheck, inspect
 from common.data.dataloaders import DataLoaders
 from common.data.loader import LoaderOptions
 from common.data.order import Batching
+from common.data.packing import check_pack
 from common.data.plan import Plan, plan
 from common.data.prepared import Prepared
 from common.errors import ConfigError, DataError, ItemError
@@ -201,6 +202,7 @@ class DataBlock:
         quarantine: str | Path = "quarantine.jsonl",
         device: str | torch.device = "cpu",
         batching: Batching | None = None,
+        pack: int | None = None,
     ) -> DataLoaders:
         """Returns the loaders of the parts of a source.
 
@@ -220,13 +222,19 @@ class DataBlock:
             device: Where batches go; a Trainer sets it to its own.
             batching: How training items are put into batches: `ByLength`, `TokenBudget` or `ByGroup`; shuffled when
                 None.
+            pack: Tokens of a row, where the only field is a text: each part's texts are packed into such rows, and a
+                batch's x is ``tokens`` and ``segments``, int32 (B, pack). Segments count the texts of a row from 1; 0
+                is filling. Samples are the packs then; ``loader.store.name(id)`` tells the items in one.
 
         Raises:
+            ConfigError: if ``pack`` is given for other fields than one text, or with ``batching``.
             DataError: if the source, a label or the split is not what it must be, naming the item.
         """
         options = LoaderOptions(batch_size=bs, seed=seed, batching=batching)
+        if pack is not None:
+            check_pack(self.blocks, pack, batching)
         prepared = self.prepare(source, DirtyPolicy(on_error=on_error, quarantine=quarantine))
-        return prepared.loaders(options, val_bs or bs, num_workers, cache_bytes, device, cache_dir)
+        return prepared.loaders(options, val_bs or bs, num_workers, cache_bytes, device, cache_dir, pack)
 
     def check(self, source: Any, *, bs: int = 64, limit: int | None = None) -> DataCheck:
         """Returns a report made by walking the loader's own path over the data.

@@ -23,6 +23,7 @@ from common.errors import ConfigError, DataError
 from common.memory import keep_freed_memory
 from common.sources.items import take
 from common.store.buffers import BufferPool
+from common.store.cache import DenseColumn
 from common.store.store import SampleStore
 
 AHEAD = 2  # batches under way while one is in use
@@ -117,6 +118,14 @@ class Loader:
     def n(self) -> int:
         """The number of items."""
         return len(self.rows)
+
+    @property
+    def fill(self) -> float | None:
+        """The share of the tokens of packed texts that is not filling; None where nothing is packed."""
+        segments = self.store.fields[0].columns.get("segments")
+        if not isinstance(segments, DenseColumn):
+            return None
+        return float((segments.gather(self.rows) > 0).double().mean())
 
     @property
     def items(self) -> list[Any]:

@@ -13,6 +13,7 @@ from common.blocks.block import Block
 from common.blocks.sample import SampleEncoder
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader, LoaderOptions
+from common.data.packing import packed
 from common.sources.items import Items, take
 from common.sources.splits import Split
 from common.store.dirty import DirtyPolicy, Failure
@@ -77,12 +78,16 @@ class Prepared:
         cache_bytes: int | None,
         device: str | torch.device,
         cache_dir: str | Path | None = None,
+        pack: int | None = None,
     ) -> DataLoaders:
         """Returns the loaders over one shared store."""
         store = self.store(workers, cache_bytes, cache_dir)
+        positions = {part: self.split[part] for part in ("train", "valid", "test")}
+        if pack is not None:
+            store, positions = packed(store, positions, pack)
         made: list[Loader | None] = []
         for part in ("train", "valid", "test"):
-            rows = self.split[part]
+            rows = positions[part]
             train = part == "train"
             own = replace(
                 options,

@@ -432,6 +432,27 @@ class SampleStore:
         made.fields = [f.with_entries(rows, entries if i == field else {}) for i, f in enumerate(self.fields)]
         return made
 
+    def of_dense(self, items: Sequence[str], value: dict[str, Tensor]) -> "SampleStore":
+        """Returns a store of other samples that are made of these, in the place of its only field.
+
+        Args:
+            items: Their names (N).
+            value: What they have, by name: tensors (N, …).
+        """
+        made, count = copy.copy(self), len(items)
+        made.items, made.raws, made.count = list(items), [list(items)], count
+        made.wanted, made.lazy, made._left, made._probe = torch.arange(count), False, {}, None
+        made._bad, made._filled, made._sizes = (
+            np.zeros(count, bool),
+            np.ones(count, bool),
+            np.zeros((count, 2), np.int32),
+        )
+        made.bad, made.filled = torch.from_numpy(made._bad), torch.from_numpy(made._filled)
+        made.sizes, made.index = torch.from_numpy(made._sizes), None
+        made.fields = [FieldColumns(self.fields[0].block, count, 0)]
+        made.fields[0].put_many(made.wanted, value)
+        return made
+
     def to(self, device: torch.device) -> None:
         """Moves everything kept to a device."""
         for field in self.fields:
