@@ -34,8 +34,8 @@ def test_a_hundred_draws_are_one_graph_compiled_once(pipeline, fresh, shape):
     def whole(pixels, ids, keys):
         return develop(pixels, pipe.complete(pipe.count(ids, keys, size), kept, True), look)
 
-    epoch_seed = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(whole, backend=epoch_seed, fullgraph=True, dynamic=False)
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(whole, backend=counter, fullgraph=True, dynamic=False)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for epoch in range(100):
         ids = torch.arange(shape[0]) + 1000 * epoch
