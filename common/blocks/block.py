@@ -274,12 +274,17 @@ class MultiCategoryBlock(CategoryBlock):
 
     Args:
         vocab: The categories in order; fitted (sorted, from the training items) when empty.
+        unseen: Not for several categories: none of them is a position.
 
     Examples:
         >>> block = MultiCategoryBlock().setup([["car"], ["car", "person"]])
         >>> block.encode(["person"]).tolist()
         [0.0, 1.0]
     """
+
+    def __post_init__(self) -> None:
+        if self.unseen:
+            raise ConfigError("unseen is for one category a sample: several have no position to give")
 
     def setup(self, raws: Sequence[Any]) -> Self:
         if self.vocab:

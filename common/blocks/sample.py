@@ -31,11 +31,11 @@ class SampleEncoder:
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not 0 < self.n_inp <= len(self.blocks):
+            raise ConfigError(f"n_inp must lie in [1, {len(self.blocks)}], got {self.n_inp}")
         object.__setattr__(self, "names", tuple(self.names) or default_names(self.blocks))
         if len(self.names) != len(self.blocks) or len(set(self.names)) < len(self.names):
             raise ConfigError(f"names must give each of the {len(self.blocks)} blocks one of its own, got {self.names}")
-        if not 0 < self.n_inp <= len(self.blocks):
-            raise ConfigError(f"n_inp must lie in [1, {len(self.blocks)}], got {self.n_inp}")
 
     def inputs_of(self, raws: Sequence[Any]) -> list[Sequence[Any]]:
         """Returns one sequence of raw values an input field, from inputs as people give them.

@@ -112,10 +112,9 @@ def packed(store: SampleStore, parts: dict[str, np.ndarray], most: int) -> tuple
         lengths = texts.lengths.tolist()
         packs = pack(lengths, most)
         rows[part] = np.arange(len(names), len(names) + len(packs))
-        names += [
-            " + ".join(_named(store.name(kept[piece.text]), piece, lengths[piece.text]) for piece in one)
-            for one in packs
-        ]
+        for one in packs:
+            known = [_named(store.name(kept[piece.text]), piece, lengths[piece.text]) for piece in one]
+            names.append(" + ".join(known))
         filled = _filled(packs, texts, most)
         tokens.append(filled[0])
         segments.append(filled[1])
@@ -127,7 +126,7 @@ def packed(store: SampleStore, parts: dict[str, np.ndarray], most: int) -> tuple
 
 def _texts(store: SampleStore, rows: Tensor) -> tuple[Ragged, list[int]]:
     """The tokens of some rows, int32, and which rows these are: those that can be used."""
-    samples: list[Tensor] = []
+    samples: list[Any] = []
     kept: list[int] = []
     for part in rows.split(CHUNK):
         spare: dict[int, Any] = {} if store.ready(part) else store.load(part.tolist())

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from common.augment import Augment, CutMix, Mixup, Mosaic, Normalize, SpecAugment
+from common.augment import Augment, CutMix, Mixup, Mosaic, Normalize, SpecAugment, SpectrogramImage
 from common.blocks.columns import Column
 from common.data import (
     BBoxBlock,
@@ -69,6 +69,7 @@ EXAMPLES = {
         CutMix(0.7, 0.2),
         Mosaic(0.3),
         SpecAugment(time_mask=0.3, shift=0.1, gain=3.0),
+        SpectrogramImage(-20.0, 10.0),
         Normalize((0.1,), (0.2,)),
     ],
 }

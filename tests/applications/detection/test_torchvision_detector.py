@@ -69,7 +69,7 @@ def test_one_stage_detectors_fed_by_our_loader_give_the_loss_of_those_fed_by_han
     batch = loaders().train.one_batch()
     network, images, targets = by_hand(arch, model.state_dict(), batch.ids.tolist())
     model.train(), network.train()
-    ours = model(batch.x, batch.y)["losses"]
+    ours = model(batch.x, {**batch.y.values, "valid": batch.y.valid})["losses"]
     theirs = sum(network(images, targets).values())
     torch.testing.assert_close(ours, theirs.expand(3), rtol=1e-5, atol=1e-5)
 
@@ -82,7 +82,8 @@ def test_two_stage_detectors_do_too_with_the_same_draws(arch):
     batch = loaders(masks).train.one_batch()
     network, images, targets = by_hand(arch, model.state_dict(), batch.ids.tolist(), masks)
     model.train(), network.train()
-    y = {**batch.y[0], "instances": batch.y[1]} if masks else batch.y
+    boxes = batch.y[0] if masks else batch.y
+    y = {**boxes.values, "valid": boxes.valid, **({"instances": batch.y[1]} if masks else {})}
     found = []
     for run in (lambda: model(batch.x, y)["losses"][0], lambda: sum(network(images, targets).values())):
         torch.manual_seed(0)  # they choose some of their proposals at random

@@ -12,7 +12,7 @@ from PIL import Image
 from applications.classification import ClassificationTask
 from applications.detection import DetectionTask
 from applications.segmentation import SegmentationTask
-from applications.tabular import TabularClassification, TabularRegression
+from applications.tabular import TabularRegression
 from common.blocks.shapes import decode_rle, encode_rle
 from common.files import dump_json
 from common.registry import names, resolve
@@ -39,7 +39,6 @@ CASES = {
         (DetectionTask(("cat", "dog"), thresholds=(0.9, 0.9)), [FOUND]),
     ],
     "segmentation": [(SegmentationTask(("off", "on")), [torch.tensor([[0, 1], [1, 1]], dtype=torch.uint8)])],
-    "tabular_classification": [(TabularClassification(("no", "yes")), torch.tensor([[0.0, 2.0]]))],
     "tabular_regression": [
         (TabularRegression(), torch.tensor([2.5])),
         (TabularRegression(quantiles=(0.1, 0.9)), torch.tensor([[2.5, 1.0, 4.0]])),
