@@ -7,76 +7,41 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import pandas as pd
 import torch
-from pandas.util import hash_array
 from torch import Tensor
 
 from common.blocks.block import Block, Target, check_file_names
+from common.blocks.column import (
+    MOST,
+    ODD,
+    Column,
+    cell_hashes,
+    column_of,
+    decoded,
+    entered,
+    field_of,
+    mixed_bits,
+    numbers_of,
+    placed,
+    short,
+    spread,
+    strings,
+)
 from common.blocks.column_kinds import (
     USED,
-    Found,
     Kind,
     duplicates,
     infer_kind,
     infer_places,
-    read_booleans,
-    read_dates,
     series,
 )
-from common.blocks.content import folded
-from common.blocks.form import FieldKind, FormField, choice_of, mapping_of, no_file, number_of, shown, text_of
+from common.blocks.form import FormField, mapping_of, no_file
 from common.blocks.item_transforms import View
-from common.blocks.levels import RARE_FROM, Levels, level_name, named
-from common.blocks.ngrams import hashed_ngrams, words
+from common.blocks.levels import Levels
+from common.blocks.ngrams import hashed_ngrams
 from common.errors import ConfigError, DataError, in_range, nearest
 from common.registry import register
 from common.spec import to_spec
 from common.text.tokenizer import FILE, Tokenizer
-
-_DATE_PARTS = ("days", "year", "month", "day", "weekday", "yearday", "hour")
-_TEXT_PARTS = ("words", "characters")
-_DAY_S = 86400.0
-_MOST = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a fitted block.
-
-    Attributes:
-        name: Its name in the table.
-        kind: What it is; see `column_kinds.KINDS`.
-        why: Why it is taken for that.
-        parts: The numbers made of it, by name: itself, the parts of a date, the length of a text.
-        center: The median of each of these numbers over the training rows.
-        scale: What each is divided by: the spread of its middle half as a normal's deviation, else its deviation.
-        levels: The levels of a category, in order; the first has position 2.
-    """
-
-    name: str
-    kind: Kind
-    why: str = ""
-    parts: tuple[str, ...] = ()
-    center: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-    levels: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        known = {"date": _DATE_PARTS, "text": _TEXT_PARTS}.get(self.kind, ("value",))
-        if self.parts not in ((), known) and not (self.kind == "date" and self.parts == known[:-1]):
-            raise ConfigError(f"the column {self.name!r}: parts of a {self.kind} must be {', '.join(known)}")
-        fitted = np.isfinite([*self.center, *self.scale]).all() and all(scale > 0 for scale in self.scale)
-        if not (len(self.parts) == len(self.center) == len(self.scale) and fitted):
-            raise ConfigError(f"the column {self.name!r} must have a finite center and a scale above 0 for each part")
-
-    @property
-    def category(self) -> bool:
-        """Whether it is encoded as a position among its levels."""
-        return self.kind in ("category", "high_cardinality")
-
-    @property
-    def open(self) -> bool:
-        """Whether its category has so many levels that one which training did not see is to be expected."""
-        return self.category and (self.kind == "high_cardinality" or len(self.levels) > RARE_FROM)
 
 
 @register("block", "columns")
@@ -160,7 +125,7 @@ class ColumnsBlock(Block):
         }
         names = [str(name) for name in frame.columns] if self.infer else [n for n in given if n not in self.ignore]
         found = [
-            Column(name, given[name], "given") if name in given else _column(infer_kind(name, series(frame, name)))
+            Column(name, given[name], "given") if name in given else column_of(infer_kind(name, series(frame, name)))
             for name in names
         ]
         columns = tuple(self._fit(column, frame) for column in found)
@@ -169,7 +134,7 @@ class ColumnsBlock(Block):
             remedy = "; name it in numbers or categories if it is more than that" if told else ""
             raise DataError(f"no column of the table can be learned from ({told or 'there are none'}){remedy}")
         located = self._located(columns, frame)
-        columns = tuple(replace(c, why=_placed(c, located)) for c in columns)
+        columns = tuple(replace(c, why=placed(c, located)) for c in columns)
         made = replace(self, columns=columns, located=located)
         if self.tokenizer is not None and not made._texts:
             raise DataError("there is a tokenizer, but no column is a text: name one in texts")
@@ -191,8 +156,8 @@ class ColumnsBlock(Block):
             return replace(column, levels=Levels.fit(series(frame, column.name)).names)
         if column.kind not in USED:
             return column
-        parts, values = _numbers(column, series(frame, column.name))
-        pairs = [_spread(values[:, i]) for i in range(values.shape[1])]
+        parts, values = numbers_of(column, series(frame, column.name))
+        pairs = [spread(values[:, i]) for i in range(values.shape[1])]
         center, scale = (tuple(pair[i] for pair in pairs) for i in (0, 1))
         return replace(column, parts=parts, center=center, scale=scale)
 
@@ -258,7 +223,7 @@ class ColumnsBlock(Block):
         frame = self._frame(raws)
         rows = len(frame)
         values = np.concatenate(
-            [np.zeros((rows, 0)), *(_numbers(c, series(frame, c.name))[1] for c in self._numeric)], axis=1
+            [np.zeros((rows, 0)), *(numbers_of(c, series(frame, c.name))[1] for c in self._numeric)], axis=1
         )
         center, scale = self.spreads
         missing = ~np.isfinite(values)
@@ -271,19 +236,19 @@ class ColumnsBlock(Block):
         for row, found in enumerate(self._hashed(frame) if self.ngrams else ()):
             text[row, : len(found)] = found[: self.ngrams]
         found = {
-            "numbers": torch.from_numpy(np.clip(scaled, -_MOST, _MOST).astype(np.float32)),
+            "numbers": torch.from_numpy(np.clip(scaled, -MOST, MOST).astype(np.float32)),
             "missing": torch.from_numpy(missing),
             "categories": torch.from_numpy(codes),
             "text": torch.from_numpy(text),
         }
         if self.tokenizer is not None:
-            every = [self.tokenizer.encode_many(_strings(series(frame, column.name))) for column in self._texts]
+            every = [self.tokenizer.encode_many(strings(series(frame, column.name))) for column in self._texts]
             found["tokens"] = torch.from_numpy(np.stack(every, axis=1))
         return found
 
     def _hashed(self, frame: pd.DataFrame) -> list[np.ndarray]:
         every = [
-            hashed_ngrams(_strings(series(frame, column.name)), column.name, self.buckets, self.most_ngrams)
+            hashed_ngrams(strings(series(frame, column.name)), column.name, self.buckets, self.most_ngrams)
             for column in self._texts
         ]
         return [np.concatenate(row)[: self.most_ngrams] for row in zip(*every, strict=True)]
@@ -302,14 +267,14 @@ class ColumnsBlock(Block):
 
     def form(self, name: str = "") -> tuple[FormField, ...]:
         """Returns one field a used column, by its name; a cell that is not given is a missing value."""
-        return tuple(_field(column) for column in self._used)
+        return tuple(field_of(column) for column in self._used)
 
     def parse(self, value: Any, data: bytes | None = None) -> dict[str, Any]:
         """Returns a row of every used column; cells that are missing, empty or NaN are None, unused columns dropped."""
         no_file("a row of columns", data)
         used = self._used
         cells = mapping_of("the row", value, [*(column.name for column in self.columns), *self.ignore])
-        return {column.name: _entered(column, cells.get(column.name)) for column in used}
+        return {column.name: entered(column, cells.get(column.name)) for column in used}
 
     def token(self, raw: Any) -> bytes:
         return self.token_many([dict(cast("Mapping[str, Any]", raw))])[0]
@@ -319,8 +284,8 @@ class ColumnsBlock(Block):
         used, frame = self._used, self._frame(raws)
         sums = np.zeros((len(frame), 2), np.uint64)
         for column in used:
-            hashes = _cell_hashes(column, series(frame, column.name))
-            sums = _mixed(sums * _ODD + hashes)
+            hashes = cell_hashes(column, series(frame, column.name))
+            sums = mixed_bits(sums * ODD + hashes)
         data = sums.tobytes()
         return [data[i : i + 16] for i in range(0, len(data), 16)]
 
@@ -345,7 +310,7 @@ class ColumnsBlock(Block):
         for column in self._numeric:
             stop = place + len(column.parts)
             numbers = fields["numbers"][place:stop].double().numpy() * np.array(column.scale) + np.array(column.center)
-            out[column.name] = None if bool(fields["missing"][place]) else _decoded(column, numbers)
+            out[column.name] = None if bool(fields["missing"][place]) else decoded(column, numbers)
             place = stop
         for column, code in zip(self._categories, fields["categories"].tolist(), strict=True):
             out[column.name] = Levels(column.levels).decode(code)
@@ -354,164 +319,7 @@ class ColumnsBlock(Block):
 
     def draw(self, axes: Any, value: dict[str, Tensor]) -> None:
         shown = list(self.decode(value).items())
-        lines = [f"{name:.18}: {_short(cell)}" for name, cell in shown[:14]]
+        lines = [f"{name:.18}: {short(cell)}" for name, cell in shown[:14]]
         lines += [f"… {len(shown) - 14} more"] if len(shown) > 14 else []
         axes.set_axis_off()
         axes.text(0, 1, "\n".join(lines), fontsize=6, va="top", family="monospace", parse_math=False)
-
-
-_FIELD_KINDS: dict[str, FieldKind] = {
-    "number": "number",
-    "boolean": "boolean",
-    "date": "date",
-    "text": "text",
-    "category": "choice",
-    "high_cardinality": "choice",
-}
-
-
-def _field(column: Column) -> FormField:
-    return FormField(
-        name=column.name,
-        kind=_FIELD_KINDS[column.kind],
-        choices=column.levels,
-        open=column.open,
-        required=False,
-    )
-
-
-def _entered(column: Column, cell: Any) -> Any:
-    """A cell that a person or a request gave, checked; None where it is missing."""
-    what = f"the column {column.name!r}"
-    if cell is None or cell == "" or (isinstance(cell, float) and np.isnan(cell)):
-        return None
-    if column.kind == "number":
-        return number_of(what, cell, largest=float("inf"))
-    if not isinstance(cell, (str, int, float)):
-        raise DataError(f"{what} must be a text or a number, got {shown(cell)}")
-    if column.category:
-        return text_of(what, level_name(cell)) if column.open else choice_of(what, cell, column.levels)
-    if column.kind == "boolean":
-        found = float(read_booleans(pd.Series([cell], dtype=object))[0])
-        if np.isnan(found):
-            raise DataError(f"{what} must be true or false (yes or no, 1 or 0), got {shown(cell)}")
-        return found > 0
-    if column.kind == "date":
-        if not isinstance(cell, str) or bool(read_dates(pd.Series([cell[:100]], dtype=object)).isna().iloc[0]):
-            raise DataError(f"{what} must be a date such as 2024-02-29 or 2024-02-29 18:30, got {shown(cell)}")
-        return cell
-    return text_of(what, level_name(cell))
-
-
-_ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
-_KEYS = ("cookbook-columns", "columns-cookbook")  # of pandas' hash: 16 bytes each
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """Every bit of a 64-bit number spread over all of them, one to one (the finaliser of SplitMix64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _cell_hashes(column: Column, values: pd.Series) -> np.ndarray:
-    """Two 64-bit hashes of each cell as it is read, uint64 (N, 2)."""
-    if not (column.category or column.kind == "text"):
-        parts = _numbers(column, values)[1] + 0.0  # -0.0 becomes 0.0
-        bits = np.where(np.isnan(parts), np.nan, parts).view(np.uint64)
-        out = np.zeros((len(values), 2), np.uint64)
-        for i in range(bits.shape[1]):
-            out = _mixed(out * _ODD + bits[:, i : i + 1] + _ODD)
-        return out
-    codes, names = named(values)
-    if column.kind == "text":
-        names = [folded(name) for name in names]
-    known = np.array([*names, ""], dtype=object)  # the last one, at -1, is a missing cell
-    known = np.array([name.encode("utf-8", "replace").decode("utf-8") for name in known], dtype=object)
-    hashing: Any = hash_array  # pandas' types call it an object
-    hashes = [hashing(known, hash_key=key, categorize=False) for key in _KEYS]
-    return np.stack(hashes, axis=1)[codes]
-
-
-def _placed(column: Column, located: tuple[tuple[str, str], ...]) -> str:
-    """Why a column is what it is; of a place, with what."""
-    for pair in located:
-        if column.name in pair:
-            other = pair[1 - pair.index(column.name)]
-            return f"{column.why}; with {other} a place"
-    return column.why
-
-
-def _column(found: Found) -> Column:
-    return Column(found.name, found.kind, found.why)
-
-
-def _short(cell: Any) -> str:
-    return f"{cell:.4g}" if isinstance(cell, float) else f"{cell!s:.24}"
-
-
-def _strings(column: pd.Series) -> list[str]:
-    return [
-        "" if gone else level_name(value) for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)
-    ]
-
-
-def _numbers(column: Column, values: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
-    """The names and values, float64 (N, parts), of the numbers that a column gives; NaN where there is none."""
-    if column.kind == "date":
-        return _date_numbers(values, column.parts)
-    if column.kind == "text":
-        texts = _strings(values)
-        counts = [[len(words(text)), len(text)] for text in texts]
-        return _TEXT_PARTS, np.array(counts, np.float64).reshape(len(texts), 2)
-    if column.kind == "boolean":
-        return ("value",), read_booleans(values)[:, None]
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return ("value",), _date_numbers(values, ("days",))[1]
-    if pd.api.types.is_timedelta64_dtype(values):
-        values = values.dt.total_seconds()
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(object)
-    return ("value",), np.asarray(pd.to_numeric(values, errors="coerce"), dtype=np.float64)[:, None]
-
-
-def _date_numbers(values: pd.Series, fitted: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
-    dates = read_dates(values)
-    parts = dates.dt
-    gone = dates.isna().to_numpy()
-    days = dates.to_numpy("datetime64[s]").astype(np.int64) / _DAY_S
-    made: dict[str, Any] = {
-        "days": np.where(gone, np.nan, days),
-        "year": parts.year,
-        "month": parts.month,
-        "day": parts.day,
-        "weekday": parts.day_of_week,
-        "yearday": parts.day_of_year,
-        "hour": parts.hour + parts.minute / 60,
-    }
-    hours = np.asarray(made["hour"], np.float64)
-    names = fitted or (_DATE_PARTS if np.nan_to_num(hours).any() else _DATE_PARTS[:-1])
-    return names, np.stack([np.asarray(made[name], np.float64) for name in names], axis=1)
-
-
-def _decoded(column: Column, numbers: np.ndarray) -> Any:
-    if column.kind == "date":
-        found = dict(zip(column.parts, numbers.tolist(), strict=True))
-        day = f"{found['year']:04.0f}-{found['month']:02.0f}-{found['day']:02.0f}"
-        minutes = round(found["hour"] * 60) if "hour" in found else None
-        return day if minutes is None else f"{day} {minutes // 60:02}:{minutes % 60:02}"
-    if column.kind == "text":
-        return f"({numbers[0]:.0f} words)"
-    if column.kind == "boolean":
-        return bool(numbers[0] > 0.5)
-    return float(numbers[0])
-
-
-def _spread(values: np.ndarray) -> tuple[float, float]:
-    """What a number is centred on and divided by; an outlier moves neither."""
-    seen = np.clip(values[np.isfinite(values)], -_MOST, _MOST)
-    if not len(seen):
-        return 0.0, 1.0
-    low, middle, high = np.quantile(seen, [0.25, 0.5, 0.75])
-    scale = (high - low) / 1.349 or float(np.std(seen))  # 1.349 deviations of a normal lie between its quartiles
-    return float(middle), float(scale) if scale > 0 else 1.0
