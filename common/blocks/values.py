@@ -152,15 +152,30 @@ def _spread(values: Any, offsets: Tensor, longest: int, valid: Tensor) -> Any:
     if isinstance(values, dict):
         return {n: _spread(v, offsets, longest, valid) for n, v in cast("dict[str, Any]", values).items()}
     flat: Tensor = values
-    if flat.device.type == "cpu":
-        out = flat.new_zeros(len(offsets) - 1, longest, *flat.shape[1:])
-        bounds = offsets.tolist()
-        for i, (start, stop) in enumerate(pairwise(bounds)):
-            out[i, : stop - start] = flat[start:stop]
-        return out
+    if flat.device.type == "cpu" and len(valid):
+        return side_by_side([flat[start:stop] for start, stop in pairwise(offsets.tolist())], longest)
+    return looked_up(flat, offsets[:-1], valid)
+
+
+def side_by_side(pieces: Sequence[Tensor], longest: int) -> Tensor:
+    """Returns samples' entries (n, …) as (B, longest, …) with zeros behind them."""
+    out = pieces[0].new_zeros(len(pieces), longest, *pieces[0].shape[1:])
+    for i, piece in enumerate(pieces):
+        out[i, : len(piece)] = piece
+    return out
+
+
+def looked_up(flat: Tensor, starts: Tensor, valid: Tensor) -> Tensor:
+    """Returns entries of a flat buffer (total, …) as (B, T, …), zeros where not ``valid`` (B, T): one look-up, no loop.
+
+    Args:
+        flat: The entries of all samples.
+        starts: int64 (B,): where each sample's begin.
+        valid: bool (B, T), on the same device.
+    """
     if not len(flat):
-        return flat.new_zeros(len(offsets) - 1, longest, *flat.shape[1:])
-    places = offsets[:-1, None] + torch.arange(longest, device=flat.device)
+        return flat.new_zeros(*valid.shape, *flat.shape[1:])
+    places = starts[:, None] + torch.arange(valid.shape[1], device=flat.device)
     found = flat[places.clamp(max=len(flat) - 1)]
     return found.masked_fill(~valid.reshape(*valid.shape, *[1] * (flat.dim() - 1)), 0)
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from common.blocks.block import Block, Target
+from common.blocks.values import Padded, Ragged
 from common.data.loader import Loader, LoaderOptions
 from common.data.prepared import Prepared
 from common.errors import CookbookError, ItemError
@@ -68,6 +69,10 @@ def describe(value: Any) -> str:
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if isinstance(value, dict):
         return ", ".join(f"{k}: {describe(v)}" for k, v in cast("dict[str, Any]", value).items())
+    if isinstance(value, Padded):
+        return f"{describe(value.values)}, valid: {describe(value.valid)}"
+    if isinstance(value, Ragged):
+        return f"{describe(value.values)}, offsets: {describe(value.offsets)}"
     if isinstance(value, (tuple, list)):
         return "; ".join(describe(v) for v in cast("Sequence[Any]", value))
     size = getattr(value, "size", None)

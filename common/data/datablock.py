@@ -173,11 +173,8 @@ class DataBlock:
     def _fitted(
         self, items: Items, raws: list[Sequence[Any]], failures: list[Failure], policy: DirtyPolicy
     ) -> Prepared:
-        labels = (
-            raws[self.inputs]
-            if len(raws) > self.inputs and self.blocks[self.inputs].target == Target.CATEGORY
-            else None
-        )
+        named = len(raws) > self.inputs and self.blocks[self.inputs].target == Target.CATEGORY
+        labels = raws[self.inputs] if named else None
         split = apply_splitter(self.splitter or RandomSplitter(), items, labels)
         fitted: list[Block] = []
         for block, values in zip(self.blocks, raws, strict=True):

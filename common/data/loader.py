@@ -153,8 +153,7 @@ class Loader:
         units = Ragged(self.rows, torch.arange(len(self.rows) + 1))
         if isinstance(batching, TokenBudget):
             return Bucketed(units, lengths, batching.tokens, seed=seed)
-        most = size * max(int(lengths.max()), 1)
-        return Bucketed(units, lengths, most, limit=size, seed=seed)
+        return Bucketed(units, lengths, count=size, seed=seed)
 
     def parts(self, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Share]:
         """Yields each batch of an epoch from number ``start`` to ``stop`` that this process takes a share of."""

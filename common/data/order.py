@@ -132,9 +132,8 @@ class Bucketed(Order):
     Args:
         units: The positions of each unit, those of a group one after another.
         lengths: int64 (units,): the length of each.
-        most: What a batch may hold: its units times the longest of them.
-        limit: How many units every batch has instead; all are then one bucket.
-        shuffle: Whether composition and order are drawn anew each epoch; else units come from short to long.
+        most: What a batch may hold: its units times the longest of them. None: ``count`` says how many it has.
+        count: How many units every batch has, where there is no ``most``; all are then one bucket.
         seed: Of what is drawn.
 
     Raises:
@@ -147,30 +146,30 @@ class Bucketed(Order):
         self,
         units: Ragged,
         lengths: Tensor,
-        most: int,
+        most: int | None = None,
         *,
-        limit: int | None = None,
-        shuffle: bool = True,
+        count: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__(units.values)
-        self.units, self.shuffle, self.seed = units, shuffle, seed
+        self.units, self.seed = units, seed
         self.sorted = torch.argsort(lengths, stable=True)
         self.lengths = lengths[self.sorted]
         self._orders: tuple[int, dict[int, Tensor]] = (-1, {})
         ordered: list[int] = self.lengths.tolist()
-        if len(ordered) and ordered[-1] > most:
+        if most is not None and ordered and ordered[-1] > most:
             raise ConfigError(f"an entry of length {ordered[-1]} is longer than a batch may be ({most}): allow more")
         self.batches: list[tuple[int, int, int, int]] = []  # bucket, its first and last unit, which batch of it
         self.counts: list[int] = []  # units a batch, by bucket
         start = 0
         while start < len(ordered):
-            widest = float("inf") if limit is not None else max(ordered[start] * ALIKE, ordered[start] + 2)
-            stop = bisect_right(ordered, widest, lo=start)
-            count = max(most // max(ordered[stop - 1], 1), 1) if limit is None else limit
-            number = -(-(stop - start) // count)
-            self.batches += [(len(self.counts), start, stop, i) for i in range(number)]
-            self.counts.append(count if limit is not None else -(-(stop - start) // number))  # none much smaller
+            stop = len(ordered)
+            if most is not None:
+                stop = bisect_right(ordered, max(ordered[start] * ALIKE, ordered[start] + 2), lo=start)
+                number = -(-(stop - start) // max(most // max(ordered[stop - 1], 1), 1))
+                count = -(-(stop - start) // number)  # spread evenly: none is much smaller
+            self.batches += [(len(self.counts), start, stop, i) for i in range(-(-(stop - start) // count))]
+            self.counts.append(count)
             start = stop
 
     def _mixed(self, epoch: int, bucket: int, start: int, stop: int) -> Tensor:
@@ -188,14 +187,10 @@ class Bucketed(Order):
         return len(self.batches)
 
     def rows(self, epoch: int, number: int) -> Tensor:
-        if self.shuffle:
-            own = key(self.seed, BATCHES_STREAM)
-            number = int(permuted(torch.tensor([number]), len(self), own, epoch))
+        number = int(permuted(torch.tensor([number]), len(self), key(self.seed, BATCHES_STREAM), epoch))
         bucket, start, stop, which = self.batches[number]
         count = self.counts[bucket]
-        places = torch.arange(which * count, min((which + 1) * count, stop - start))
-        if self.shuffle:
-            places = self._mixed(epoch, bucket, start, stop)[places]
+        places = self._mixed(epoch, bucket, start, stop)[which * count : (which + 1) * count]
         return cast(Tensor, self.units.rows(self.sorted[start + places]).values)
 
 

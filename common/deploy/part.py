@@ -1,17 +1,17 @@
 """A part of a bundle beside the model: something fitted or measured that a prediction or a check asks for later."""
 
 import re
-from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 from common.errors import ConfigError
 from common.registry import resolve
 from common.spec import build, to_spec
+from common.task.fitted import KeepsFiles
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-class BundlePart:
+class BundlePart(KeepsFiles):
     """Base of the parts of a bundle: registered under ``part``; by default a frozen dataclass of plain fields.
 
     What is too large for the spec is in files, which lie in the bundle as ``<name of the part>.<file>``, hashed like
@@ -35,24 +35,6 @@ class BundlePart:
             ConfigError: for a field of the wrong type or range.
         """
         return build(cls, fields, cls.registered_name)
-
-    def file_names(self) -> tuple[str, ...]:
-        """Returns the names of the `files` that a part of this spec has."""
-        return ()
-
-    def files(self) -> dict[str, bytes]:
-        """Returns what is no plain field, by name: JSON, safetensors or UBJSON."""
-        return {}
-
-    def load_files(self, files: Mapping[str, bytes]) -> None:
-        """Takes back `files`, each checked before anything trusts it.
-
-        Args:
-            files: Their bytes, by name.
-
-        Raises:
-            BundleError: naming the file and what is wrong in it.
-        """
 
 
 def check_name(name: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.blocks.values import looked_up, side_by_side
 from common.errors import ItemError
 from common.store.buffers import unshared
 
@@ -293,15 +294,10 @@ class RaggedColumn:
         tail = [int(n) for n in shapes[0, 1:]]
         longest = max(int(shapes[:, 0].max()), 1)
         lengths = shapes[:, 0].to(device, non_blocking=True)
-        steps = torch.arange(longest, device=device)
-        valid = steps[None, :] < lengths[:, None]
+        valid = torch.arange(longest, device=device) < lengths[:, None]
         entries = flat.view(-1, *tail) if tail else flat
-        if not len(entries):
-            return entries.new_zeros(len(rows), longest, *tail), valid
         step = int(np.prod(tail, dtype=np.int64))
-        start = cast(Tensor, self.starts)[rows.to(device, non_blocking=True)] // step
-        values = entries[(start[:, None] + steps[None, :]).clamp(max=len(entries) - 1)]
-        return values.masked_fill(~valid.reshape(*valid.shape, *[1] * len(tail)), 0), valid
+        return looked_up(entries, cast(Tensor, self.starts)[rows.to(device, non_blocking=True)] // step, valid), valid
 
     def gather_images(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns images or masks (B, H, W, …), each padded by its own edge, and their sizes int32 (B, 2)."""
@@ -340,10 +336,7 @@ def padded(pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Returns values (B, T, …) padded with zeros to the longest, and valid (B, T) bool."""
     lengths = torch.tensor([len(piece) for piece in pieces])
     longest = max(1, int(lengths.max()))
-    values = pieces[0].new_zeros(len(pieces), longest, *pieces[0].shape[1:])
-    for i, piece in enumerate(pieces):
-        values[i, : len(piece)] = piece
-    return values, torch.arange(longest)[None, :] < lengths[:, None]
+    return side_by_side(pieces, longest), torch.arange(longest)[None, :] < lengths[:, None]
 
 
 def padded_images(pieces: Sequence[Tensor]) -> Tensor:

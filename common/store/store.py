@@ -390,7 +390,7 @@ class SampleStore:
             flat: Whether what is ragged stays so, with all its versions, instead of being padded.
         """
         rows = rows[~self.bad[rows]]
-        listed, late = rows.tolist() if spare else [], self._late()
+        listed, late = (rows.tolist(), self._late()) if spare else ([], [])
         values: list[Value] = []
         extents: Tensor | None = None
         for i, field in enumerate(self.fields):

@@ -15,23 +15,30 @@ def silent(said: str) -> None:
     """Takes what a model tells of its fit, and shows nothing."""
 
 
-class FittedPart(nn.Module):
-    """A part of a model that keeps something it has learned in files, not in tensors (trees)."""
+class KeepsFiles:
+    """What keeps in files of a bundle what is no plain field and no tensor."""
 
     def file_names(self) -> tuple[str, ...]:
-        """Returns the names of the `files` that it has once it is fitted."""
+        """Returns the names of the `files` that it has once it is fitted, known from its spec alone."""
         return ()
 
     def files(self) -> dict[str, bytes]:
-        """Returns what was learned and is no tensor, by name: UBJSON (``.ubj``) or JSON (``.json``)."""
+        """Returns what it keeps, by name: JSON, safetensors or UBJSON (``.ubj``)."""
         return {}
 
     def load_files(self, files: Mapping[str, bytes]) -> None:
         """Takes back `files`, each checked before anything trusts it.
 
+        Args:
+            files: Their bytes, by name.
+
         Raises:
             BundleError: naming the file and what is wrong in it.
         """
+
+
+class FittedPart(KeepsFiles, nn.Module):
+    """A part of a model that keeps something it has learned in files, not in tensors (trees)."""
 
 
 class FittedModel(FittedPart):

@@ -5,9 +5,11 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from common.augment import Augment, Mixup
+from common.blocks.values import Padded, Ragged
 from common.data import (
     CategoryBlock,
     ColReader,
@@ -24,6 +26,7 @@ from common.data import (
     get_image_files,
     parent_label,
 )
+from common.data.check import describe
 
 BLOCK = DataBlock(
     (ImageBlock, CategoryBlock),
@@ -286,3 +289,10 @@ def test_the_plan_counts_the_batches_that_the_loader_gives(root, bs):
     plan = on_side({}).plan(root, bs=bs)
     batches = len(on_side({}).dataloaders(root, bs=bs).train)
     assert plan.steps[-1][2] == f"{batches} a training epoch"
+
+
+def test_what_is_padded_is_described_by_its_tensors():
+    padded = Padded({"boxes": torch.zeros(2, 3, 4)}, torch.ones(2, 3, dtype=torch.bool))
+    assert describe(padded) == "boxes: float32 (2, 3, 4), valid: bool (2, 3)"
+    flat = Ragged(torch.zeros(5, dtype=torch.int32), torch.tensor([0, 2, 5]))
+    assert describe(flat) == "int32 (5,), offsets: int64 (3,)"
