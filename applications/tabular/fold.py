@@ -21,6 +21,7 @@ from common.counter import seeded_weights
 from common.data.dataloaders import DataLoaders
 from common.errors import in_range
 from common.task.task import Task
+from common.train.backend import fast_precision, find_device
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
 
@@ -289,10 +290,7 @@ class Fold(nn.Module):
     ) -> None:
         edges = quantile_edges(train["numbers"].numpy(), train["missing"].numpy(), network.config.bins)
         network.numbers.encode.set(edges)
-        options = TrainerOptions(
-            seed=self.seed, device=device, precision="bf16", weight_decay=0.02, clip_norm=1.0, progress=False,
-            channels_last=False,
-        )  # fmt: skip
+        options = _options(device, self.seed)
         rate = 3e-3 if len(train["numbers"]) < FEW_ROWS else 1e-2
         Trainer(network, dls, task, options).fit_one_cycle(epochs, rate)
         network.cpu().eval()
@@ -300,10 +298,9 @@ class Fold(nn.Module):
     def seconds_an_epoch(self, dls: DataLoaders, task: Task, device: str) -> float:
         """Returns about how long an epoch of the network takes here, from a few steps of one that is thrown away."""
         network = cast(TabularNetwork, self._make("network"))
-        options = TrainerOptions(device=device, precision="bf16", progress=False, channels_last=False)
         batch = dls.train.one_batch()
         few = DataLoaders([batch] * 2, [batch])
-        trainer = Trainer(network, few, task, options)
+        trainer = Trainer(network, few, task, _options(device))
         trainer.fit(1, 1e-4)
         began = time.perf_counter()
         trainer.fit(2, 1e-4)
@@ -353,3 +350,10 @@ class Fold(nn.Module):
             return out.astype(np.float64) * self.shape.scale + self.shape.center
         out = out.astype(np.float64).reshape(len(out))
         return out if isinstance(member, TabularNetwork) else out * self.shape.scale + self.shape.center
+
+
+def _options(device: str, seed: int = 0) -> TrainerOptions:
+    return TrainerOptions(
+        seed=seed, device=device, precision=fast_precision(find_device(device)), weight_decay=0.02, clip_norm=1.0,
+        progress=False, channels_last=False,
+    )  # fmt: skip

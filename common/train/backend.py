@@ -1,6 +1,7 @@
 """Accelerate under the Trainer: device, precision and processes, resolved once a fit so that a step asks nothing."""
 
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
@@ -18,6 +19,8 @@ from common.train.options import TrainerOptions
 Optimizer = torch.optim.Optimizer
 LOST = ("closed by peer", "reset by peer", "Broken pipe", "timed out", "Timed out", "another process of this run")
 
+SLOW_BF16 = "precision='bf16': this CPU has no instructions for it, a step may take thirty times as long: use 'no'"
+
 
 def find_device(name: str) -> torch.device:
     """Returns the device of an option: ``cpu``, ``cuda``, ``mps``, or with ``auto`` a GPU where there is one.
@@ -30,6 +33,20 @@ def find_device(name: str) -> torch.device:
         kind = "CUDA" if name == "cuda" else "Apple"
         raise ConfigError(f"device={name!r}, but torch sees no {kind} GPU: use device='auto' or 'cpu'")
     return torch.device(next((gpu for gpu, found in there.items() if found), "cpu") if name == "auto" else name)
+
+
+def fast_precision(device: torch.device) -> str:
+    """Returns ``bf16`` where a device multiplies in it, else ``no``.
+
+    A CPU without such instructions (AVX2 only, say) imitates them one number after another: a product of matrices takes
+    some thirty times as long as in float32.
+    """
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities()
+        return "bf16" if any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")) else "no"
+    return "no"
 
 
 def make_accelerator(options: TrainerOptions) -> Accelerator:
@@ -45,6 +62,8 @@ def make_accelerator(options: TrainerOptions) -> Accelerator:
     if options.precision == "fp16" and (cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())):
         raise ConfigError("precision='fp16' needs a GPU (its loss scaling has no CPU form): use 'bf16' or 'no'")
     made = Accelerator(cpu=cpu, mixed_precision=options.precision)
+    if options.precision == "bf16" and made.device.type == "cpu" and fast_precision(made.device) == "no":
+        warnings.warn(SLOW_BF16, stacklevel=3)
     if cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise ConfigError("accelerate shards on GPUs only: leave --use_fsdp out on the CPU")
     if options.cuda_graph and (made.device.type != "cuda" or made.num_processes > 1):

@@ -1,5 +1,7 @@
 """Accumulation, clipping, averaging, early stop, freezing, rates and precision against slow plain formulas."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from common.data import DataLoaders
 from common.errors import ConfigError
 from common.train import RegressionTask, Trainer
+from common.train.backend import fast_precision
 from common.train.hooks import Hook
 from common.train.optim import layer_groups
 
@@ -246,6 +249,16 @@ def test_bf16_computes_in_bf16(mlp, blobs, loaders, classes_task, quiet, same):
         runs.append(trainer.model.state_dict())
     assert not same(*runs)
     assert torch.allclose(runs[0]["0.weight"], runs[1]["0.weight"], atol=0.02)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bf16_on_a_cpu_without_instructions_for_it_warns(there, mlp, blobs, loaders, classes_task, quiet, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": there})
+    assert fast_precision(torch.device("cpu")) == ("bf16" if there else "no")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Trainer(mlp(), loaders(*blobs()), classes_task, quiet(precision="bf16"))
+    assert [str(one.message).split(":")[0] for one in caught] == [] if there else ["precision='bf16'"]
 
 
 def test_fp16_on_the_cpu_is_refused_with_the_remedy(mlp, blobs, loaders, classes_task, quiet):
