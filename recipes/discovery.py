@@ -1,6 +1,6 @@
 """The recipes that are installed: entry points of the group ``cookbook.recipes``. Imports nothing heavy."""
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from common.registry import installed
 from recipes.options import CommonOptions, near
@@ -8,12 +8,23 @@ from recipes.options import CommonOptions, near
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from common.data.datablock import DataBlock
+    from common.sources.source import Source
+
 
 class Recipe(Protocol):
     """A module of a recipe: its docstring says what it does, its options are a dataclass, and it runs."""
 
     __doc__: str | None
     Options: type[CommonOptions]
+
+    def find_source(self, options: Any) -> "Source":
+        """Returns the data that the options name, or the embedded set."""
+        ...
+
+    def make_block(self, options: Any, source: Any) -> "DataBlock":
+        """Returns the DataBlock with which the recipe reads a source."""
+        ...
 
     def run(self, options: CommonOptions) -> dict[str, float]:
         """Runs the recipe and returns its metrics."""

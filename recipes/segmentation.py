@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from applications.segmentation import SegmentationSource, SegmentationTask
-    from common import DataLoaders, Trainer
+    from common import DataBlock, DataLoaders, Trainer
     from common.augment.batch_transforms import BatchTransform
     from common.data.prepared import Prepared
     from common.sources.items import Items
@@ -68,16 +68,14 @@ def find_source(options: Options) -> "SegmentationSource":
     return read_source(options.data, classes=options.classes, ignore=options.ignore)
 
 
-def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepared, DataLoaders]":
+def make_block(options: Options, source: "SegmentationSource") -> "DataBlock":
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import ImageBlock, Resize
-    from common.data.loader import LoaderOptions
     from recipes.frames import frame_of
-    from recipes.run import dirty_policy
 
     size, method = frame_of(options.size, source, MOST_PX)
-    block = DataBlock(
+    return DataBlock(
         blocks=(ImageBlock, source.block()),
         get_x=source.get_x,
         get_y=source.get_y,
@@ -85,7 +83,14 @@ def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepa
         item_tfms=Resize(size, method),
         batch_tfms=batch_transforms(options, source, size),
     )
-    prepared = block.prepare(source.items, dirty_policy(options, "segmentation"))
+
+
+def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepared, DataLoaders]":
+    """The items decoded on the first pass, kept, and put into batches."""
+    from common.data.loader import LoaderOptions
+    from recipes.run import dirty_policy
+
+    prepared = make_block(options, source).prepare(source.items, dirty_policy(options, "segmentation"))
     making = LoaderOptions(batch_size=chosen(options.batch_size, 8), seed=options.seed)
     return prepared, prepared.loaders(making, 16, 2, None, "cpu", options.cache_dir)
 
@@ -182,15 +187,20 @@ def write_report(
     from recipes.run import worst_ids
 
     page, task = folder.report, cast("SegmentationTask", trainer.task)
-    rules = {"this model": metrics, **baseline(task, counts, outputs.target)}
-    page.table(f"On the {part} part, beside simple rules", [
-        {"model": name.replace("_", " "), "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
-        for name, found in rules.items()
-    ])  # fmt: skip
-    page.table(f"Classes on the {part} part", task.per_class(outputs.output, outputs.target))
+    with folder.section("Simple rules"):
+        rules = {"this model": metrics, **baseline(task, counts, outputs.target)}
+        page.table(f"On the {part} part, beside simple rules", [
+            {"model": name.replace("_", " "), "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
+            for name, found in rules.items()
+        ])  # fmt: skip
+    with folder.section("Classes"):
+        page.table(f"Classes on the {part} part", task.per_class(outputs.output, outputs.target))
     folder.training(trainer, metrics)
-    folder.picture("Mean IoU by epoch", "miou", learning_curves(trainer.history, ["miou", "pixel_accuracy"]))
-    said = "the true mask on the left, the predicted one on the right"
-    folder.picture("Results", "results", show_maps(trainer, part=part, outputs=outputs), said)
-    worst = show_maps(trainer, part=part, ids=worst_ids(outputs, 6), outputs=outputs)
-    folder.picture("Largest losses", "top_losses", worst, said)
+    with folder.section("Mean IoU by epoch"):
+        folder.picture("Mean IoU by epoch", "miou", learning_curves(trainer.history, ["miou", "pixel_accuracy"]))
+    caption = "the true mask on the left, the predicted one on the right"
+    with folder.section("Results"):
+        folder.picture("Results", "results", show_maps(trainer, part=part, outputs=outputs), caption)
+    with folder.section("Largest losses"):
+        worst = show_maps(trainer, part=part, ids=worst_ids(outputs, 6), outputs=outputs)
+        folder.picture("Largest losses", "top_losses", worst, caption)

@@ -106,21 +106,11 @@ def _class_folders(root: Path) -> ImageSource:
             raise DataError(f"{file} lies in no class folder: {root} must hold one folder a class")
     labels = {file: parts[depth] for file, parts in zip(files, relative, strict=True)}
     found = None if not divided else np.array([PART_NAMES[parts[0].lower()] for parts in relative])
-    _need_classes(labels.values(), root)
-    if found is not None and not (found == "train").any():
-        raise DataError(f"{root} has no folder train: found {', '.join(sorted(set(found.tolist())))}")
     return ImageSource(files, _identity, labels.__getitem__, found, "folder of class folders")
 
 
 def _identity(item: Any) -> Any:
     return item
-
-
-def _need_classes(labels: Any, place: Path) -> None:
-    classes = sorted({str(label) for label in labels})
-    if len(classes) < 2:
-        found = f"only one class ({classes[0]})" if classes else "no labels"
-        raise DataError(f"{place} has {found}: a classifier needs at least two classes")
 
 
 def _table(path: Path, image: str, label: str, split: str, delim: str | None) -> ImageSource:
@@ -133,8 +123,6 @@ def _table(path: Path, image: str, label: str, split: str, delim: str | None) ->
     if split in frame.columns:
         parts = parts_of(frame, split)
     get_y = ColReader(label, label_delim=delim)
-    if delim is None:
-        _need_classes(frame[label].dropna(), path)
     return ImageSource(frame, ColReader(image, pref=path.parent), get_y, parts, f"table of {len(frame)} rows")
 
 
@@ -176,9 +164,8 @@ def _idx_folder(root: Path) -> ImageSource:
                 for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
             ]
             parts += [part] * len(images)
-    if "train" not in parts:
-        raise DataError(f"{root} holds no train-images-idx3-ubyte file")
-    _need_classes((item.label for item in items), root)
+    if not items:
+        raise DataError(f"{root} holds no train-images-idx3-ubyte or t10k-images-idx3-ubyte file")
     return ImageSource(items, _pixels, _label, np.array(parts), "idx files", grey=True)
 
 

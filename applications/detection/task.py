@@ -1,7 +1,7 @@
 """The detection task: which things are in an image, where, and how sure that is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -126,6 +126,18 @@ class DetectionTask(Task):
     def brief(self, record: Record) -> str:
         named = [f"{thing['label']} {thing['score']:.2f}" for thing in record["objects"]]
         return f"{len(named)} found: {', '.join(named)}" if named else "nothing found"
+
+    def with_threshold(self, threshold: float) -> "DetectionTask":
+        return replace(self, thresholds=(threshold,) * len(self.vocab))
+
+    def rows(self, record: Record) -> list[dict[str, Any]]:
+        """Returns one row a thing that was found: its label, score and box in pixels; one without them for none."""
+        names = ("x", "y", "width", "height")
+        found = [
+            {"label": thing["label"], "score": thing["score"], **dict(zip(names, thing["bbox"], strict=True))}
+            for thing in record["objects"]
+        ]
+        return found or [dict.fromkeys(("label", "score", *names), "")]
 
     def view(self, record: Record) -> dict[str, Any]:
         """Returns what was found as boxes in the pixels of the image, each in the colour of its class."""

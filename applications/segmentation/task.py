@@ -165,6 +165,10 @@ class SegmentationTask(Task):
         image.save(out, format="PNG", optimize=True)
         return base64.b64encode(out.getvalue()).decode("ascii")
 
+    def rows(self, record: Record) -> list[dict[str, Any]]:
+        """Returns one row a class that was found: its label, its area in pixels and its share of the image."""
+        return [{name: one[name] for name in ("label", "area_px", "share")} for one in record["classes"]]
+
     # Evaluation
 
     def confusion(self, output: Sequence[Tensor], target: Any) -> Tensor:

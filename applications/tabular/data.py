@@ -212,8 +212,6 @@ def table_source(
     named = names_classes(values) if classes is None else classes
     if named:
         frame = frame.assign(**{chosen: values.map(_label)})
-        if values.nunique() < 2:
-            raise DataError(f"{name}: every {chosen!r} is {frame[chosen].iloc[0]!r}: there is nothing to learn")
     kind = f"table of {len(frame)} rows, {frame[chosen].nunique()} classes" if named else f"table of {len(frame)} rows"
     left_out = tuple(dict.fromkeys((chosen, *(column for column in ignore if column in known))))
     return TableSource(frame, _row, ColReader(chosen), parts, kind, chosen, named, left_out)
@@ -251,15 +249,17 @@ def _folder(root: Path) -> tuple[pd.DataFrame, np.ndarray]:
             if part in found:
                 raise DataError(f"{root} has two {part} tables: {found[part].name} and {file.name}")
             found[part] = file
-    if "train" not in found:
+    if not found:
         raise DataError(
-            f"{root} has no table called train ({', '.join('train' + end for end in TABLE_ENDINGS[:4])}, …)"
+            f"{root} has no table called train ({', '.join('train' + end for end in TABLE_ENDINGS[:4])}, …), valid or "
+            "test: name the table's own file"
         )
     frames = {part: read_table(found[part]) for part in PARTS if part in found}
+    first = next(iter(frames))
     for part, frame in frames.items():
-        if missing := [c for c in frames["train"].columns if c not in frame.columns]:
-            raise DataError(f"{found[part]} has no column {missing[0]!r}, which {found['train'].name} has")
-    names = list(frames["train"].columns)
+        if missing := [c for c in frames[first].columns if c not in frame.columns]:
+            raise DataError(f"{found[part]} has no column {missing[0]!r}, which {found[first].name} has")
+    names = list(frames[first].columns)
     whole = pd.concat([cast(pd.DataFrame, frame[names]) for frame in frames.values()], ignore_index=True)
     return whole, np.concatenate([np.full(len(frame), part) for part, frame in frames.items()])
 

@@ -1,5 +1,6 @@
 """The columns of a table as one field: numbers, categories, dates and texts. Encoded whole, never row by row."""
 
+from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, cast
@@ -9,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from common.blocks.block import Block, Target, check_file_names
+from common.blocks.block import MOST_LISTED, Block, Target, check_file_names
 from common.blocks.column import (
     MOST,
     ODD,
@@ -174,6 +175,13 @@ class ColumnsBlock(Block):
         return frame
 
     # ------------------------------------------------------------ what was fitted
+
+    def about(self) -> str:
+        kinds = Tally(column.kind for column in self.columns if column.kind in USED)
+        told = f"{kinds.total()} columns ({', '.join(f'{count} {kind}' for kind, count in kinds.items())})"
+        left_out = [c for c in self.columns if c.kind not in USED and c.name not in self.ignore]
+        why = ", ".join(f"{c.name} ({c.why})" for c in left_out[:MOST_LISTED])
+        return f"{told}; left out: {why}{', …' * (len(left_out) > MOST_LISTED)}" if left_out else told
 
     def _of(self, *kinds: str) -> list[Column]:
         return [column for column in self.columns if column.kind in kinds]

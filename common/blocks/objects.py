@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.blocks.block import Block, CategoryBlock, Target
+from common.blocks.block import Block, CategoryBlock, Target, class_list
 from common.blocks.content import content_digest
 from common.blocks.form import FormField, choice_of, list_of, mapping_of, no_file, number_of, rows_of, text_of
 from common.blocks.item_transforms import View
@@ -108,6 +108,9 @@ class BBoxBlock(Block):
     def setup(self, raws: Sequence[Any]) -> Self:
         labels = [name for raw in raws for name in Objects.of(raw).labels]
         return self if self.vocab else replace(self, vocab=CategoryBlock().setup(labels).vocab)
+
+    def about(self) -> str:
+        return f"boxes of {class_list(self.vocab)}"
 
     def labels(self, raw: Any) -> list[str]:
         return [str(name) for name in Objects.of(raw).labels]

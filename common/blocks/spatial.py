@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from common.blocks.block import Block, Target
+from common.blocks.block import Block, Target, class_list
 from common.blocks.content import content_digest
 from common.blocks.decode import Jpeg, check_image, converted, open_image, open_jpeg
 from common.blocks.form import IMAGE_TYPES, FormField, file_bytes, no_file, rows_of
@@ -163,6 +163,10 @@ class MaskBlock(Block):
             in_range("values and ignore", value, 0, 255)
         if self.ignore is not None and self.void is not None and self.void < len(self.codes):
             raise ConfigError(f"ignore={self.ignore} is the id of the class {self.codes[self.void]!r}")
+
+    def about(self) -> str:
+        ignored = "" if self.ignore is None else f"; the value {self.ignore} is ignored"
+        return f"the class of each pixel, {class_list(self.codes)}{ignored}"
 
     @property
     def void(self) -> int | None:

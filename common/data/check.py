@@ -1,14 +1,16 @@
 """What `DataBlock.check` answers: a report made on the real path."""
 
+import os
 from collections import Counter as Tally
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
 from common.blocks.block import Block, Target
+from common.blocks.content import is_file
 from common.blocks.values import Padded, Ragged
 from common.data.loader import Loader, LoaderOptions
 from common.data.prepared import Prepared
@@ -148,25 +150,63 @@ def _same_content(
     prepared: Prepared, rows: list[int], part_of: dict[int, str], store: SampleStore, report: DataCheck
 ) -> None:
     """Groups the items that are equal in every input, and tells those whose targets differ."""
+    found = same_content(prepared, rows)
+    for same in found.groups:
+        parts = {part_of[row] for row in same}
+        (report.leaks if len(parts) > 1 else report.duplicates).append([store.name(row) for row in same])
+    for first, other in found.disagreeing[:MOST_TOLD]:
+        report.warnings.append(
+            f"same content, different labels: {store.name(first)} is {label_of(prepared, first)}, "
+            f"{store.name(other)} is {label_of(prepared, other)}"
+        )
+    if len(found.disagreeing) > MOST_TOLD:
+        more = len(found.disagreeing) - MOST_TOLD
+        report.warnings.append(f"same content, different labels: {more:,} more groups of items")
+
+
+class SameContent(NamedTuple):
+    """Items that are equal in every input.
+
+    Attributes:
+        groups: The positions of the items of each group, two or more.
+        disagreeing: Of each group whose targets differ two items that do.
+    """
+
+    groups: list[list[int]]
+    disagreeing: list[tuple[int, int]]
+
+
+def same_content(prepared: Prepared, rows: Sequence[int]) -> SameContent:
+    """Returns the items that are equal in every input, by `Block.token`; of files only those of one size are read.
+
+    Args:
+        prepared: The items.
+        rows: The positions to look at.
+    """
     inputs = prepared.encoder.n_inp
+    looked = _of_one_size(prepared, rows)
     groups: dict[tuple[bytes, ...], list[int]] = {}
-    for row, key in zip(rows, _tokens(prepared, rows, slice(0, inputs)), strict=True):
+    for row, key in zip(looked, _tokens(prepared, looked, slice(0, inputs)), strict=True):
         if key is not None:
             groups.setdefault(key, []).append(row)
     many = [same for same in groups.values() if len(same) > 1]
-    for same in many:
-        parts = {part_of[row] for row in same}
-        (report.leaks if len(parts) > 1 else report.duplicates).append([store.name(row) for row in same])
     grouped = [row for same in many for row in same]
     targets = dict(zip(grouped, _tokens(prepared, grouped, slice(inputs, None)), strict=True))
-    told = [pair for same in many if (pair := _disagreeing(same, targets)) is not None]
-    for first, other in told[:MOST_TOLD]:
-        report.warnings.append(
-            f"same content, different labels: {store.name(first)} is {_label(prepared, first)}, "
-            f"{store.name(other)} is {_label(prepared, other)}"
-        )
-    if len(told) > MOST_TOLD:
-        report.warnings.append(f"same content, different labels: {len(told) - MOST_TOLD:,} more groups of items")
+    return SameContent(many, [pair for same in many if (pair := _disagreeing(same, targets)) is not None])
+
+
+def _of_one_size(prepared: Prepared, rows: Sequence[int]) -> list[int]:
+    """Those of some items whose first input, where it is a file, has the size of another item's."""
+    block, raws = prepared.encoder.blocks[0], cast(Items, prepared.raws[0])
+    sizes: dict[int, int] = {}
+    for row in rows:
+        raw = take(raws, row) if block.from_file else None
+        try:
+            sizes[row] = os.stat(str(raw)).st_size if is_file(raw, block.from_file) else -1
+        except OSError:
+            continue  # it fails when it is opened, with its reason
+    count = Tally(sizes.values())
+    return [row for row, size in sizes.items() if size < 0 or count[size] > 1]
 
 
 def _tokens(prepared: Prepared, rows: list[int], fields: slice) -> list[tuple[bytes, ...] | None]:
@@ -195,7 +235,7 @@ def _disagreeing(same: list[int], targets: dict[int, tuple[bytes, ...] | None]) 
     return next(((known[0], row) for row in known[1:] if targets[row] != targets[known[0]]), None)
 
 
-def _label(prepared: Prepared, row: int) -> str:
+def label_of(prepared: Prepared, row: int) -> str:
     """What an item's targets are, in a few words."""
     inputs, told = prepared.encoder.n_inp, list[str]()
     for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from common.augment.pipeline import BatchPipeline
-from common.blocks.block import Block
+from common.blocks.block import Block, Target
 from common.blocks.sample import SampleEncoder
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader, LoaderOptions
 from common.data.packing import packed
+from common.errors import DataError
 from common.sources.items import Items, take
 from common.sources.splits import Split
 from common.store.dirty import DirtyPolicy, Failure
@@ -80,7 +81,14 @@ class Prepared:
         cache_dir: str | Path | None = None,
         pack: int | None = None,
     ) -> DataLoaders:
-        """Returns the loaders over one shared store."""
+        """Returns the loaders over one shared store.
+
+        Raises:
+            DataError: if a target has one class only: every answer would be right.
+        """
+        for block in self.encoder.y_blocks:
+            if block.target == Target.CATEGORY and len(vocab := cast(Any, block).vocab) < 2:
+                raise DataError(f"the training items have only one class ({vocab[0]}): there is nothing to tell apart")
         store = self.store(workers, cache_bytes, cache_dir)
         positions = {part: self.split[part] for part in ("train", "valid", "test")}
         if pack is not None:

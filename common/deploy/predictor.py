@@ -1,12 +1,13 @@
 """The predictor: from a raw input to a plain record, by the same path as in training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.augment.pipeline import BatchPipeline
 from common.blocks.block import Target
@@ -14,10 +15,10 @@ from common.blocks.sample import SampleEncoder
 from common.data.loader import Loader, LoaderOptions
 from common.deploy.bundle import Bundle, load
 from common.deploy.domain import Domain, domain_of, find_domain
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, DataError, ItemError, one_of
 from common.sources.items import item_name
 from common.sources.source import Source
-from common.store.dirty import DirtyPolicy
+from common.store.dirty import DirtyPolicy, Failure
 from common.store.store import SampleStore
 from common.task.evaluate import collect
 from common.task.task import Outputs, Record, Task
@@ -154,6 +155,39 @@ class Predictor:
             ItemError: if an input cannot be read, naming it and why.
         """
         return self.outputs(raws, batch_size=batch_size).records(self.task) if len(raws) else []
+
+    def stream(
+        self, raws: Sequence[Any], *, on_error: str = "raise", batch_size: int | None = None
+    ) -> Iterator[Record | Failure]:
+        """Yields the record of each raw input in order, some dozens at a time, however many there are.
+
+        Args:
+            raws: See `predict_many`.
+            on_error: ``raise``, or ``skip`` to yield a `Failure` in the place of an input that cannot be read.
+            batch_size: Samples a batch; see `loader`.
+
+        Raises:
+            ItemError: if an input cannot be read, naming it and why; those before it have been yielded then.
+        """
+        one_of("on_error", on_error, ("raise", "skip"))
+        rows = isinstance(raws, pd.DataFrame)
+        for start in range(0, len(raws), ROWS if rows else SAMPLES):
+            chosen: Any = raws.iloc[start : start + ROWS] if rows else raws[start : start + SAMPLES]
+            loader = self.loader(self.encoder.inputs_of(chosen), chosen, batch_size=batch_size, on_error="skip")
+            loader.store.usable(np.arange(len(chosen)))
+            failed = loader.store.dirty.by_row
+            records: dict[int, Record] = {}
+            if len(failed) < len(chosen):
+                outputs = collect(self.model, loader, self.task, self.device)
+                ids = cast(Tensor, outputs.ids).tolist()
+                records = dict(zip(ids, outputs.records(self.task), strict=True))
+            for row in range(len(chosen)):
+                if row not in failed:
+                    yield records[row]
+                elif on_error == "skip":
+                    yield failed[row]
+                else:
+                    raise ItemError(failed[row].item, failed[row].stage, failed[row].reason)
 
     def predict(self, raw: Any) -> Record:
         """Returns the record of one raw input.

@@ -12,6 +12,7 @@ import pandas as pd
 
 from common.blocks.spatial import IMAGE_ENDINGS
 from common.errors import DataError, ItemError, nearest
+from common.sources.listing import list_files
 
 Items = Sequence[Any] | pd.DataFrame
 Getter = Callable[[Any], Any]
@@ -31,33 +32,7 @@ def get_files(
     Raises:
         DataError: if the folder does not exist or is a file.
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise DataError(f"{root} is {'a file, not a folder' if root.exists() else 'not there'}")
-    endings = None if extensions is None else {e.lower() for e in extensions}
-    only, seen = set(folders), [os.path.realpath(root)]
-    found: list[Path] = []
-    for place, inner, names in os.walk(root, followlinks=True):
-        inner[:] = sorted(d for d in inner if not d.startswith(".")) if recurse else []
-        inner[:] = [d for d in inner if not os.path.islink(os.path.join(place, d)) or _leads_out(place, d, seen)]
-        if only and Path(place) == root:
-            inner[:] = [d for d in inner if d in only]
-            names = []
-        found += [
-            Path(place, name)
-            for name in names
-            if not name.startswith(".") and (endings is None or os.path.splitext(name)[1].lower() in endings)
-        ]
-    return sorted(found)
-
-
-def _leads_out(place: str, name: str, seen: list[str]) -> bool:
-    """Whether a link leads to a folder that is not met anyway, and so can be followed; then it is noted in ``seen``."""
-    target, here = os.path.realpath(os.path.join(place, name)), os.path.realpath(place)
-    met = os.path.commonpath([target, here]) == target or any(os.path.commonpath([target, s]) == s for s in seen)
-    if not met:
-        seen.append(target)
-    return not met
+    return list_files(path, extensions, recurse, folders).files
 
 
 def get_image_files(path: str | Path, recurse: bool = True, folders: Iterable[str] = ()) -> list[Path]:

@@ -1,6 +1,6 @@
 """The classification task: one label a sample, or several; for images, sounds, texts and rows alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -31,6 +31,7 @@ class ClassificationTask(Task):
         multi_label: Whether a sample may have several labels, or none.
         label_smoothing: Share of the target that is spread over all classes in training, in [0, 1).
         threshold: With ``multi_label``: the probability from which a label is given.
+        least: With one label: the probability that it must have; else the record's label is None.
 
     Examples:
         >>> task = ClassificationTask(("cat", "dog"))
@@ -42,11 +43,13 @@ class ClassificationTask(Task):
     multi_label: bool = False
     label_smoothing: float = 0.0
     threshold: float = 0.5
+    least: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocab", tuple(self.vocab))
         in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
         in_range("threshold", self.threshold, 0, 1)
+        in_range("least", self.least, 0, 1)
         if not self.vocab:
             raise ConfigError("vocab must name at least one class")
 
@@ -86,7 +89,8 @@ class ClassificationTask(Task):
                 records.append({"labels": labels, "probabilities": probabilities})
             else:
                 label = max(probabilities, key=probabilities.__getitem__)
-                records.append({"label": label, "probabilities": probabilities})
+                sure = probabilities[label] >= self.least
+                records.append({"label": label if sure else None, "probabilities": probabilities})
         return records
 
     def report(self, outputs: Outputs) -> dict[str, float]:
@@ -135,7 +139,13 @@ class ClassificationTask(Task):
         probabilities = record["probabilities"]
         if self.multi_label:
             return ", ".join(f"{name} {probabilities[name]:.3f}" for name in record["labels"]) or "(none)"
+        if record["label"] is None:
+            likeliest = max(probabilities, key=probabilities.__getitem__)
+            return f"(unsure: {likeliest} {probabilities[likeliest]:.3f})"
         return f"{record['label']} {probabilities[record['label']]:.3f}"
+
+    def with_threshold(self, threshold: float) -> "ClassificationTask":
+        return replace(self, threshold=threshold) if self.multi_label else replace(self, least=threshold)
 
     def view(self, record: Record) -> dict[str, Any]:
         """Returns the shares of the likeliest classes as bars; of several labels every one that is given."""
@@ -148,7 +158,8 @@ class ClassificationTask(Task):
         if self.multi_label:
             return f"{'; '.join(truth)} / {'; '.join(record['labels'])}", truth == record["labels"]
         label = record["label"]
-        return f"{truth} / {label} {record['probabilities'][label]:.2f}", truth == label
+        said = self.brief(record) if label is None else f"{label} {record['probabilities'][label]:.2f}"
+        return f"{truth} / {said}", truth == label
 
 
 def confusion(output: Tensor, target: Tensor, classes: int) -> Tensor:

