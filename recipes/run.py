@@ -219,6 +219,7 @@ def carry_out(
     trainer: _L,
     train: Callable[[_O, _L], None],
     write_report: Callable[[RunFolder, _L, Prepared, str, Outputs, dict[str, float]], None],
+    said: Sequence[str] = (),
 ) -> dict[str, float]:
     """Trains, exports, measures and reports, the same way in every recipe; returns the metrics.
 
@@ -233,15 +234,17 @@ def carry_out(
         train: Trains it; gets the options and the trainer.
         write_report: Fills the report; gets the folder, the trainer, what was prepared, the part that was measured, its
             outputs and the metrics.
+        said: What more there is to say of what was read, a line each.
     """
     with run_folder(options, recipe) as folder:
         prepared.split.write(folder.path / "split.csv", prepared.items)
-        folder.tell(what_was_read(source, prepared))
+        going_on: list[str] = []
+        if getattr(options, "resume", False) and isinstance(trainer, Trainer):
+            going_on.append(trainer.resume(folder.path / "checkpoints"))
+        folder.tell([*what_was_read(source, prepared), *said, *going_on])
         folder.notes("set right in the data", prepared.notes())
         folder.notes("to look at in the data", equal_items(prepared))
         open_held_out(trainer)
-        if getattr(options, "resume", False) and isinstance(trainer, Trainer):
-            print(trainer.resume(folder.path / "checkpoints"))
         train(options, trainer)
         trainer.export(folder.bundle)
         part = "test" if trainer.dls.has("test") else "valid"

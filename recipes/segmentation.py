@@ -156,7 +156,7 @@ def train(options: Options, trainer: "Trainer") -> None:
 
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
-    from applications.segmentation import check_arch, make_task, pixel_counts
+    from applications.segmentation import check_arch, ignored_share, make_task, pixel_counts
     from applications.segmentation.domain import MaskReading
     from common.sources.items import take
     from recipes.run import carry_out, folder_of, reading_of
@@ -169,7 +169,9 @@ def run(options: Options) -> dict[str, float]:
     trainer = make_trainer(options, dls, counts, folder_of(options, "segmentation"))
     trainer.reading = reading_of(MaskReading, options)
     report = partial(write_report, counts)
-    return carry_out(options, "segmentation", source, prepared, trainer, train, report)
+    share = ignored_share(counts, len(usable))
+    said = [f"ignored: {share:.1%} of the training pixels"] if source.ignore is not None else []
+    return carry_out(options, "segmentation", source, prepared, trainer, train, report, said)
 
 
 def write_report(

@@ -103,8 +103,9 @@ def read_source(
 def _with(found: Source, known: Classes) -> SegmentationSource:
     kind = f"{found.kind}; {len(known.codes)} classes from {known.origin}"
     return SegmentationSource(
-        found.items, found.get_x, found.get_y, found.parts, kind, known.codes, known.ignore, known.values, known.colors
-    )
+        found.items, found.get_x, found.get_y, found.parts, kind, known.codes, known.ignore, known.values, known.colors,
+        notes=found.notes,
+    )  # fmt: skip
 
 
 def read_pairs(path: str | Path) -> Source:

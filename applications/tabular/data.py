@@ -212,9 +212,13 @@ def table_source(
     named = names_classes(values) if classes is None else classes
     if named:
         frame = frame.assign(**{chosen: values.map(_label)})
-    kind = f"table of {len(frame)} rows, {frame[chosen].nunique()} classes" if named else f"table of {len(frame)} rows"
+    kind = f"{name}, table of {len(frame):,} rows"
     left_out = tuple(dict.fromkeys((chosen, *(column for column in ignore if column in known))))
-    return TableSource(frame, _row, ColReader(chosen), parts, kind, chosen, named, left_out)
+    which = "the last column" if target is None else "as asked"
+    what, other = ("classes", "regression") if named else ("a number", "classification")
+    how = f"by its values; kind={other} makes it the other" if classes is None else "as asked"
+    notes = (f"the target is {chosen!r} ({which}), {what} ({how})",)
+    return TableSource(frame, _row, ColReader(chosen), parts, kind, chosen, named, left_out, notes=notes)
 
 
 def _row(item: Any) -> Any:
@@ -240,15 +244,18 @@ def names_classes(target: pd.Series) -> bool:
     return whole and len(values) <= MOST_WHOLE_CLASSES and bool((values == np.arange(len(values))).all())
 
 
-def _folder(root: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """The tables of a folder that are called after the parts, one below the other."""
+def _folder(root: Path) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """The tables of a folder that are called after the parts, one below the other; else the only table that it has."""
     found: dict[str, Path] = {}
-    for file in sorted(root.iterdir()):
+    tables = [file for file in sorted(root.iterdir()) if file.name.lower().endswith(TABLE_ENDINGS)]
+    for file in tables:
         part = PART_NAMES.get(file.name.split(".")[0].lower())
-        if part and file.name.lower().endswith(TABLE_ENDINGS):
+        if part:
             if part in found:
                 raise DataError(f"{root} has two {part} tables: {found[part].name} and {file.name}")
             found[part] = file
+    if not found and len(tables) == 1:
+        return read_table(tables[0]), None
     if not found:
         raise DataError(
             f"{root} has no table called train ({', '.join('train' + end for end in TABLE_ENDINGS[:4])}, …), valid or "

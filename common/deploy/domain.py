@@ -195,7 +195,7 @@ def files_of(domain: Domain, paths: Sequence[str | Path]) -> tuple[list[Path], l
     for path in map(Path, paths):
         if not path.is_dir():
             if not path.exists():
-                raise DataError(f"{path} does not exist")
+                raise DataError(f"{path}: the file does not exist")
             found.append(path)
             continue
         listing = list_files(path, domain.endings)

@@ -51,9 +51,10 @@ def evaluate(
             "Predictor.evaluate_source"
         )
     source, why = with_known_parts(domain.read(data, options, predictor), predictor)
+    found = predictor.evaluate_source(source, split, on_error)
     if notes is not None:
         notes(f"{what_is_measured(source, split)}{why}")
-    return predictor.evaluate_source(source, split, on_error)
+    return found
 
 
 def with_known_parts(source: Source, predictor: Predictor) -> tuple[Source, str]:

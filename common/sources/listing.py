@@ -12,6 +12,9 @@ UNREADABLE = "folders that cannot be read"
 MET = "links to folders that are listed anyway"
 
 
+MOST_NAMED = 8
+
+
 @dataclass(frozen=True)
 class Listing:
     """The files below a folder.
@@ -24,11 +27,17 @@ class Listing:
     files: list[Path]
     passed_over: dict[str, list[Path]] = field(default_factory=dict[str, list[Path]])
 
+    def notes(self) -> tuple[str, ...]:
+        """Returns what was passed over as a sentence; nothing where nothing was."""
+        return (self.words(),) if self.passed_over else ()
+
     def words(self) -> str:
         """Returns what was passed over in words; empty where nothing was."""
-        kinds = sorted(self.passed_over.items(), key=lambda kind: -len(kind[1]))
-        told = [f"{len(files)} {reason} (such as {files[0].name})" for reason, files in kinds]
-        return f"passed over: {', '.join(told)}" if told else ""
+        kinds = sorted(self.passed_over.items(), key=lambda kind: (-len(kind[1]), kind[0]))
+        named = [f"{len(files):,} {reason} (such as {min(files).name})" for reason, files in kinds[:MOST_NAMED]]
+        if more := sum(len(files) for _, files in kinds[MOST_NAMED:]):
+            named.append(f"{more:,} more")
+        return f"passed over: {', '.join(named)}" if named else ""
 
 
 def list_files(
