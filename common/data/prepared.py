@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class Prepared:
         if rows is None:
             rows = [int(row) for part in ("train", "valid", "test") for row in self.split[part]]
         told = [pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes]
-        given = ((block, take(cast("Items", raws), row)) for block, raws in told for row in rows)
+        given = ((block, take(raws, row)) for block, raws in told for row in rows)
         return [note for block, raw in given if raw is not None for note in block.notes(raw)]
 
     def store(
