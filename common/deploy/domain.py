@@ -7,7 +7,7 @@ command line, evaluation, server and page are made from it; nothing else dispatc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -185,7 +185,7 @@ def predict_files(
     if all(isinstance(file.raws, list) for file in files):  # images go through the model together
         files = [Inputs([n for file in files for n in file.names], [raw for file in files for raw in file.raws])]
     for file in files:
-        yield from zip(file.names, predictor.predict_many(cast("Sequence[Any]", file.raws)), strict=True)
+        yield from zip(file.names, predictor.predict_many(file.raws), strict=True)
 
 
 def owners(option: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,7 +15,7 @@ from common.data.loader import Loader, LoaderOptions
 from common.deploy.bundle import Bundle, load
 from common.deploy.domain import Domain, domain_of, find_domain
 from common.errors import ConfigError, DataError
-from common.sources.items import item_name
+from common.sources.items import Items, item_name
 from common.sources.source import Source
 from common.store.dirty import DirtyPolicy
 from common.store.store import SampleStore
@@ -84,8 +84,9 @@ class Predictor:
     def vocab(self) -> list[str]:
         """The categories, in order; empty where the target has none."""
         for block in self.encoder.y_blocks:
-            if getattr(block, "vocab", None):
-                return list(cast("tuple[str, ...]", cast(Any, block).vocab))
+            vocab: tuple[str, ...] = getattr(block, "vocab", ())
+            if vocab:
+                return list(vocab)
         return []
 
     def loader(
@@ -132,7 +133,7 @@ class Predictor:
             batch_size = max(1, min(most, PIXELS // (height * width)))
         return Loader(store, rows, self.pipeline, LoaderOptions(batch_size=batch_size), self.device)
 
-    def outputs(self, raws: Sequence[Any], *, batch_size: int | None = None) -> Outputs:
+    def outputs(self, raws: Items, *, batch_size: int | None = None) -> Outputs:
         """Returns the model's outputs for raw inputs, in order.
 
         Args:
@@ -142,7 +143,7 @@ class Predictor:
         fields = self.encoder.inputs_of(raws)
         return collect(self.model, self.loader(fields, raws, batch_size=batch_size), self.task, self.device)
 
-    def predict_many(self, raws: Sequence[Any], *, batch_size: int | None = None) -> list[Record]:
+    def predict_many(self, raws: Items, *, batch_size: int | None = None) -> list[Record]:
         """Returns one record for each raw input, in order.
 
         Args:
