@@ -413,7 +413,7 @@ def page() -> str:
     parts = [HEAD]
     for name, strip in strips().items():
         _, operation = pipeline_of(strip)
-        fact = cast(str, inspect.getdoc(type(operation))).splitlines()[0]
+        fact = (inspect.getdoc(type(operation)) or "").splitlines()[0]
         parts.append(f"## {operation.label}\n\n{fact} `{strip.written}`\n\n![{operation.label}](pictures/{name}.jpg)\n")
     return "\n".join(parts)
 

@@ -211,14 +211,13 @@ def _check_kinds(
 ) -> None:
     if not isinstance(content, dict):
         raise DataError(f"{where} must be a table, got {content!r}")
-    found = content
-    for name, value in found.items():
+    for name, value in content.items():
         if name not in kinds:
             raise DataError(f"{where}: there is no field {name!r}: {nearest(name, kinds)}")
         if not isinstance(value, kinds[name]) or (isinstance(value, bool) and kinds[name] is not bool):
             raise DataError(f"{where}: {name} has a value of the wrong kind: {value!r}")
     for name in needed:
-        if not found.get(name):
+        if not content.get(name):
             raise DataError(f"{where}: the field {name!r} is missing")
 
 
