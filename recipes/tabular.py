@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from applications.tabular import TableSource, TabularEnsemble
-    from applications.tabular.explain import TableTask
     from applications.tabular.reading import TableReading
     from common import DataLoaders
     from common.blocks.columns import ColumnsBlock
@@ -185,7 +184,8 @@ def write_report(
 
     page, task = folder.report, learner.task
     rules = baseline(task, learner.dls.train.arrays().y, outputs.target)
-    alone = member_metrics(cast("TabularEnsemble", learner.fitted), task, learner.loader(part))
+    ensemble = cast("TabularEnsemble", learner.fitted)
+    alone = member_metrics(ensemble, task, learner.loader(part))
     shown = [name for name in ("accuracy", "auc", "loss", "f1", "rmse", "mae", "r2") if name in metrics]
     page.table(
         f"On the {part} part, beside a simple rule and each member alone",
@@ -194,7 +194,7 @@ def write_report(
             for name, found in {"this model": metrics, **rules, **alone}.items()
         ],
     )
-    page.table("Members, out of fold", cast("TabularEnsemble", learner.fitted).chosen.table)
+    page.table("Members, out of fold", ensemble.chosen.table)
     page.table("Columns", [
         {"column": c.name, "kind": c.kind, "why": c.why, "levels": len(c.levels) or ""}
         for c in columns_of(prepared).columns
@@ -224,8 +224,8 @@ def explain(folder: "RunFolder", learner: "AtOnce", prepared: "Prepared", part: 
         slices,
     )
 
-    page, task, predictor = folder.report, cast("TableTask", learner.task), learner.predictor()
-    target = cast("TableReading", learner.reading).target or ""
+    page, task, predictor = folder.report, learner.task, learner.predictor()
+    target: str = learner.reading.target or ""
     items, block = cast("pd.DataFrame", prepared.items), columns_of(prepared)
     kinds = {c.name: c.kind for c in block.columns}
     frame = items.iloc[cast("Tensor", outputs.ids).tolist()]
