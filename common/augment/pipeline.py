@@ -198,8 +198,8 @@ class BatchPipeline:
         matrix, crop = None, cast(Tensor, drawn.crop)
         for i, op in enumerate(self.crops):  # the second cuts what the first leaves
             sizes = stored if isinstance(stored, Tensor) else geometry.sides(stored, crop[:, 0])
-            own = crop[:, i * op.numbers : (i + 1) * op.numbers] if train else None
-            region = op.centre(sizes) if own is None else op.region(own, sizes)
+            first = i * op.numbers
+            region = op.region(crop[:, first : first + op.numbers], sizes) if train else op.centre(sizes)
             matrix = region if matrix is None else geometry.compose(matrix, region)
             stored = op.crop.size
         if drawn.matrix is not None:
