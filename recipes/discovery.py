@@ -1,6 +1,6 @@
 """The recipes that are installed: entry points of the group ``cookbook.recipes``. Imports nothing heavy."""
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from common.registry import installed
 from recipes.options import CommonOptions, near
@@ -51,7 +51,7 @@ def find_recipe(name: str) -> Recipe:
     points = _points()
     if name not in points:
         raise ConfigError(f"there is no recipe {name!r}{near(name, list(points))} (cookbook list names them)")
-    return cast(Recipe, points[name].load())
+    return points[name].load()
 
 
 def summary(recipe: Recipe) -> str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from common import DataBlock, DataLoaders, Trainer
     from common.augment.batch_transforms import BatchTransform
     from common.data.prepared import Prepared
-    from common.sources.items import Items
     from common.task.task import Outputs
     from recipes.run import RunFolder
 
@@ -165,7 +164,7 @@ def run(options: Options) -> dict[str, float]:
     source = find_source(options)
     prepared, dls = make_loaders(options, source)
     usable = dls.train.store.usable(prepared.split.train)
-    counts = pixel_counts(make_task(dls), [take(cast("Items", prepared.raws[1]), int(row)) for row in usable])
+    counts = pixel_counts(make_task(dls), [take(prepared.raws[1], int(row)) for row in usable])
     trainer = make_trainer(options, dls, counts, folder_of(options, "segmentation"))
     trainer.reading = reading_of(MaskReading, options)
     report = partial(write_report, counts)

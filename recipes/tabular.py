@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from applications.tabular import TableSource, TabularEnsemble
-    from applications.tabular.explain import TableTask
     from applications.tabular.reading import TableReading
     from common import DataBlock, DataLoaders
     from common.blocks.columns import ColumnsBlock
@@ -239,8 +238,8 @@ def explain(folder: "RunFolder", learner: "AtOnce", prepared: "Prepared", part: 
         slices,
     )
 
-    page, task, predictor = folder.report, cast("TableTask", learner.task), learner.predictor()
-    target = cast("TableReading", learner.reading).target or ""
+    page, task, predictor = folder.report, learner.task, learner.predictor()
+    target: str = learner.reading.target or ""
     items, block = cast("pd.DataFrame", prepared.items), columns_of(prepared)
     kinds = {c.name: c.kind for c in block.columns}
     frame = items.iloc[cast("Tensor", outputs.ids).tolist()]

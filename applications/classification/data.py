@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from common.blocks.spatial import IMAGE_ENDINGS, ImageBlock, open_image
 from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
 from common.errors import ConfigError, DataError, nearest
-from common.sources.items import ColReader, Items, RegexLabeller, get_image_files, parent_label, take, using_attr
+from common.sources.items import ColReader, RegexLabeller, get_image_files, parent_label, take, using_attr
 from common.sources.listing import list_files
 from common.sources.source import PART_NAMES, Source
 from common.sources.splits import (
@@ -219,7 +219,7 @@ def baseline(
     chosen = np.random.default_rng(0).permutation(train)[:limit]
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
-        made = [np.asarray(open_image(take(cast(Items, raws), int(r))).convert("L").resize((16, 16))) for r in rows]
+        made = [np.asarray(open_image(take(raws, int(r))).convert("L").resize((16, 16))) for r in rows]
         flat = np.stack(made).reshape(len(rows), -1).astype(np.float32)
         return (flat - flat.mean(axis=1, keepdims=True)) / (flat.std(axis=1, keepdims=True) + 1e-3)
 

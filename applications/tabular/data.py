@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -267,7 +267,7 @@ def _folder(root: Path) -> tuple[pd.DataFrame, np.ndarray | None]:
         if missing := [c for c in frames[first].columns if c not in frame.columns]:
             raise DataError(f"{found[part]} has no column {missing[0]!r}, which {found[first].name} has")
     names = list(frames[first].columns)
-    whole = pd.concat([cast(pd.DataFrame, frame[names]) for frame in frames.values()], ignore_index=True)
+    whole = pd.concat([frame.loc[:, names] for frame in frames.values()], ignore_index=True)
     return whole, np.concatenate([np.full(len(frame), part) for part, frame in frames.items()])
 
 

@@ -399,7 +399,7 @@ def _numbers(raws: Sequence[Any]) -> np.ndarray:
     out = np.empty(len(raws), np.float32)
     with np.errstate(over="ignore"):  # it is found not to be finite
         for rows, piece in pieces(raws):
-            array = cast(np.ndarray, piece.to_numpy())
+            array: np.ndarray = piece.to_numpy()
             out[rows] = array if array.dtype.kind == "f" else array.astype(np.float64)
     return out
 
@@ -428,7 +428,7 @@ def _label(raw: Any) -> str:
 def _labels(raw: Any) -> list[Any]:
     if isinstance(raw, str) or not isinstance(raw, (list, tuple, set, np.ndarray)):
         raise DataError(f"a multi-category label must be a list of names, got {raw!r} (ColReader has label_delim)")
-    return list(cast("list[Any]", raw))
+    return list(raw)
 
 
 def _position(raw: Any, positions: dict[str, int]) -> int:

@@ -3,7 +3,7 @@
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -115,7 +115,7 @@ class ColumnsBlock(Block):
 
     # ------------------------------------------------------------ fitting
 
-    def setup(self, raws: Sequence[Any]) -> Self:
+    def setup(self, raws: Sequence[Any] | pd.DataFrame) -> Self:
         frame = self._frame(raws)
         given: dict[str, Kind] = {
             **dict.fromkeys(self.numbers, "number"),
@@ -150,7 +150,7 @@ class ColumnsBlock(Block):
             if name not in numbers:
                 raise ConfigError(f"places: {name!r} is no number of the table: {nearest(name, numbers)}")
         free = [name for name in numbers if name not in (*given, *self.numbers)] if self.infer else []
-        return (*self.places, *infer_places(cast(pd.DataFrame, frame[free])))
+        return (*self.places, *infer_places(frame.loc[:, free]))
 
     def _fit(self, column: Column, frame: pd.DataFrame) -> Column:
         if column.category:
@@ -225,7 +225,7 @@ class ColumnsBlock(Block):
 
     # ------------------------------------------------------------ encoding
 
-    def encode_many(self, raws: Sequence[Any]) -> dict[str, Tensor]:
+    def encode_many(self, raws: Sequence[Any] | pd.DataFrame) -> dict[str, Tensor]:
         if not self.columns:
             raise ConfigError("this ColumnsBlock is not fitted: it gets its columns from DataBlock.dataloaders")
         frame = self._frame(raws)
@@ -262,7 +262,7 @@ class ColumnsBlock(Block):
         return [np.concatenate(row)[: self.most_ngrams] for row in zip(*every, strict=True)]
 
     def encode(self, raw: Any, view: View | None = None) -> dict[str, Tensor]:
-        row = dict(cast("Mapping[str, Any]", raw))
+        row = dict(raw)
         return {name: tensor[0] for name, tensor in self.encode_many([row]).items()}
 
     # ------------------------------------------------------------ entries, equal rows, files
@@ -285,9 +285,9 @@ class ColumnsBlock(Block):
         return {column.name: entered(column, cells.get(column.name)) for column in used}
 
     def token(self, raw: Any) -> bytes:
-        return self.token_many([dict(cast("Mapping[str, Any]", raw))])[0]
+        return self.token_many([dict(raw)])[0]
 
-    def token_many(self, raws: Sequence[Any]) -> list[bytes]:
+    def token_many(self, raws: Sequence[Any] | pd.DataFrame) -> list[bytes]:
         """Returns 16 bytes a row that are equal where every used cell is read alike: a missing one is like a NaN."""
         used, frame = self._used, self._frame(raws)
         sums = np.zeros((len(frame), 2), np.uint64)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -51,9 +51,9 @@ class Objects:
             DataError: if the parts are not of one length, or there are fewer than two or more than three.
         """
         if not isinstance(raw, Objects):
-            if not isinstance(raw, (tuple, list)) or len(cast("Sequence[Any]", raw)) not in (2, 3):
+            if not isinstance(raw, (tuple, list)) or len(raw) not in (2, 3):
                 raise DataError(f"an item must have boxes and labels (and shapes), got {raw!r:.60}")
-            raw = cls(*cast("Sequence[Any]", raw))
+            raw = cls(*raw)
         for name in ("labels", "shapes", "crowd", "areas"):
             part = getattr(raw, name)
             if part is not None and len(part) != len(raw.boxes):
@@ -70,7 +70,7 @@ class Objects:
         chosen = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
         parts = {name: getattr(self, name) for name in ("boxes", "labels", "shapes", "crowd", "areas")}
         taken = {name: None if part is None else [part[i] for i in chosen] for name, part in parts.items()}
-        return replace(self, **cast("dict[str, Any]", taken))
+        return replace(self, **taken)
 
     def learnt(self, view: View | None = None) -> "Objects":
         """Returns what is trained on: no crowds, nothing that the view cuts away."""

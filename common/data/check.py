@@ -15,7 +15,7 @@ from common.blocks.values import Padded, Ragged
 from common.data.loader import Loader, LoaderOptions
 from common.data.prepared import Prepared
 from common.errors import CookbookError, ItemError
-from common.sources.items import Items, subset, take
+from common.sources.items import subset, take
 from common.sources.splits import PARTS
 from common.store.dirty import Failure
 from common.store.store import SampleStore
@@ -70,13 +70,13 @@ def describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {describe(v)}" for k, v in cast("dict[str, Any]", value).items())
+        return ", ".join(f"{k}: {describe(v)}" for k, v in value.items())
     if isinstance(value, Padded):
         return f"{describe(value.values)}, valid: {describe(value.valid)}"
     if isinstance(value, Ragged):
         return f"{describe(value.values)}, offsets: {describe(value.offsets)}"
     if isinstance(value, (tuple, list)):
-        return "; ".join(describe(v) for v in cast("Sequence[Any]", value))
+        return "; ".join(describe(v) for v in value)
     size = getattr(value, "size", None)
     return f"{type(value).__name__}" + (f" {size}" if isinstance(size, tuple) else "")
 
@@ -126,15 +126,11 @@ def _shapes(report: DataCheck, described: list[Any], rows: list[int], results: l
 def _classes(prepared: Prepared, report: DataCheck) -> None:
     inputs = prepared.encoder.n_inp
     for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
-        vocab = cast("tuple[str, ...] | None", getattr(block, "vocab", None))
+        vocab: tuple[str, ...] | None = getattr(block, "vocab", None)
         if not vocab or type(block).labels is Block.labels:  # the words of a text are no classes
             continue
         for part in report.counts:
-            tally = Tally(
-                name
-                for raw in cast("Sequence[Any]", subset(cast("Items", raws), prepared.split[part]))
-                for name in block.labels(raw) or ()
-            )
+            tally = Tally(name for raw in subset(raws, prepared.split[part]) for name in block.labels(raw) or ())
             report.classes[part] = {name: tally.get(name, 0) for name in vocab}
             unknown = sorted(set(tally) - set(vocab))
             missing = [name for name in vocab if not tally.get(name)]
@@ -197,7 +193,7 @@ def same_content(prepared: Prepared, rows: Sequence[int]) -> SameContent:
 
 def _of_one_size(prepared: Prepared, rows: Sequence[int]) -> list[int]:
     """Those of some items whose first input, where it is a file, has the size of another item's."""
-    block, raws = prepared.encoder.blocks[0], cast(Items, prepared.raws[0])
+    block, raws = prepared.encoder.blocks[0], prepared.raws[0]
     sizes: dict[int, int] = {}
     for row in rows:
         raw = take(raws, row) if block.from_file else None
@@ -213,11 +209,11 @@ def _tokens(prepared: Prepared, rows: list[int], fields: slice) -> list[tuple[by
     """The digests of some fields of items, all at once; None for an item that cannot be read."""
     columns: list[list[bytes | None]] = []
     for block, raws in list(zip(prepared.encoder.blocks, prepared.raws, strict=True))[fields]:
-        chosen = cast("Sequence[Any]", subset(cast(Items, raws), rows))
+        chosen = subset(raws, rows)
         try:
             columns.append(list(block.token_many(chosen)))
         except _UNREADABLE:
-            columns.append([_token(block, take(cast(Items, raws), row)) for row in rows])
+            columns.append([_token(block, take(raws, row)) for row in rows])
     keys = zip(*columns, strict=True) if columns else [()] * len(rows)
     return [None if None in key else cast("tuple[bytes, ...]", key) for key in keys]
 
@@ -239,7 +235,7 @@ def label_of(prepared: Prepared, row: int) -> str:
     """What an item's targets are, in a few words."""
     inputs, told = prepared.encoder.n_inp, list[str]()
     for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
-        raw = take(cast(Items, raws), row)
+        raw = take(raws, row)
         names = block.labels(raw)
         told.append(f"{raw!s:.60}" if names is None else repr(", ".join(names)))
     return "; ".join(told)
@@ -249,7 +245,7 @@ def _stages(prepared: Prepared, store: SampleStore, good: list[int], bs: int, re
     row = good[0]
     report.stages.append(("item", store.name(row)))
     for block, raws in zip(prepared.encoder.blocks, prepared.raws, strict=True):
-        raw = take(cast("Items", raws), row)
+        raw = take(raws, row)
         report.stages.append((f"raw of {type(block).__name__}", f"{type(raw).__name__} {raw!s:.60}"))
         if not block.eager:
             report.stages.append((f"opened by {type(block).__name__}", describe(block.open(raw))))

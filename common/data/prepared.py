@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Prepared:
         if rows is None:
             rows = [int(row) for part in ("train", "valid", "test") for row in self.split[part]]
         told = [pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes]
-        given = ((block, take(cast("Items", raws), row)) for block, raws in told for row in rows)
+        given = ((block, take(raws, row)) for block, raws in told for row in rows)
         return [note for block, raw in given if raw is not None for note in block.notes(raw)]
 
     def store(
@@ -87,7 +87,7 @@ class Prepared:
             DataError: if a target has one class only: every answer would be right.
         """
         for block in self.encoder.y_blocks:
-            if block.target == Target.CATEGORY and len(vocab := cast(Any, block).vocab) < 2:
+            if block.target == Target.CATEGORY and len(vocab := vars(block)["vocab"]) < 2:
                 raise DataError(f"the training items have only one class ({vocab[0]}): there is nothing to tell apart")
         store = self.store(workers, cache_bytes, cache_dir)
         positions = {part: self.split[part] for part in ("train", "valid", "test")}

@@ -7,7 +7,7 @@ command line, evaluation, server and page are made from it; nothing else dispatc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -172,7 +172,7 @@ def predict_files(
                     raise
                 yield str(path), Failure(str(path), "read", str(error))
                 continue
-            yield from zip(file.names, predictor.stream(cast("Any", file.raws), on_error=on_error), strict=True)
+            yield from zip(file.names, predictor.stream(file.raws, on_error=on_error), strict=True)
         return
     names = [str(path) for path in paths]  # many go through the model together
     yield from zip(names, predictor.stream(names, on_error=on_error), strict=True)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from common.augment.pipeline import BatchPipeline
 from common.blocks.block import Target
@@ -16,7 +16,7 @@ from common.data.loader import Loader, LoaderOptions
 from common.deploy.bundle import Bundle, load
 from common.deploy.domain import Domain, domain_of, find_domain
 from common.errors import ConfigError, DataError, ItemError, one_of
-from common.sources.items import item_name
+from common.sources.items import Items, item_name
 from common.sources.source import Source
 from common.store.dirty import DirtyPolicy, Failure
 from common.store.store import SampleStore
@@ -85,8 +85,9 @@ class Predictor:
     def vocab(self) -> list[str]:
         """The categories, in order; empty where the target has none."""
         for block in self.encoder.y_blocks:
-            if getattr(block, "vocab", None):
-                return list(cast("tuple[str, ...]", cast(Any, block).vocab))
+            vocab: tuple[str, ...] = getattr(block, "vocab", ())
+            if vocab:
+                return list(vocab)
         return []
 
     def loader(
@@ -133,7 +134,7 @@ class Predictor:
             batch_size = max(1, min(most, PIXELS // (height * width)))
         return Loader(store, rows, self.pipeline, LoaderOptions(batch_size=batch_size), self.device)
 
-    def outputs(self, raws: Sequence[Any], *, batch_size: int | None = None) -> Outputs:
+    def outputs(self, raws: Items, *, batch_size: int | None = None) -> Outputs:
         """Returns the model's outputs for raw inputs, in order.
 
         Args:
@@ -143,7 +144,7 @@ class Predictor:
         fields = self.encoder.inputs_of(raws)
         return collect(self.model, self.loader(fields, raws, batch_size=batch_size), self.task, self.device)
 
-    def predict_many(self, raws: Sequence[Any], *, batch_size: int | None = None) -> list[Record]:
+    def predict_many(self, raws: Items, *, batch_size: int | None = None) -> list[Record]:
         """Returns one record for each raw input, in order.
 
         Args:
@@ -157,7 +158,7 @@ class Predictor:
         return self.outputs(raws, batch_size=batch_size).records(self.task) if len(raws) else []
 
     def stream(
-        self, raws: Sequence[Any], *, on_error: str = "raise", batch_size: int | None = None
+        self, raws: Items, *, on_error: str = "raise", batch_size: int | None = None
     ) -> Iterator[Record | Failure]:
         """Yields the record of each raw input in order, some dozens at a time, however many there are.
 
@@ -179,8 +180,8 @@ class Predictor:
             records: dict[int, Record] = {}
             if len(failed) < len(chosen):
                 outputs = collect(self.model, loader, self.task, self.device)
-                ids = cast(Tensor, outputs.ids).tolist()
-                records = dict(zip(ids, outputs.records(self.task), strict=True))
+                ids: Any = outputs.ids
+                records = dict(zip(ids.tolist(), outputs.records(self.task), strict=True))
             for row in range(len(chosen)):
                 if row not in failed:
                     yield records[row]

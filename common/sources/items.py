@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import numpy as np
 import pandas as pd
@@ -188,6 +188,14 @@ def take(items: Items, position: int) -> Any:
     return items.iloc[position] if isinstance(items, pd.DataFrame) else items[position]
 
 
+@overload
+def subset(items: Sequence[Any], positions: Sequence[int] | np.ndarray) -> Sequence[Any]: ...
+
+
+@overload
+def subset(items: pd.DataFrame, positions: Sequence[int] | np.ndarray) -> pd.DataFrame: ...
+
+
 def subset(items: Items, positions: Sequence[int] | np.ndarray) -> Items:
     """Returns the items at some positions, in the same form."""
     if isinstance(items, (pd.DataFrame, pd.Series)):
@@ -203,7 +211,7 @@ def item_name(items: Items, position: int) -> str:
     if isinstance(item, (str, Path)):
         return str(item)
     name = getattr(item, "name", None)
-    return str(cast(object, name)) if isinstance(name, str) else f"item {position}"
+    return str(name) if isinstance(name, str) else f"item {position}"
 
 
 def read_field(
@@ -226,7 +234,7 @@ def read_field(
         return getter.column(items)
     rows = items.to_dict("records") if isinstance(items, pd.DataFrame) else items
     values: list[Any] = []
-    for position, item in enumerate(cast("Sequence[Any]", rows)):
+    for position, item in enumerate(rows):
         try:
             values.append(getter(item))
         except (DataError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ class FileSplitter(Splitter):
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise DataError(f"{self.fname}: cannot read the list of validation files: {reason}") from error
-        paths = [Path(item) for item in cast("Sequence[Any]", items)]
+        paths = [Path(item) for item in items]
         hits = [_names(p) & wanted for p in paths]
         missing = wanted - set[str]().union(*hits)
         if missing:

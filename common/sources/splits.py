@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ class Split:
     def __getitem__(self, part: str) -> np.ndarray:
         if part not in PARTS:
             raise ConfigError(f"split has no part {part!r}: {nearest(part, PARTS)}")
-        return cast(np.ndarray, getattr(self, part))
+        return getattr(self, part)
 
     def write(self, path: str | Path, items: Items) -> None:
         """Writes the split as a manifest: CSV with the columns `MANIFEST`; see `item_keys` and `item_contents`."""
@@ -277,8 +277,7 @@ class TimeSplitter(Splitter):
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         in_range("gap", self.gap, 0, float("inf"))
         found = read_field(self.time, items, "time")
-        numbers = isinstance(found, pd.Series) and found.dtype.kind in "iuf"
-        raw = cast(pd.Series, found) if numbers else pd.Series(list(found))
+        raw = found if isinstance(found, pd.Series) and found.dtype.kind in "iuf" else pd.Series(list(found))
         try:
             times = raw if pd.api.types.is_numeric_dtype(raw) else pd.to_datetime(raw)
         except (ValueError, TypeError) as error:
@@ -319,7 +318,7 @@ class GrandparentSplitter(Splitter):
     test_name: str = "test"
 
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
-        folders = np.array([_folder(item, 2) for item in cast("Sequence[Any]", items)], dtype=object)
+        folders = np.array([_folder(item, 2) for item in items], dtype=object)
         named = [np.flatnonzero(folders == n) for n in (self.train_name, self.valid_name, self.test_name)]
         for name, found in zip((self.train_name, self.valid_name), named[:2], strict=True):
             if not len(found):
@@ -352,7 +351,7 @@ def hold_out(splitter: Splitter, items: Items, labels: Sequence[Any] | None, hel
     """Returns ``held`` (bool, one an item) as the test part, and the rest divided by ``splitter``."""
     rest = np.flatnonzero(~held)
     inner_items = items.iloc[rest] if isinstance(items, pd.DataFrame) else [items[int(i)] for i in rest]
-    inner = splitter(inner_items, None if labels is None else cast("Sequence[Any]", subset(cast(Items, labels), rest)))
+    inner = splitter(inner_items, None if labels is None else subset(labels, rest))
     return split_of(rest[inner.train], rest[inner.valid], np.flatnonzero(held))
 
 

@@ -1,7 +1,7 @@
 """The classification task: one label a sample, or several; for images, sounds, texts and rows alike."""
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,11 +53,11 @@ class ClassificationTask(Task):
         if not self.vocab:
             raise ConfigError("vocab must name at least one class")
 
-    def _losses(self, output: Any, batch: Batch, smoothing: float) -> Tensor:
-        logits, target = cast(Tensor, output), cast(Tensor, batch.y)
+    def _losses(self, logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
         if logits.dim() < 3:
-            return self._each(logits, target, smoothing)
+            return self._each(logits, batch.y, smoothing)
         count, networks = logits.shape[:2]
+        target: Tensor = batch.y
         target = target[:, None].expand(count, networks, *target.shape[1:]).flatten(0, 1)
         return self._each(logits.flatten(0, 1), target, smoothing).reshape(count, networks).mean(dim=1)
 
@@ -67,20 +67,19 @@ class ClassificationTask(Task):
             return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
         return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
 
-    def losses(self, output: Any, batch: Batch) -> Tensor:
+    def losses(self, output: Tensor, batch: Batch) -> Tensor:
         return self._losses(output, batch, 0.0)
 
-    def loss(self, output: Any, batch: Batch) -> Tensor:
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return self.mean(self._losses(output, batch, self.label_smoothing), batch)
 
     def metrics(self) -> tuple[Metric, ...]:
         return as_metrics(F1ScoreMulti(self.threshold)) if self.multi_label else as_metrics([accuracy, error_rate])
 
-    def activation(self, output: Any) -> Tensor:
-        logits = cast(Tensor, output)
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+    def activation(self, output: Tensor) -> Tensor:
+        return output.sigmoid() if self.multi_label else output.softmax(dim=1)
 
-    def decode(self, output: Any) -> list[Record]:
+    def decode(self, output: Tensor) -> list[Record]:
         records: list[Record] = []
         for row in self.activation(output).double().tolist():
             probabilities = dict(zip(self.vocab, row, strict=True))
@@ -100,7 +99,7 @@ class ClassificationTask(Task):
         probabilities = self.activation(output).double()
         loss = float(self.losses(output, Batch(x=output, y=target)).double().mean())
         if self.multi_label:
-            chosen, truth = (probabilities > self.threshold).numpy(), (cast(Tensor, target) > 0.5).numpy()
+            chosen, truth = (probabilities > self.threshold).numpy(), (target > 0.5).numpy()
             found = {
                 "accuracy": float((chosen == truth).mean()),
                 "f1": float(sk.f1_score(truth, chosen, average="macro", zero_division=_NOTHING)),
@@ -108,12 +107,12 @@ class ClassificationTask(Task):
                 "loss": loss,
             }
         else:
-            truth, chosen = hard_target(cast(Tensor, target)).numpy(), probabilities.argmax(dim=1).numpy()
+            truth, chosen = hard_target(target).numpy(), probabilities.argmax(dim=1).numpy()
             right = float(sk.accuracy_score(truth, chosen))
             classes = sorted({*truth.tolist(), *chosen.tolist()})
             f1 = float(sk.f1_score(truth, chosen, labels=classes, average="macro", zero_division=_NOTHING))
             found = {"accuracy": right, "error_rate": 1 - right, "f1": f1, "loss": loss}
-        auc = self._auc(probabilities, cast(Tensor, target))
+        auc = self._auc(probabilities, target)
         return found if auc is None else {**found, "auc": auc}
 
     def _auc(self, probabilities: Tensor, target: Tensor) -> float | None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -58,7 +58,7 @@ class Outputs:
 
         def some(value: Any) -> Any:
             if isinstance(value, list):
-                return [cast("list[Any]", value)[row] for row in rows]
+                return [value[row] for row in rows]
             return None if value is None else map_tensors(value, lambda tensor: tensor[rows])
 
         fields = (self.output, self.target, self.ids, self.losses, self.inputs, self.weights)
@@ -87,7 +87,7 @@ def flat(record: Record, prefix: str = "") -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, dict):
-            made |= flat(cast(Record, value), f"{prefix}{name}.")
+            made |= flat(value, f"{prefix}{name}.")
         else:
             made[prefix + name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
     return made
