@@ -81,6 +81,7 @@ class Lines:
 
         if self.path is None:
             return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.suffix.lower() == ".jsonl":
             write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
             return

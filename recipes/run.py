@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import math
 import os
 import shutil
 import sys
@@ -249,6 +250,9 @@ def carry_out(
         trainer.export(folder.bundle)
         part = "test" if trainer.dls.has("test") else "valid"
         outputs, metrics = judged(folder.bundle, trainer, source, part)
+        if undefined := [name for name, value in metrics.items() if not math.isfinite(value)]:
+            print(f"not defined on the {part} part: {', '.join(undefined)}", file=sys.stderr)
+            metrics = {name: value for name, value in metrics.items() if name not in undefined}
         trainer.export(folder.bundle, metrics)
         metrics["items_per_second"] = trainer.history[-1]["items_per_second"]
         folder.write_metrics(options, metrics)

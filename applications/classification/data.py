@@ -223,7 +223,7 @@ def baseline(
         flat = np.stack(made).reshape(len(rows), -1).astype(np.float32)
         return (flat - flat.mean(axis=1, keepdims=True)) / (flat.std(axis=1, keepdims=True) + 1e-3)
 
-    knn = KNeighborsClassifier(5).fit(thumbnails(chosen), truth[chosen])
+    knn = KNeighborsClassifier(min(5, len(chosen))).fit(thumbnails(chosen), truth[chosen])
     found["nearest_thumbnails"] = float((knn.predict(thumbnails(judged)) == truth[judged]).mean())
     return found
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -191,18 +192,19 @@ class SegmentationTask(Task):
         """Returns miou, pixel_accuracy and mean_class_accuracy over the pixels of all masks together.
 
         A class that is neither in a mask nor in a prediction of the part does not count in miou, one that is in no
-        mask not in mean_class_accuracy.
+        mask not in mean_class_accuracy. Of a part without a pixel that counts none is defined, and none is returned.
 
         Args:
             outputs: Each sample's class ids at its mask's size, uint8 (H, W); the masks as the source gives them.
         """
         matrix = self.confusion(outputs.output, outputs.target)
         recall = matrix.diagonal().double() / matrix.sum(dim=1)
-        return {
+        found = {
             "miou": mean_iou(matrix),
             "pixel_accuracy": pixel_accuracy(matrix),
             "mean_class_accuracy": float(recall.nanmean()),
         }
+        return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def per_class(self, output: Any, target: Any) -> list[Record]:
         """Returns one row a class: IoU, recall, precision (None where there is no such pixel) and share of the pixels.

@@ -68,4 +68,5 @@ def save_overlay(path: Path, image: Image.Image, view: Mapping[str, Any]) -> Non
     """
     out = io.BytesIO()
     overlay(image, view).save(out, format="PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, out.getvalue())
