@@ -185,6 +185,7 @@ def write_report(
     from applications.classification import ClassificationInterpretation, Interpretation
     from applications.classification.data import baseline
     from common.sources.splits import PARTS, Split
+    from recipes.run import interval
 
     page, task = folder.report, cast("ClassificationTask", trainer.task)
     found = {"this model": metrics["accuracy"]}
@@ -195,6 +196,11 @@ def write_report(
             images, labels = prepared.raws
             rules = baseline(images, labels, usable, part)
             found |= {name.replace("_", " "): value for name, value in rules.items()}
+    low, high = interval(metrics["accuracy"], count := len(outputs.target))
+    rules = "; ".join(f"{name} {value:.3f}" for name, value in found.items() if name != "this model")
+    folder.answer(
+        f"accuracy {metrics['accuracy']:.3f} (95 %: {low:.3f} to {high:.3f}) on {count:,} items of the {part} part; {rules}"
+    )
     rows = [{"model": name, "accuracy": value} for name, value in found.items()]
     page.table(f"Accuracy on the {part} part, beside simple rules", rows)
     folder.training(trainer, metrics)

@@ -194,6 +194,9 @@ def write_report(
 
     page, task = folder.report, cast("DetectionTask", trainer.task)
     records = task.records(outputs.output)
+    objects = sum(len(record["objects"]) for record in task.decode(outputs.output))
+    shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("ap50", "ap") if name in metrics)
+    folder.answer(f"{shown} on {len(records):,} images of the {part} part, in which it tells of {objects:,} things")
     sizes = [(record["height"], record["width"]) for record in records]
     truth = ground_truth(outputs.target, task.vocab, sizes=sizes, category_ids=task.category_ids)
     write_text(folder.path / "predictions.json", dump_json(coco_results(records)))

@@ -4,6 +4,7 @@ import dataclasses
 import html
 import math
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -18,7 +19,7 @@ from common.data.prepared import Prepared
 from common.errors import ConfigError
 from common.figures import Picture
 from common.files import dump_json, write_text
-from common.show.report import Report
+from common.show.report import Report, digits
 from common.sources.source import Source
 from common.sources.splits import PARTS, item_keys
 from common.store.dirty import DirtyPolicy
@@ -41,12 +42,13 @@ class RunFolder:
 
     Attributes:
         path: The folder.
+        recipe: The recipe's name.
         report: The page that is written at the end.
     """
 
-    def __init__(self, path: Path, title: str) -> None:
-        self.path = path
-        self.report = Report(title)
+    def __init__(self, path: Path, recipe: str) -> None:
+        self.path, self.recipe = path, recipe
+        self.report = Report(f"cookbook run {recipe}")
         self.started = time.perf_counter()
 
     @property
@@ -68,7 +70,12 @@ class RunFolder:
         """Says what was read, on the screen and in the report."""
         for line in lines:
             print(line, flush=True)
+        self.report.lead["learned from"] = "; ".join(line.removeprefix("data: ") for line in lines[:2])
         self.report.text("What was read", "\n".join(lines))
+
+    def answer(self, text: str) -> None:
+        """Puts how good the model is on the report's first screen."""
+        self.report.lead["how good"] = text
 
     def notes(self, heading: str, notes: Sequence[str]) -> None:
         """Says what a person should know of the data: the first in the terminal, all in the report."""
@@ -123,10 +130,42 @@ class RunFolder:
 
     def finish(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes the report, and the metrics again with the seconds of the whole run, which are returned."""
-        self.report.write(self.path / "report.html")
         found = self.write_metrics(options, metrics)
+        self.report.lead["how long"] = (
+            f"{found['seconds']:,.0f} s in all, {digits(found['items_per_second'])} items a second"
+        )
+        self.report.lead["made by"] = command_of(options, self.recipe)
+        self.report.write(self.path / "report.html")
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         return found
+
+
+def command_of(options: CommonOptions, recipe: str) -> str:
+    """Returns the command that runs a recipe with some options: those that are not the defaults.
+
+    Examples:
+        >>> command_of(CommonOptions(data="my photos", quick=True), "classification")
+        "cookbook run classification --data 'my photos' --quick"
+    """
+    words = ["cookbook", "run", recipe]
+    for one in dataclasses.fields(options):
+        value, flag = getattr(options, one.name), one.name.replace("_", "-")
+        if value != one.default:
+            words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """Returns where a share of so many items lies with 95 % confidence (Wilson 1927).
+
+    Examples:
+        >>> [round(end, 3) for end in interval(0.9, 100)]
+        [0.826, 0.945]
+    """
+    z = 1.96
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def folder_of(options: CommonOptions, recipe: str) -> Path:
@@ -156,7 +195,7 @@ def run_folder(options: CommonOptions, recipe: str) -> Iterator[RunFolder]:
             events.unlink(missing_ok=True)
         if not events.exists():
             EventLog(events).write("start", recipe=recipe, options=dataclasses.asdict(options))
-        yield RunFolder(path, f"cookbook run {recipe}")
+        yield RunFolder(path, recipe)
     except BaseException:
         if path in missing and not (path / "bundle").exists() and not any(path.glob("checkpoints/*")):
             shutil.rmtree(path, ignore_errors=True)

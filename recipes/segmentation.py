@@ -194,6 +194,8 @@ def write_report(
             {"model": name.replace("_", " "), "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
             for name, found in rules.items()
         ])  # fmt: skip
+        shown = "; ".join(f"{name.replace('_', ' ')}: {found['miou']:.3f}" for name, found in rules.items())
+        folder.answer(f"mIoU on {len(outputs.output):,} images of the {part} part, {shown}")
     with folder.section("Classes"):
         page.table(f"Classes on the {part} part", task.per_class(outputs.output, outputs.target))
     folder.training(trainer, metrics)

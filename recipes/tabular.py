@@ -194,12 +194,16 @@ def write_report(
 ) -> None:
     """What a person looks at: the figures beside a simple rule and each member, the columns, and what matters."""
     from applications.tabular import baseline, member_metrics
+    from common.show.report import digits
 
     page, task = folder.report, learner.task
     shown = [name for name in ("accuracy", "auc", "loss", "f1", "rmse", "mae", "r2") if name in metrics]
     with folder.section("Simple rule and members"):
         rules = baseline(task, learner.dls.train.arrays().y, outputs.target)
         alone = member_metrics(cast("TabularEnsemble", learner.fitted), task, learner.loader(part))
+        first = shown[0]
+        beside = "; ".join(f"{name} {digits(found[first])}" for name, found in rules.items() if first in found)
+        folder.answer(f"{first} {digits(metrics[first])} on {len(outputs.target):,} rows of the {part} part; {beside}")
         page.table(
             f"On the {part} part, beside a simple rule and each member alone",
             [

@@ -20,7 +20,7 @@ SURFACE = {
     "common.train": """Accuracy AccuracyMulti AtOnce ClassificationTask Constant EarlyStop ErrorRate EventLog F1Score
         F1ScoreMulti FittedModel Hook Interrupted Learner Metric OneCycle ProgressBar RegressionTask RootMeanSquaredError Task TensorBoardLog TopKAccuracy
         Trainer TrainerOptions accuracy accuracy_multi error_rate rmse top_k_accuracy""",
-    "common.deploy": "Bundle BundlePart Domain Inputs Predictor evaluate export load load_learner predict_files",
+    "common.deploy": "Bundle BundlePart Domain Inputs Predictor evaluate export files_of load load_learner predict_files",
     "common.show": "Picture Report learning_curves line_figure matrix_figure show_batch show_results",
     "applications.tabular": """EnsembleConfig TableSource TabularClassification TabularClassifier TabularDataLoaders
         TabularEnsemble TabularNetwork TabularRegression TabularRegressor adversarial_validation baseline
@@ -42,7 +42,7 @@ SURFACE = {
     "applications.segmentation": """Augment DataBlock DataLoaders ImageBlock MaskBlock MeanIoU Mixup Normalize Path PixelAccuracy Predictor
         RandomResizedCrop RandomSplitter Resize ResizeMethod SegmentationSource SegmentationTask Trainer
         TrainerOptions arch_names aug_transforms baseline check_arch class_weights create_model evaluate
-        get_image_files ids_of imagenet_stats load_learner make_task mobilenet_v2 pixel_counts predict_sliding
+        get_image_files ids_of ignored_share imagenet_stats load_learner make_task mobilenet_v2 pixel_counts predict_sliding
         read_source resnet18 resnet34 resnet50 scene_source segmentation_learner show_maps unet_learner""",
     "common.text": "TextEncoder Tokenizer",
     "common.vision": """Backbone arch_names backbone_names find_weights""",

@@ -54,6 +54,7 @@ class ImageSource(Source):
         get_y: From an item to the label, or labels.
         parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
         kind: What was found, in words.
+        notes: What a person should know of how it was read: what was guessed, and what was passed over.
         grey: Whether the images are known to have one channel.
         mirrored: Whether a mirrored image still shows its class (not so for digits).
     """

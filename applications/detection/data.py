@@ -40,6 +40,7 @@ class DetectionSource(Source):
         get_y: From an item to its `Objects`; what is wrong with an annotation is raised here, one item at a time.
         parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
         kind: What was found, in words.
+        notes: What a person should know of how it was read: what was guessed, and what was passed over.
         vocab: The classes that the source declares, in its order; empty where it declares none: those that are found.
         category_ids: The number of each class in the source's own results (COCO's, with gaps); empty: it has none.
         outlined: Whether every box is known to come with a shape.

@@ -50,6 +50,7 @@ class SegmentationSource(Source):
         get_y: From an item to the mask.
         parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
         kind: What was found, in words.
+        notes: What a person should know of how it was read: what was guessed, and what was passed over.
         codes: The names of the classes, in the order of their ids.
         ignore: The value in the masks that no loss or metric counts, or None.
         values: The value that stands for each class, where that is not its position.

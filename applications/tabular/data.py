@@ -42,6 +42,7 @@ class TableSource(Source):
         get_y: Of a row: its target.
         parts: ``train``, ``valid`` or ``test`` of each row, or None where the source does not say.
         kind: What was found, in words.
+        notes: What a person should know of how it was read: what was guessed, and what was passed over.
         target: The target's column.
         classes: Whether it names classes; else it is a number.
         ignore: Columns that are no features: the target, the part, and what the user left out.
