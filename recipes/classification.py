@@ -196,11 +196,10 @@ def write_report(
             images, labels = prepared.raws
             rules = baseline(images, labels, usable, part)
             found |= {name.replace("_", " "): value for name, value in rules.items()}
-    low, high = interval(metrics["accuracy"], count := len(outputs.target))
+    low, high = interval(metrics["accuracy"], len(outputs.target))
     rules = "; ".join(f"{name} {value:.3f}" for name, value in found.items() if name != "this model")
-    folder.answer(
-        f"accuracy {metrics['accuracy']:.3f} (95 %: {low:.3f} to {high:.3f}) on {count:,} items of the {part} part; {rules}"
-    )
+    where = f"on {len(outputs.target):,} items of the {part} part"
+    folder.answer(f"accuracy {metrics['accuracy']:.3f} (95 %: {low:.3f} to {high:.3f}) {where}; {rules}")
     rows = [{"model": name, "accuracy": value} for name, value in found.items()]
     page.table(f"Accuracy on the {part} part, beside simple rules", rows)
     folder.training(trainer, metrics)

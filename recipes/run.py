@@ -131,9 +131,8 @@ class RunFolder:
     def finish(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes the report, and the metrics again with the seconds of the whole run, which are returned."""
         found = self.write_metrics(options, metrics)
-        self.report.lead["how long"] = (
-            f"{found['seconds']:,.0f} s in all, {digits(found['items_per_second'])} items a second"
-        )
+        speed = digits(found["items_per_second"])
+        self.report.lead["how long"] = f"{found['seconds']:,.0f} s in all; {speed} items a second in training"
         self.report.lead["made by"] = command_of(options, self.recipe)
         self.report.write(self.path / "report.html")
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)

@@ -18,8 +18,8 @@ h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem;border-bottom:1px solid 
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.25rem .8rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
 td:first-child,th:first-child{text-align:left}
-dl{background:var(--box);padding:.8rem 1rem;border-radius:.4rem;display:grid;grid-template-columns:auto 1fr;gap:.3rem 1rem;
-margin:0}
+dl{background:var(--box);padding:.8rem 1rem;border-radius:.4rem;margin:0;
+display:grid;grid-template-columns:auto 1fr;gap:.3rem 1rem}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 img{max-width:100%;background:#fff}figure{margin:1rem 0}figcaption,summary{color:var(--soft)}
 pre{background:var(--box);padding:.8rem;overflow-x:auto;white-space:pre-wrap}
@@ -39,16 +39,8 @@ def digits(value: float) -> str:
     """
     if not math.isfinite(value) or value == 0:
         return f"{value:.4f}"
-    size = abs(value)
-    return (
-        f"{value:,.0f}"
-        if size >= 1000
-        else f"{value:.2f}"
-        if size >= 10
-        else f"{value:.4f}"
-        if size >= 1e-3
-        else f"{value:.3g}"
-    )
+    formats = ((1000, ",.0f"), (10, ".2f"), (1e-3, ".4f"), (0, ".3g"))
+    return format(value, next(form for least, form in formats if abs(value) >= least))
 
 
 def _cell(value: Any) -> str:
