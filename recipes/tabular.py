@@ -195,6 +195,7 @@ def write_report(
     """What a person looks at: the figures beside a simple rule and each member, the columns, and what matters."""
     from applications.tabular import baseline, member_metrics
     from common.show.report import digits
+    from recipes.run import interval
 
     page, task = folder.report, learner.task
     shown = [name for name in ("accuracy", "auc", "loss", "f1", "rmse", "mae", "r2") if name in metrics]
@@ -203,7 +204,12 @@ def write_report(
         alone = member_metrics(cast("TabularEnsemble", learner.fitted), task, learner.loader(part))
         first = shown[0]
         beside = "; ".join(f"{name} {digits(found[first])}" for name, found in rules.items() if first in found)
-        folder.answer(f"{first} {digits(metrics[first])} on {len(outputs.target):,} rows of the {part} part; {beside}")
+        sure = ""
+        if first == "accuracy":
+            low, high = interval(metrics[first], len(outputs.target))
+            sure = f" (95 %: {low:.3f} to {high:.3f})"
+        where = f"on {len(outputs.target):,} rows of the {part} part"
+        folder.answer(f"{first} {digits(metrics[first])}{sure} {where}; {beside}")
         page.table(
             f"On the {part} part, beside a simple rule and each member alone",
             [
