@@ -79,7 +79,7 @@ def _mix_tensor(value: Tensor) -> Tensor:
 
 
 def uniform(seed: int, epoch: int, ids: Tensor, stream: int, count: int) -> Tensor:
-    """Returns uniform numbers in [0, 1), one row a sample.
+    """Returns uniform numbers in [0, 1), one row per sample.
 
     Args:
         seed: The run's seed.

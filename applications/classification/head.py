@@ -52,7 +52,7 @@ def fit_head(trainer: Trainer) -> float:
     better head than a few dozen gradient steps. The outputs are scaled so that the training loss is least.
 
     Args:
-        trainer: Of a model whose ``head`` is a linear layer, with one label an image.
+        trainer: Of a model whose ``head`` is a linear layer, with one label per image.
 
     Returns:
         The training loss of the fitted head.

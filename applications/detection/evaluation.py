@@ -27,7 +27,7 @@ class ClassPrecision:
         objects: How many there are, crowds left out.
         ap: The mean over the overlaps 0.50, 0.55, … 0.95.
         ap50: At the overlap 0.50.
-        ar_100: The greatest recall of 100 predictions an image, mean over the overlaps.
+        ar_100: The greatest recall of 100 predictions per image, mean over the overlaps.
     """
 
     label: str
@@ -48,7 +48,7 @@ class APTable:
         ap_small: Of objects below 32 x 32 square pixels.
         ap_medium: Of those between.
         ap_large: Of those above 96 x 96 square pixels.
-        ar_100: The greatest recall of 100 predictions an image, mean over classes and overlaps.
+        ar_100: The greatest recall of 100 predictions per image, mean over classes and overlaps.
         classes: One row a class.
     """
 

@@ -50,7 +50,7 @@ class UnetConfig:
 
     Attributes:
         arch: The classification network that it stands on: ``small_resnet`` or one of torchvision's.
-        classes: How many outputs a pixel.
+        classes: How many outputs per pixel.
         channels: Of the input image; torchvision's networks take 3.
         strides: Which of the network's features are used, ascending.
         widths: Channels of the decoder at each stride but the last.
@@ -149,7 +149,7 @@ class TorchvisionSegmenterConfig:
 
     Attributes:
         arch: Its name, as in ``torchvision.models.list_models(module=torchvision.models.segmentation)``.
-        classes: How many outputs a pixel.
+        classes: How many outputs per pixel.
         auxiliary: Whether it has the auxiliary head of its reference training (LR-ASPP never has).
     """
 
@@ -228,7 +228,7 @@ def create_model(
     Args:
         arch: ``small_resnet`` or one of torchvision's classifiers, for a `Unet` over it; or one of torchvision's
             segmenters, such as ``deeplabv3_mobilenet_v3_large``.
-        classes: How many outputs a pixel.
+        classes: How many outputs per pixel.
         channels: Of the images; torchvision's networks take 3.
         pretrained: Start the classification network from ImageNet weights.
         weights: Which of them, e.g. ``IMAGENET1K_V1``; see `find_weights`.

@@ -148,7 +148,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):
 
     Attributes:
         classes_: The classes, sorted.
-        table_: One row a member: its out-of-fold loss, seconds, weight.
+        table_: One row per member: its out-of-fold loss, seconds, weight.
     """
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
@@ -195,7 +195,7 @@ class TabularRegressor(RegressorMixin, _Tabular):
         verbose: Whether to tell what goes on.
 
     Attributes:
-        table_: One row a member: its out-of-fold loss, seconds, weight.
+        table_: One row per member: its out-of-fold loss, seconds, weight.
     """
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803

@@ -62,7 +62,7 @@ def permutation_importance(
         seed: A shuffle is a function of it, the column's name and the repeat.
 
     Returns:
-        One record a column: ``column``, ``importance`` (the mean rise), ``std`` (over the repeats).
+        One record per column: ``column``, ``importance`` (the mean rise), ``std`` (over the repeats).
 
     Raises:
         DataError: if the frame lacks a column, or a row's target is none that the model knows.

@@ -102,7 +102,7 @@ def shap_importance(
         seed: Of the drawing.
 
     Returns:
-        One record a column: ``column``, ``importance``; over classes it is the mean.
+        One record per column: ``column``, ``importance``; over classes it is the mean.
     """
     block, model = block_of(predictor), predictor.model
     if not isinstance(model, TabularEnsemble):

@@ -1,4 +1,4 @@
-"""The operations that change colours: each a 3x4 matrix a sample, so that a pipeline's are one."""
+"""The operations that change colours: each a 3x4 matrix per sample, so that a pipeline's are one."""
 
 import math
 from dataclasses import dataclass

@@ -66,7 +66,7 @@ class Look:
         mean: Of each channel, subtracted from pixels in [0, 1].
         std: Of each channel, divided by.
         padding: What lies outside an image: ``reflection``, ``border`` or ``zeros``.
-        taps: At how many places a side an output pixel looks where it spans two source pixels or more; at least 1.
+        taps: At how many places per side an output pixel looks where it spans two source pixels or more; at least 1.
         reach_px: How far blur and sharpen look around in pixels; 0 where there is neither.
     """
 

@@ -267,7 +267,7 @@ def drawn_of(operation: Operation, rows: Sequence[Numbers | None], size: tuple[i
 
     Args:
         operation: What happens.
-        rows: Its uniform numbers, a row a sample; None: nothing happens to it.
+        rows: Its uniform numbers, one row per sample; None: nothing happens to it.
         size: (height, width) in pixels: of a crop the source's, else the output's.
     """
     chosen = torch.tensor([row is not None for row in rows])

@@ -1,4 +1,4 @@
-"""The geometry of the engine: one matrix and one field a sample, one resample a tensor, the same map for every target.
+"""The geometry of the engine: one matrix and one field per sample, one resample per tensor, one map for all targets.
 
 An output position p in [-1, 1] comes from ``matrix(p + field(p))``, a position in [-1, 1] of the image.
 """
@@ -119,7 +119,7 @@ def grid(drawn: Drawn, size: tuple[int, int], taps: int = 1, spread: Tensor | No
     Args:
         drawn: The parameters; matrix or field.
         size: (height, width) of the output in pixels.
-        taps: How many places a side are looked at in each pixel.
+        taps: How many places per side are looked at in each pixel.
         spread: float32 (B,): 1 where these places lie apart, 0 where all are the pixel's centre.
     """
     device = cast(Tensor, drawn.field if drawn.matrix is None else drawn.matrix).device
@@ -154,7 +154,7 @@ def spread_out(field: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def spread(matrix: Tensor | None, source: tuple[int, int] | Tensor, size: tuple[int, int]) -> Tensor | None:
-    """Returns float32 (B,): 1 where an output pixel at the centre spans `SHRINKS` source pixels a side, else 0."""
+    """Returns float32 (B,): 1 where an output pixel at the centre spans `SHRINKS` source pixels per side, else 0."""
     if matrix is None:
         return None
     m = matrix

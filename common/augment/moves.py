@@ -1,4 +1,4 @@
-"""The operations that move pixels: each one matrix a sample, and for elastic one field of displacements."""
+"""The operations that move pixels: each one matrix per sample, and for elastic one field of displacements."""
 
 import math
 from dataclasses import dataclass, field
@@ -186,7 +186,7 @@ class Elastic(Operation):
 
     @property
     def knots(self) -> int:
-        """The number of knots a side."""
+        """The number of knots per side."""
         return self.cells + 3
 
     @property

@@ -94,7 +94,7 @@ class Colour(Operation):
 
 
 class Texture(Operation):
-    """An operation on the finished picture that gives one strength a sample: blur, sharpen, noise."""
+    """An operation on the finished picture that gives one strength per sample: blur, sharpen, noise."""
 
     support: ClassVar[dict[str, Support]] = PIXELS
 

@@ -156,7 +156,7 @@ class BatchPipeline:
     # What happens to each sample
 
     def keys(self, epoch_seed: EpochSeed, device: torch.device) -> Tensor:
-        """Returns what the numbers of an epoch are made from, int64 (2, total), sent to the device once an epoch."""
+        """Returns what the numbers of an epoch are made from, int64 (2, total), sent to the device once per epoch."""
         if self._keys is None or self._keys[0] != epoch_seed or self._keys[1].device != device:
             self._keys = epoch_seed, stream_keys(epoch_seed.seed, epoch_seed.epoch, self._streams).to(device)
             if self._word is not None:
@@ -182,7 +182,7 @@ class BatchPipeline:
         return drawn
 
     def numbers(self, op: Operation, ids: Tensor, epoch_seed: EpochSeed) -> tuple[Tensor, Tensor]:
-        """Returns what `Operation.draw` does, from keys that are sent to the device once an epoch."""
+        """Returns what `Operation.draw` does, from keys that are sent to the device once per epoch."""
         span = next(span for other, span in self._spans if other is op)
         drawn = uniform_of(self.keys(epoch_seed, ids.device)[:, span], ids)
         return drawn[:, 1:], drawn[:, 0] < op.p

@@ -124,7 +124,7 @@ def normal_table(device: torch.device) -> Tensor:
 
 
 def halves(word: Tensor, count: int) -> Tensor:
-    """Returns ``count`` numbers of 16 bits a sample, int64 (B, count): two of each counted word, the low first."""
+    """Returns ``count`` numbers of 16 bits per sample, int64 (B, count): two of each counted word, the low first."""
     found = words(word, (count + 1) // 2)
     return torch.stack([found & 0xFFFF, found >> 16], dim=2).flatten(1)[:, :count]
 

@@ -280,7 +280,7 @@ class ColumnsBlock(Block):
         return self.token_many([dict(cast("Mapping[str, Any]", raw))])[0]
 
     def token_many(self, raws: Sequence[Any]) -> list[bytes]:
-        """Returns 16 bytes a row that are equal where every used cell is read alike: a missing one is like a NaN."""
+        """Returns 16 bytes per row that are equal where every used cell is read alike: a missing one is like a NaN."""
         used, frame = self._used, self._frame(raws)
         sums = np.zeros((len(frame), 2), np.uint64)
         for column in used:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 ROWS = 1 << 22
-"""Rows of a column that are looked at together: what is made of them on the way takes 8 bytes a row."""
+"""Rows of a column that are looked at together: what is made of them on the way takes 8 bytes per row."""
 _BITS: dict[int, Any] = {2: np.int16, 4: np.int32, 8: np.int64}
 
 

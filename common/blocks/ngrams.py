@@ -29,7 +29,7 @@ def hashed_ngrams(texts: Sequence[str], salt: str, buckets: int, most: int) -> l
         texts: The texts.
         salt: Mixed into every hash, so that a word in one column is not the same word in another.
         buckets: Positions there are, 0 being free for padding.
-        most: The most positions kept a text; pairs are left out before words.
+        most: The most positions kept per text; pairs are left out before words.
 
     Examples:
         >>> found = hashed_ngrams(["red dress", "dress"], "", 1 << 18, 10)

@@ -19,7 +19,7 @@ class SampleEncoder:
     """The fitted blocks and item transforms of a DataBlock.
 
     Attributes:
-        blocks: One fitted block a field, inputs first.
+        blocks: One fitted block per field, inputs first.
         n_inp: How many of them are inputs.
         item_tfms: The deterministic transforms; the last one that gives a view decides.
         names: What each field is called; after its block's kind when empty.
@@ -38,7 +38,7 @@ class SampleEncoder:
             raise ConfigError(f"names must give each of the {len(self.blocks)} blocks one of its own, got {self.names}")
 
     def inputs_of(self, raws: Sequence[Any]) -> list[Sequence[Any]]:
-        """Returns one sequence of raw values an input field, from inputs as people give them.
+        """Returns one sequence of raw values per input field, from inputs as people give them.
 
         Args:
             raws: One an input: its raw value; where there are several input fields (user and item, image and question)
@@ -95,12 +95,12 @@ class SampleEncoder:
         """Encodes the raw values of one item's fields (inputs alone are enough for prediction).
 
         Args:
-            raws: One raw value a block, in order; fewer encode only the first fields.
+            raws: One raw value per block, in order; fewer encode only the first fields.
             name: The item as a person knows it, for errors (or what tells it).
             skip: Which fields are not encoded (their values are there already); those entries are None.
 
         Returns:
-            One encoded value a field, and the source image's (height, width) in pixels, or None without an image.
+            One encoded value per field, and the source image's (height, width) in pixels, or None without an image.
 
         Raises:
             ItemError: naming the item, the stage and the reason.

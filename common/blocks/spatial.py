@@ -247,7 +247,7 @@ VOID = 255
 
 
 def class_colors(count: int) -> np.ndarray:
-    """Returns one colour a class, float (count, 3) in [0, 1], each unlike those before it.
+    """Returns one colour per class, float (count, 3) in [0, 1], each unlike those before it.
 
     Args:
         count: How many.

@@ -12,7 +12,7 @@ from common.errors import DataError
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Applies ``function`` to every tensor in a field, keeping its structure (a list holds one entry a sample)."""
+    """Applies ``function`` to every tensor in a field, keeping its structure (a list holds one entry per sample)."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):

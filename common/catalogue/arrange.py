@@ -54,7 +54,7 @@ def arrange_images(folder: Path, loaded: Mapping[str, Any]) -> str | None:
 
 
 def write_class_folders(folder: Path, images: np.ndarray, labels: Sequence[Any], classes: Sequence[Any]) -> None:
-    """Writes pictures as PNG files into one folder a class.
+    """Writes pictures as PNG files into one folder per class.
 
     Args:
         folder: The folder above the class folders; made where it is not there.

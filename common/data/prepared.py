@@ -26,11 +26,11 @@ class Prepared:
 
     Attributes:
         items: The items.
-        raws: One sequence of raw values a block.
-        split: The positions of the parts.
+        raws: One sequence of raw values per block.
+        split: The positions of the items of each part.
         encoder: The fitted blocks and item transforms.
-        pipeline: The batch transforms, checked.
-        failures: The items that were left out already.
+        pipeline: The batch transforms, checked against the blocks.
+        failures: The items that a getter or a block already failed on, and that are left out.
         policy: What happens to an item that cannot be used.
     """
 
@@ -43,15 +43,17 @@ class Prepared:
     policy: DirtyPolicy = field(default_factory=DirtyPolicy)
 
     def notes(self, rows: Sequence[int] | None = None) -> list[str]:
-        """Returns what is unusual about items but was set right (a box cut to its image), one sentence each.
+        """Returns one sentence for each irregularity that was corrected (a box clipped to its image).
 
         Args:
             rows: The positions to look at; those of all parts when None.
         """
         if rows is None:
             rows = [int(row) for part in ("train", "valid", "test") for row in self.split[part]]
-        told = [pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes]
-        given = ((block, take(cast("Items", raws), row)) for block, raws in told for row in rows)
+        noting = [
+            pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes
+        ]
+        given = ((block, take(cast("Items", raws), row)) for block, raws in noting for row in rows)
         return [note for block, raw in given if raw is not None for note in block.notes(raw)]
 
     def store(

@@ -96,12 +96,12 @@ class Predictor:
         batch_size: int | None = None,
         on_error: str = "raise",
     ) -> Loader:
-        """Returns a loader over raw values: one sequence a field, inputs alone or inputs and targets.
+        """Returns a loader over raw values: one sequence per field, inputs alone or inputs and targets.
 
         Args:
-            raws: One sequence of raw values a field.
+            raws: One sequence of raw values per field.
             names: The items, for errors; a frame's rows have theirs.
-            batch_size: Samples a batch; None: 64, as many large images as have the pixels of 64 of 224 x 224, or 4096
+            batch_size: Samples per batch; None: 64, as many large images as have the pixels of 64 of 224 x 224, or 4096
                 rows of columns.
             on_error: ``raise``, or ``skip`` to leave out what cannot be read.
         """
@@ -118,7 +118,7 @@ class Predictor:
         Args:
             store: Of the same blocks and item transforms.
             rows: The positions of the items.
-            batch_size: Samples a batch; see `loader`.
+            batch_size: Samples per batch; see `loader`.
 
         Raises:
             ConfigError: if the store encodes in another way than this predictor.
@@ -137,7 +137,7 @@ class Predictor:
 
         Args:
             raws: One an input; of several input fields a mapping by their names, or a tuple.
-            batch_size: Samples a batch; see `loader`.
+            batch_size: Samples per batch; see `loader`.
         """
         fields = self.encoder.inputs_of(raws)
         return collect(self.model, self.loader(fields, raws, batch_size=batch_size), self.task, self.device)
@@ -148,7 +148,7 @@ class Predictor:
         Args:
             raws: One an input: a path, an image, a row; of several input fields (user and item, image and question) a
                 mapping by the fields' names, or a tuple in their order.
-            batch_size: Samples a batch; see `loader`.
+            batch_size: Samples per batch; see `loader`.
 
         Raises:
             ItemError: if an input cannot be read, naming it and why.
@@ -175,12 +175,12 @@ class Predictor:
         batch_size: int | None = None,
         on_error: str = "raise",
     ) -> dict[str, float]:
-        """Returns the metrics over raw values (one sequence a field, targets last) by their standard names.
+        """Returns the metrics over raw values (one sequence per field, targets last) by their standard names.
 
         Args:
-            raws: One sequence of raw values a field.
+            raws: One sequence of raw values per field.
             names: The items, for errors.
-            batch_size: Samples a batch; see `loader`.
+            batch_size: Samples per batch; see `loader`.
             on_error: ``raise``, or ``skip`` to leave out what cannot be read (``items_left_out`` says how many).
 
         Raises:

@@ -266,7 +266,7 @@ def read_field(
 def read_fields(
     fields: Sequence[tuple[Getter | None, str]], items: Items, failed: dict[int, ItemError] | None = None
 ) -> list[Sequence[Any]]:
-    """Returns the raw values of several fields; a getter that serves several of one side is asked once an item.
+    """Returns the raw values of several fields; a getter that serves several of one side is asked once per item.
 
     Args:
         fields: The getter and the side (``get_x`` or ``get_y``) of each.

@@ -69,7 +69,7 @@ class Source:
         return found
 
     def raws(self, name: str | None, on_error: str = "raise") -> tuple[list[list[Any]], list[str]]:
-        """Returns the raw values of one part, one list a field, and the names of its items.
+        """Returns the raw values of one part, one list per field, and the names of its items.
 
         Args:
             name: The part; see `part`.

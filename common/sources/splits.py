@@ -151,7 +151,7 @@ class StratifiedSplitter(Splitter):
         seed: Of the draw.
 
     Raises:
-        DataError: when called, if a class has a single item, or the share is smaller than one item a class.
+        DataError: when called, if a class has a single item, or the share is smaller than one item per class.
     """
 
     valid_pct: float = 0.2
@@ -182,7 +182,7 @@ class GroupSplitter(Splitter):
     """Whole groups validate (speakers, patients, scenes): no group is on both sides.
 
     Args:
-        group: A getter from item to group, or one group an item.
+        group: A getter from item to group, or one group per item.
         valid_pct: The share of the groups, in (0, 1).
         seed: Of the draw.
     """
@@ -205,7 +205,7 @@ class StratifiedGroupSplitter(Splitter):
     """Whole groups validate, and the classes keep their proportions as far as the groups allow (scikit-learn).
 
     Args:
-        group: A getter from item to group, or one group an item.
+        group: A getter from item to group, or one group per item.
         valid_pct: The share of the items, in (0, 0.5]; it is met as one fold of round(1 / valid_pct).
         seed: Of the draw.
     """
@@ -404,7 +404,7 @@ class KFoldSplitter(Splitter):
     Args:
         fold: Which fold validates, 0 … folds - 1.
         folds: How many there are, at least 2.
-        group: A getter from item to group, or one group an item, or None.
+        group: A getter from item to group, or one group per item, or None.
         seed: Of the shuffle.
     """
 

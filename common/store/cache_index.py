@@ -37,7 +37,7 @@ def content_token(raws: Sequence[Any], from_file: Sequence[bool] = ()) -> int:
     """Returns 64 bits that depend on the content of an item's raw values: of a file, on its bytes.
 
     Args:
-        raws: One raw value a field that is kept.
+        raws: One raw value per field that is kept.
         from_file: Of each field, whether a string names a file (`Block.from_file`); empty: none does.
     """
     digest = hashlib.blake2b(digest_size=8)
@@ -68,7 +68,7 @@ class CacheIndex:
     Args:
         root: The folder that the user named.
         encoder: The fitted blocks and item transforms.
-        raws: One sequence of raw values a field.
+        raws: One sequence of raw values per field.
         names: The items' names.
 
     Raises:

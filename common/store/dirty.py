@@ -41,7 +41,7 @@ class DirtyPolicy:
     Attributes:
         on_error: ``raise`` stops with the item's name; ``skip`` leaves it out, in every epoch, and lists it;
             ``quarantine`` lists it in a file too, and while the item is unchanged it is not tried again.
-        quarantine: That file, one JSON object a line.
+        quarantine: That file, one JSON object per line.
     """
 
     on_error: str = "raise"
@@ -88,7 +88,7 @@ def state(raws: Sequence[Any], from_file: Sequence[bool] = ()) -> str:
     """Returns what tells whether an item has changed: size and times of what is a file, a digest of what is none.
 
     Args:
-        raws: One raw value a field.
+        raws: One raw value per field.
         from_file: Of each field, whether a string names a file (`Block.from_file`); empty: none does.
     """
     found: list[str] = []
@@ -145,5 +145,5 @@ class DirtyLog:
         return self._early + [self._found[row] for row in sorted(self._found)]
 
     def table(self) -> list[dict[str, Any]]:
-        """Returns one row an item, for a report."""
+        """Returns one row per item, for a report."""
         return [asdict(failure) for failure in self.failures]

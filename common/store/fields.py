@@ -17,7 +17,7 @@ from common.errors import ItemError
 from common.store.cache import DenseColumn, RaggedColumn, padded_images
 
 Encoded = list[Value | None]
-"""One encoded value a field; None where the field was encoded for all items at once."""
+"""One encoded value per field; None where the field was encoded for all items at once."""
 
 
 LENGTHS = ".lengths"

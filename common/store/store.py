@@ -37,7 +37,7 @@ class SampleStore:
 
     Args:
         encoder: The fitted blocks and item transforms.
-        raws: One sequence of raw values a field, one entry an item.
+        raws: One sequence of raw values per field, one entry per item.
         items: The items, for their names.
         rows: The positions that will be asked for (those of the split).
         workers: Threads that decode (0: the caller decodes).
