@@ -154,7 +154,8 @@ def run_lengths(rle: Mapping[str, Any]) -> np.ndarray:
 def _runs(text: str) -> list[int]:
     """Decodes COCO's compressed counts.
 
-    Five bits per letter, the sixth marks continuation; from the fourth number on they are differences. Decoded here and not by the library, whose C code does not validate its input.
+    Five bits per letter, the sixth marks continuation; from the fourth number on they are differences. Decoded here and
+    not by the library, whose C code does not validate its input.
     """
     runs: list[int] = []
     value = bits = 0

@@ -1,4 +1,4 @@
-"""Windows over an image that is larger than a model's input: where they lie, and the pieces of the image in them."""
+"""Overlapping windows over an image that is larger than a model's input: their positions and pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from common.errors import ConfigError, in_range
 
 @dataclass(frozen=True)
 class Windows:
-    """An image cut into pieces that overlap.
+    """An image cut into overlapping pieces.
 
     Attributes:
         size: (height, width) of the image in pixels.
@@ -27,12 +27,12 @@ class Windows:
 
 
 def starts(side: int, window: int, overlap: float) -> list[int]:
-    """Returns where windows begin along a side: evenly, the first and the last at its ends.
+    """Returns the starts of windows along a side: evenly spaced, the first and the last at its ends.
 
     Args:
-        side: Pixels of the image.
-        window: Pixels of a window.
-        overlap: The least share of a window that the next one sees too.
+        side: The image's side in pixels.
+        window: The window's side in pixels.
+        overlap: The least share of a window that overlaps with the next one.
 
     Examples:
         >>> starts(100, 40, 0.25), starts(30, 40, 0.25)
