@@ -118,7 +118,7 @@ def make_backbone(
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
-    """The network's parts in the order they run, up to its pooling."""
+    """The network's modules in the order in which they run, up to its pooling."""
     if getattr(network, "transform_input", False):
         raise ConfigError("its ImageNet weights take another normalisation of the image: choose another arch")
     found: list[nn.Module] = []
@@ -132,14 +132,14 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def _looks_around(block: nn.Module) -> bool:
-    """Whether a block does more than mix the channels of each place."""
+    """Whether a block is more than a mix of channels at each position: it has a spatial kernel or attention."""
     inside = list(block.modules())
     spatial = any(isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 for m in inside)
     return spatial or any("Attention" in type(m).__name__ for m in inside)
 
 
 def _probe(arch: str, blocks: list[nn.Module], channels: int) -> tuple[dict[int, int], dict[int, int], bool]:
-    """The last block and the channels of each stride, and whether channels are the last axis, by trying it once."""
+    """The last block and the channels of each stride, and whether channels are the last axis, by a trial forward."""
     body = nn.Sequential(*blocks)
     training = body.training
     like = next(body.parameters())
@@ -153,6 +153,7 @@ def _probe(arch: str, blocks: list[nn.Module], channels: int) -> tuple[dict[int,
             for i, block in enumerate(blocks):
                 x = block(x)
                 shape = tuple(x.shape[1:])
+                # Channels last (Swin), if the first two axes have the probe's aspect ratio.
                 last_axis = len(shape) == 3 and shape[0] * PROBE[1] == shape[1] * PROBE[0] != shape[2] * PROBE[0]
                 height, width, count = (*shape[:2], shape[2]) if last_axis else (*shape[1:], shape[0])
                 stride = PROBE[0] // height

@@ -48,13 +48,13 @@ def starts(side: int, window: int, overlap: float) -> list[int]:
 def windows_of(
     predictor: Predictor, image: Any, window_px: int | tuple[int, int] | None = None, overlap: float = 0.25
 ) -> Windows:
-    """Returns an image cut into pieces at its own resolution; one no larger than a window is one piece.
+    """Returns an image cut into pieces at its own resolution; an image no larger than a window is one piece.
 
     Args:
-        predictor: Whose image block reads it, and whose input's size is that of the windows where none is given.
+        predictor: The predictor whose image block reads the image; its input size is the default window size.
         image: A path, bytes, a PIL image or an array.
-        window_px: The windows' pixels, one number for a square or (height, width).
-        overlap: The least share of a window that the next one sees too, in [0, 1).
+        window_px: The windows' size in pixels, one number for a square or (height, width).
+        overlap: The least share of a window that overlaps with the next one, in [0, 1).
 
     Raises:
         ConfigError: if the predictor takes no image, or a number is out of its range.
