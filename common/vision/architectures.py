@@ -57,7 +57,7 @@ def check_start(arch: str, channels: int = 3, pretrained: bool = False) -> None:
 def find_weights(arch: str, name: str | None = None) -> Any:
     """Returns torchvision's weights for an architecture.
 
-    The named ones; else the last listed ones that are on this machine; else the default ones, which torchvision downloads.
+    The named ones; else the last listed ones on this machine; else the default ones, which torchvision downloads.
 
     Args:
         arch: One of torchvision's models.
