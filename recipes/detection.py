@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from common.task.task import Outputs
     from recipes.run import RunFolder
 
-MOST_PX = 240 * 320  # pixels of the frame that the model sees, where no size is given
-SCENES = 800, 100, 100  # that train, validate and test, where there is no data
+MOST_PX = 240 * 320  # the most pixels of the model's input, where no size is given
+SCENES = 800, 100, 100  # training, validation and test scenes, where no data is given
 QUICK = 400, 60, 60
 
 
@@ -48,7 +48,7 @@ class Options(VisionOptions):
 
     @property
     def masks(self) -> bool:
-        """Whether the model gives a mask of each thing."""
+        """Whether the model predicts masks."""
         from applications.detection.torchvision_detector import gives_masks
 
         return gives_masks(self.arch)
@@ -99,7 +99,7 @@ def make_loaders(options: Options, source: "DetectionSource") -> "tuple[Prepared
 
 
 def batch_transforms(options: Options, source: "DetectionSource") -> "list[BatchTransform]":
-    """Mirrored, nearer and farther, moved, in another light; digits keep their sides."""
+    """Flips, zooms, shifts and colour changes; digits are not mirrored."""
     from common.augment import Augment, Mosaic
 
     if not options.augment:
@@ -145,7 +145,7 @@ def make_trainer(options: Options, dls: "DataLoaders", source: "DetectionSource"
 
 
 def train(options: Options, trainer: "Trainer") -> None:
-    """One cycle; then each class gets the score from which it is told, the best by F1 on the validation part."""
+    """One cycle; then each class gets the score threshold with the best F1 on the validation part."""
     from applications.detection import TorchvisionDetector, choose_thresholds
 
     full = 13 if options.data is None else 40 if options.pretrained else 80
@@ -181,7 +181,7 @@ def write_report(
     outputs: "Outputs",
     metrics: dict[str, float],
 ) -> None:
-    """What a person looks at: average precision class by class, thresholds, the data, hits and misses."""
+    """The report: average precision per class, thresholds, samples, hits and misses."""
     from applications.detection import average_precision, choose_thresholds, coco_results, ground_truth
     from common.files import dump_json, write_text
     from common.show import line_figure, show_results
@@ -190,15 +190,15 @@ def write_report(
     page, task = folder.report, cast("DetectionTask", trainer.task)
     records = task.records(outputs.output)
     table = average_precision(records, outputs.target, task.vocab)
-    told = choose_thresholds(records, outputs.target, task.vocab)
+    best = choose_thresholds(records, outputs.target, task.vocab)
     page.table(f"Average precision on the {part} part", [class_row(row) for row in table.classes])
     page.table("The score from which a thing is told: the best F1 of the validation part", [
         {"class": name, "score": score} for name, score in zip(task.vocab, task.thresholds, strict=True)
     ])  # fmt: skip
-    page.table(f"The best F1 on the {part} part", [f1_row(row) for row in (*told.classes, told.overall)])
+    page.table(f"The best F1 on the {part} part", [f1_row(row) for row in (*best.classes, best.overall)])
     folder.training(trainer, metrics)
     lines = {
-        row.label or "all": (row.recalls.tolist(), row.precisions.tolist()) for row in (*told.classes[:9], told.overall)
+        row.label or "all": (row.recalls.tolist(), row.precisions.tolist()) for row in (*best.classes[:9], best.overall)
     }
     folder.picture("Precision over recall", "precision_recall", line_figure(lines, "recall", "precision"))
     results = show_results(trainer, max_n=12, part=part, outputs=outputs)

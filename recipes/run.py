@@ -1,4 +1,4 @@
-"""What every recipe does around its training: the folder of results, and the table of metrics at the end."""
+"""The shared part of all recipes: the folder of results, export, evaluation, report and the table of metrics."""
 
 import dataclasses
 import html
@@ -32,11 +32,11 @@ _R = TypeVar("_R")
 
 
 class RunFolder:
-    """The folder of a run's results; each file in it is whole or absent.
+    """The folder of a run's results; each file in it is complete or absent.
 
     Attributes:
         path: The folder.
-        report: The page that is written at the end.
+        report: The report, written at the end.
     """
 
     def __init__(self, path: Path, title: str) -> None:
@@ -55,19 +55,19 @@ class RunFolder:
         return self.path / "bundle"
 
     def picture(self, heading: str, name: str, figure: Picture, caption: str = "") -> None:
-        """Writes a picture to the folder and puts it into the report."""
+        """Writes a picture to the folder and adds it to the report."""
         figure.save(self.pictures / f"{name}.png")
         self.report.picture(heading, figure.png(), caption)
 
     def notes(self, notes: Sequence[str]) -> None:
-        """Tells what was set right in the data: the first in the terminal, all in the report."""
+        """Reports corrections that were made in the data: the first in the terminal, all in the report."""
         if notes:
             more = f" (and {len(notes) - 1} more: see the report)" if len(notes) > 1 else ""
             print(f"set right in the data: {notes[0]}{more}", file=sys.stderr)
             self.report.table(f"Set right in the data: {len(notes)}", [{"note": note} for note in notes])
 
     def training(self, trainer: Learner, metrics: Mapping[str, float]) -> None:
-        """Adds what every report tells: the metrics, the epochs, what was left out, the curves and the batches."""
+        """Adds the sections of every report: metrics, epochs, items left out, learning curves and batches."""
         from common.show import learning_curves
 
         page, train, history = self.report, trainer.dls.train, trainer.history
@@ -85,30 +85,30 @@ class RunFolder:
 
     def finish(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes config, metrics and report, and returns the metrics with the seconds of the whole run."""
-        found = {name: float(value) for name, value in metrics.items()}
-        found["seconds"] = round(time.perf_counter() - self.started, 2)
+        numbers = {name: float(value) for name, value in metrics.items()}
+        numbers["seconds"] = round(time.perf_counter() - self.started, 2)
         write_text(self.path / "config.json", dump_json(dataclasses.asdict(options)))
         self.report.write(self.path / "report.html")
-        write_text(self.path / "metrics.json", dump_json(found))
+        write_text(self.path / "metrics.json", dump_json(numbers))
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-        return found
+        return numbers
 
 
 def folder_of(options: CommonOptions, recipe: str) -> Path:
-    """Returns the folder that a run's results go to."""
+    """Returns the folder of a run's results."""
     return Path(options.out or f"runs/{recipe}")
 
 
 def dirty_policy(options: CommonOptions, recipe: str) -> DirtyPolicy:
-    """Returns what happens to an item that cannot be used; the quarantine lies beside the results."""
+    """Returns the policy for items that cannot be used, with the quarantine file in the folder of results."""
     return DirtyPolicy(on_error=options.on_error, quarantine=folder_of(options, recipe) / "quarantine.jsonl")
 
 
 @contextmanager
 def run_folder(options: CommonOptions, recipe: str) -> Iterator[RunFolder]:
-    """Yields the folder of a run; if the run fails before anything worth keeping, a folder made here is removed.
+    """Yields the folder of a run; if the run fails before a bundle or checkpoint, a folder made here is removed.
 
-    A run that is resumed goes on with the log of the one before; see `EventLog`.
+    A resumed run appends to the log of the run before; see `EventLog`.
     """
     path = folder_of(options, recipe)
     if path.exists() and not path.is_dir():
@@ -134,24 +134,24 @@ def run_folder(options: CommonOptions, recipe: str) -> Iterator[RunFolder]:
 
 
 def reading_of(reading: type[_R], options: CommonOptions) -> _R:
-    """Returns those of a recipe's options with which its data is read, as a bundle keeps them.
+    """Returns the reading options among a recipe's options, as a bundle stores them.
 
     Args:
-        reading: The domain's dataclass of them.
-        options: Of the recipe, which has all of them under the same names.
+        reading: The domain's dataclass of reading options.
+        options: The recipe's options, which include all of them under the same names.
     """
     names = [field.name for field in dataclasses.fields(cast(Any, reading))]
     return reading(**{name: getattr(options, name) for name in names})
 
 
 def judged(bundle: Path, trainer: Learner, source: Source, part: str) -> tuple[Outputs, dict[str, float]]:
-    """Returns the outputs and the metrics of a part by the bundle as it was written; the model sees the part once.
+    """Returns the outputs and metrics of the reloaded bundle on a part, from one pass over it.
 
-    The test part is seen in the batches of a `Predictor`, so that ``cookbook evaluate`` finds the same numbers.
+    The test part is evaluated in the batches of a `Predictor`, so that ``cookbook evaluate`` gives the same numbers.
 
     Args:
-        bundle: Its folder.
-        trainer: Whose loaders know the part, decoded already.
+        bundle: The bundle's folder.
+        trainer: The trainer whose loaders have the part, already decoded.
         source: The data.
         part: ``test`` or ``valid``.
     """
@@ -170,7 +170,7 @@ def worst_ids(outputs: Outputs, count: int) -> list[int]:
     """Returns the ids of the samples with the largest losses, the largest first.
 
     Args:
-        outputs: Of a part, with losses.
+        outputs: The outputs of a part, with losses.
         count: The most samples.
     """
     losses, ids = cast(Tensor, outputs.losses), cast(Tensor, outputs.ids)
@@ -186,18 +186,18 @@ def carry_out(
     train: Callable[[_O, _L], None],
     write_report: Callable[[RunFolder, _L, Prepared, str, Outputs, dict[str, float]], None],
 ) -> dict[str, float]:
-    """Trains, exports, measures and reports, the same way in every recipe; returns the metrics.
+    """Trains, exports, evaluates and reports, the same way in every recipe; returns the metrics.
 
-    The test part (without one, the validation part) is measured once, with the bundle as it was written, loaded again.
+    The test part (without one, the validation part) is evaluated once, with the exported bundle loaded again.
 
     Args:
-        options: Of the recipe.
+        options: The recipe's options.
         recipe: Its name.
         source: The data.
         prepared: The DataBlock applied to it.
-        trainer: Of the model.
-        train: Trains it; gets the options and the trainer.
-        write_report: Fills the report; gets the folder, the trainer, what was prepared, the part that was measured, its
+        trainer: The model's trainer.
+        train: Trains it; called with the options and the trainer.
+        write_report: Fills the report; called with the folder, the trainer, the prepared data, the evaluated part, its
             outputs and the metrics.
     """
     with run_folder(options, recipe) as folder:
@@ -216,7 +216,7 @@ def carry_out(
 
 
 def print_metrics(results: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints one line a metric, in a table of recipes."""
+    """Prints a table of recipes with one line per metric."""
     from rich.console import Console
     from rich.table import Table
 

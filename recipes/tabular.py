@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from common.train import AtOnce
     from recipes.run import RunFolder
 
-LEAST_ROWS = 40  # of a part that is told apart from train
+LEAST_ROWS = 40  # the least rows of a part for adversarial validation against train
 QUICK_MEMBERS = ("linear", "xgboost", "network")
 
 
@@ -74,15 +74,15 @@ class Options(CommonOptions):
 
 
 def names_of(text: str | None) -> tuple[str, ...]:
-    """Returns the names in a list that was typed with commas."""
+    """Returns the names in a comma-separated list."""
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
 def quantiles_of(text: str | None) -> tuple[float, ...]:
-    """Returns the quantiles in a list that was typed with commas.
+    """Returns the quantiles in a comma-separated list.
 
     Raises:
-        ConfigError: if one is no number.
+        ConfigError: if one is not a number.
     """
     from common.errors import ConfigError
 
@@ -93,7 +93,7 @@ def quantiles_of(text: str | None) -> tuple[float, ...]:
 
 
 def places_of(text: str | None) -> tuple[tuple[str, str], ...]:
-    """Returns the pairs in a list that was typed with commas.
+    """Returns the (latitude, longitude) pairs in a comma-separated list.
 
     Raises:
         ConfigError: if a longitude is missing.
@@ -155,7 +155,7 @@ def make_learner(options: Options, dls: "DataLoaders", reading: "TableReading", 
 
 
 def train(options: Options, learner: "AtOnce") -> None:
-    """Every member, fold by fold, and the weights of their mean."""
+    """Fits every member in every fold, and the weights of their mean."""
     learner.fit()
 
 
@@ -180,7 +180,7 @@ def write_report(
     outputs: "Outputs",
     metrics: dict[str, float],
 ) -> None:
-    """What a person looks at: the figures beside a simple rule and each member, the columns, and what matters."""
+    """The report: metrics next to a simple baseline and each member, the columns, and explanations."""
     from applications.tabular import baseline, member_metrics
 
     page, task = folder.report, learner.task
@@ -205,12 +205,12 @@ def write_report(
 
 
 def columns_of(prepared: "Prepared") -> "ColumnsBlock":
-    """What was found out of the columns."""
+    """The fitted block of the columns."""
     return cast("ColumnsBlock", prepared.encoder.blocks[0])
 
 
 def explain(folder: "RunFolder", learner: "AtOnce", prepared: "Prepared", part: str, outputs: "Outputs") -> None:
-    """What matters, how it moves the answer, where the model errs, and what should make one suspicious."""
+    """Adds importances, partial dependence, slices with high error, and leakage warnings to the report."""
     import numpy as np
 
     from applications.tabular import (

@@ -31,8 +31,8 @@ def select_weights(predictions: Sequence[np.ndarray], loss: Loss, rounds: int = 
     """Returns the weight of each member in the mean, float64, summing to 1, by greedy selection with replacement.
 
     In each round the member whose addition gives the lowest loss of the mean is added; the weights are the counts at
-    the best round. With few rounds this overfits less than a free fit of the weights, and before small weights are dropped
-    the mean is never worse on these predictions than the best member.
+    the best round. With few rounds this overfits less than a free fit of the weights, and before small weights are
+    dropped the mean is never worse on these predictions than the best member.
 
     Args:
         predictions: Each member's out-of-fold predictions, arrays of one shape.
