@@ -116,7 +116,7 @@ class SegmentationTask(Task):
         return total
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
-        """Returns the loss over all pixels of the batch that are not ignored, with an auxiliary head's added, a scalar."""
+        """Returns the loss over the batch's pixels that are not ignored, a scalar; an auxiliary head's is added."""
         total = self._sum(main_output(output), batch, False)
         if isinstance(output, dict) and "aux" in output and self.auxiliary:
             total = total + self.auxiliary * self._sum(cast(Tensor, output["aux"]), batch, False)
