@@ -15,7 +15,7 @@ demo: $(STAMP)
 	$(BIN)/cookbook demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 
 def sha256(path: Path) -> str:
@@ -32,9 +32,9 @@ def finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: finite(entry) for name, entry in cast("dict[str, Any]", value).items()}
+        return {name: finite(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(entry) for entry in cast("list[Any]", value)]
+        return [finite(entry) for entry in value]
     return value
 
 

@@ -35,9 +35,9 @@ def to_spec(value: object) -> Any:
         name = getattr(type(value), "registered_name", None)
         return fields if name is None else {"kind": name, **fields}
     if isinstance(value, (list, tuple)):
-        return [to_spec(v) for v in cast("list[object]", value)]
+        return [to_spec(v) for v in value]
     if isinstance(value, dict):
-        return {str(k): to_spec(v) for k, v in cast("dict[object, object]", value).items()}
+        return {str(k): to_spec(v) for k, v in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ConfigError(f"a spec holds plain data only, not {type(value).__name__}: {value!r}")
@@ -56,7 +56,7 @@ def from_spec(group: str, spec: object, where: str) -> Any:
     """
     if not isinstance(spec, dict):
         raise ConfigError(f"{where} must be an object, got {type(spec).__name__}")
-    fields = dict(cast("dict[str, object]", spec))
+    fields: dict[str, Any] = dict(spec)
     cls = resolve(group, fields.pop("kind", None))
     return build(cls, fields, where)
 
@@ -121,7 +121,7 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
         return _coerce_tuple(value, hint, where)
     elif origin is dict and isinstance(value, dict):
         item = get_args(hint)[1]
-        return {str(k): coerce(v, item, f"{where}.{k}") for k, v in cast("dict[str, Any]", value).items()}
+        return {str(k): coerce(v, item, f"{where}.{k}") for k, v in value.items()}
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     elif (hint is int and isinstance(value, int) and not isinstance(value, bool)) or (
@@ -129,7 +129,7 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
     ):
         return value
     elif dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return build(cast("type[Any]", hint), cast("dict[str, Any]", value), where)
+        return build(hint, value, where)
     elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, hint):
         return value
     name = getattr(hint, "__name__", str(hint))
@@ -149,10 +149,9 @@ def _coerce_union(value: Any, hint: Any, where: str) -> Any:
 def _coerce_tuple(value: Any, hint: Any, where: str) -> Any:
     if not isinstance(value, (list, tuple)):
         raise ConfigError(f"{where} must be a list, got {type(value).__name__} {value!r:.60}")
-    given = cast("list[Any]", value)
     wanted = get_args(hint)
     if len(wanted) == 2 and wanted[1] is Ellipsis:
-        return tuple(coerce(v, wanted[0], f"{where}[{i}]") for i, v in enumerate(given))
-    if len(given) != len(wanted):
-        raise ConfigError(f"{where} must have {len(wanted)} entries, got {len(given)}")
-    return tuple(coerce(v, w, f"{where}[{i}]") for i, (v, w) in enumerate(zip(given, wanted, strict=True)))
+        return tuple(coerce(v, wanted[0], f"{where}[{i}]") for i, v in enumerate(value))
+    if len(value) != len(wanted):
+        raise ConfigError(f"{where} must have {len(wanted)} entries, got {len(value)}")
+    return tuple(coerce(v, w, f"{where}[{i}]") for i, (v, w) in enumerate(zip(value, wanted, strict=True)))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from applications.classification import ClassificationTask, ImageSource
-    from common import DataLoaders, Trainer
+    from common import DataBlock, DataLoaders, Trainer
     from common.augment.batch_transforms import BatchTransform
     from common.blocks.item_transforms import ItemTransform
     from common.data.prepared import Prepared
@@ -55,14 +55,20 @@ class Options(VisionOptions):
             in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
 
 
-def make_loaders(options: Options, source: "ImageSource") -> "tuple[Prepared, DataLoaders]":
+def find_source(options: Options) -> "ImageSource":
+    """The images and their labels; without data, handwritten digits."""
+    from applications.classification.domain import ImageReading, read
+    from recipes.run import reading_of
+
+    return read(options.data, reading_of(ImageReading, options))
+
+
+def make_block(options: Options, source: "ImageSource") -> "DataBlock":
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import CategoryBlock, ImageBlock, MultiCategoryBlock
-    from common.data.loader import LoaderOptions
-    from recipes.run import dirty_policy
 
-    block = DataBlock(
+    return DataBlock(
         blocks=(
             ImageBlock("L" if source.grey and options.arch == "small_resnet" else "RGB"),
             MultiCategoryBlock if options.label_delim else CategoryBlock,
@@ -73,7 +79,14 @@ def make_loaders(options: Options, source: "ImageSource") -> "tuple[Prepared, Da
         item_tfms=item_transforms(options, source),
         batch_tfms=batch_transforms(options, source),
     )
-    prepared = block.prepare(source.items, dirty_policy(options, "classification"))
+
+
+def make_loaders(options: Options, source: "ImageSource") -> "tuple[Prepared, DataLoaders]":
+    """The items decoded on the first pass, kept, and put into batches."""
+    from common.data.loader import LoaderOptions
+    from recipes.run import dirty_policy
+
+    prepared = make_block(options, source).prepare(source.items, dirty_policy(options, "classification"))
     few = options.pretrained or len(prepared.split.train) < MANY
     making = LoaderOptions(batch_size=chosen(options.batch_size, 32 if few else 128), seed=options.seed)
     return prepared, prepared.loaders(making, 256, 2, None, "cpu", options.cache_dir)
@@ -148,16 +161,15 @@ def train(options: Options, trainer: "Trainer") -> None:
 
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
-    from applications.classification.domain import ImageReading, read
+    from applications.classification.domain import ImageReading
     from common.vision.architectures import check_arch
     from recipes.run import carry_out, folder_of, reading_of
 
     check_arch(options.arch)
-    reading = reading_of(ImageReading, options)
-    source = read(options.data, reading)
+    source = find_source(options)
     prepared, dls = make_loaders(options, source)
     trainer = make_trainer(options, dls, folder_of(options, "classification"))
-    trainer.reading = reading
+    trainer.reading = reading_of(ImageReading, options)
     return carry_out(options, "classification", source, prepared, trainer, train, write_report)
 
 
@@ -177,17 +189,21 @@ def write_report(
     page, task = folder.report, cast("ClassificationTask", trainer.task)
     found = {"this model": metrics["accuracy"]}
     if not task.multi_label:
-        store = trainer.dls.train.store
-        usable = Split(*(store.usable(prepared.split[name]) for name in PARTS))
-        images, labels = prepared.raws
-        rules = baseline(images, labels, usable, part)
-        found |= {name.replace("_", " "): value for name, value in rules.items()}
+        with folder.section("Simple rules"):
+            store = trainer.dls.train.store
+            usable = Split(*(store.usable(prepared.split[name]) for name in PARTS))
+            images, labels = prepared.raws
+            rules = baseline(images, labels, usable, part)
+            found |= {name.replace("_", " "): value for name, value in rules.items()}
     rows = [{"model": name, "accuracy": value} for name, value in found.items()]
     page.table(f"Accuracy on the {part} part, beside simple rules", rows)
     folder.training(trainer, metrics)
     looking = Interpretation if task.multi_label else ClassificationInterpretation
     seen = looking(trainer, part, outputs)
     if isinstance(seen, ClassificationInterpretation) and len(task.vocab) <= 40:
-        folder.picture("Confusion matrix", "confusion", seen.plot_confusion_matrix(), f"on the {part} part")
-    folder.picture("Largest losses", "top_losses", seen.plot_top_losses(9), "true / predicted, wrong ones in red")
-    folder.picture("Results", "results", trainer.show_results(max_n=9, part=part, outputs=outputs))
+        with folder.section("Confusion matrix"):
+            folder.picture("Confusion matrix", "confusion", seen.plot_confusion_matrix(), f"on the {part} part")
+    with folder.section("Largest losses"):
+        folder.picture("Largest losses", "top_losses", seen.plot_top_losses(9), "true / predicted, wrong ones in red")
+    with folder.section("Results"):
+        folder.picture("Results", "results", trainer.show_results(max_n=9, part=part, outputs=outputs))

@@ -32,6 +32,9 @@ def _parser() -> Parser:
     verb("list", "list the recipes")
     demo = verb("demo", "run every recipe, quick, on embedded data; one HTML page of results")
     demo.add_argument("--out", default="runs/demo", help="the folder of the results (default runs/demo)")
+    check = verb("check", "look at data before training: what cannot be used, leaks, classes, shapes")
+    check.add_argument("what", metavar="RECIPE|DATA", help="a recipe, or data of which one recipe only can make sense")
+    check.add_argument("rest", nargs="...", metavar="OPTION", help="the options of cookbook run RECIPE")
     run = verb("run", "train: data to metrics, pictures, report and bundle")
     run.add_argument("recipe", metavar="RECIPE", help="one of those that cookbook list names")
     run.add_argument("rest", nargs="...", metavar="OPTION", help="cookbook run RECIPE --help lists them")
@@ -94,6 +97,22 @@ def _run(arguments: Namespace) -> None:
     print_metrics({arguments.recipe: metrics})
 
 
+def _check(arguments: Namespace) -> None:
+    from common.errors import DataError
+    from recipes.check import check_data, recipe_of
+
+    name, rest = arguments.what, list(arguments.rest)
+    if name not in recipe_names():
+        name, rest = recipe_of(name, rest), ["--data", name, *rest]
+    recipe = find_recipe(name)
+    parser = Parser(prog=f"cookbook check {name}", description=summary(recipe), allow_abbrev=False)
+    add_arguments(parser, recipe.Options)
+    report = check_data(recipe, recipe.Options(**vars(parser.parse_args(rest))))
+    print(report)
+    if not report.ok:
+        raise DataError(f"{len(report.failures)} items cannot be used, {len(report.leaks)} leak between the parts")
+
+
 def _demo(arguments: Namespace) -> None:
     from pathlib import Path
 
@@ -122,7 +141,7 @@ def _evaluate(arguments: Namespace) -> None:
     found = _parse_rest(parser, arguments, domain)
     names = [field.name for field in fields(domain.reading)]
     reading = {name: getattr(found, name) for name in names if hasattr(found, name)}
-    metrics = evaluate(predictor, found.data, found.split, found.on_error, **reading)
+    metrics = evaluate(predictor, found.data, found.split, found.on_error, notes=_note, **reading)
     if found.json:
         print(json.dumps(metrics, sort_keys=True))
     else:
@@ -130,30 +149,24 @@ def _evaluate(arguments: Namespace) -> None:
 
 
 def _predict(arguments: Namespace) -> None:
-    from common.deploy import Predictor, predict_files
+    from common.deploy import Predictor
+    from common.errors import DataError
+    from recipes.predict import check_predict, predict, predict_parser
 
-    parser = Parser(prog=f"cookbook predict {arguments.bundle}", allow_abbrev=False)
     if not arguments.rest:
-        parser.error("the following arguments are required: INPUT")
+        Parser(prog=f"cookbook predict {arguments.bundle}").error("the following arguments are required: INPUT")
     predictor = Predictor(arguments.bundle)
     domain = predictor.domain
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.set_defaults(window=None)
-    if domain.windows is not None:
-        parser.add_argument(
-            "--window", type=int, default=None, metavar="PX",
-            help="look at large images through overlapping windows of PX pixels",
-        )  # fmt: skip
-    found = _parse_rest(parser, arguments, domain)
-    for name, record in predict_files(predictor, found.inputs, found.window):
-        words = predictor.task.brief(record)
-        print(json.dumps({"input": name, **record}, ensure_ascii=False) if found.json else f"{name}: {words}")
+    found = _parse_rest(predict_parser(arguments.bundle, domain), arguments, domain)
+    check_predict(found)
+    if (failed := predict(predictor, found, _note)) and found.on_error == "raise":
+        raise DataError(f"{failed} inputs cannot be used")
 
 
 VERBS: dict[str, Callable[[Namespace], None]] = {
     "list": _list,
     "demo": _demo,
+    "check": _check,
     "run": _run,
     "evaluate": _evaluate,
     "predict": _predict,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from applications.detection import DetectionSource, DetectionTask
     from applications.detection.evaluation import ClassPrecision
     from applications.detection.matching import Threshold
-    from common import DataLoaders, Trainer
+    from common import DataBlock, DataLoaders, Trainer
     from common.augment.batch_transforms import BatchTransform
     from common.data.prepared import Prepared
     from common.task.task import Outputs
@@ -75,16 +75,14 @@ def find_source(options: Options) -> "DetectionSource":
     return source.with_masks() if options.masks else source
 
 
-def make_loaders(options: Options, source: "DetectionSource") -> "tuple[Prepared, DataLoaders]":
+def make_block(options: Options, source: "DetectionSource") -> "DataBlock":
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import BBoxBlock, ImageBlock, InstanceBlock, Resize
-    from common.data.loader import LoaderOptions
     from recipes.frames import frame_of
-    from recipes.run import dirty_policy
 
     size, method = frame_of(options.size, source, MOST_PX)
-    block = DataBlock(
+    return DataBlock(
         blocks=(ImageBlock, BBoxBlock(source.vocab, outlined=options.masks), *[InstanceBlock] * options.masks),
         get_x=source.get_x,
         get_y=source.get_y,
@@ -93,7 +91,14 @@ def make_loaders(options: Options, source: "DetectionSource") -> "tuple[Prepared
         item_tfms=Resize(size, method, pad_mode="zeros"),
         batch_tfms=batch_transforms(options, source),
     )
-    prepared = block.prepare(source.items, dirty_policy(options, "detection"))
+
+
+def make_loaders(options: Options, source: "DetectionSource") -> "tuple[Prepared, DataLoaders]":
+    """The items decoded on the first pass, kept, and put into batches."""
+    from common.data.loader import LoaderOptions
+    from recipes.run import dirty_policy
+
+    prepared = make_block(options, source).prepare(source.items, dirty_policy(options, "detection"))
     making = LoaderOptions(batch_size=chosen(options.batch_size, 8), seed=options.seed)
     return prepared, prepared.loaders(making, 16, 2, None, "cpu", options.cache_dir)
 
@@ -189,26 +194,32 @@ def write_report(
 
     page, task = folder.report, cast("DetectionTask", trainer.task)
     records = task.records(outputs.output)
-    table = average_precision(records, outputs.target, task.vocab)
+    sizes = [(record["height"], record["width"]) for record in records]
+    truth = ground_truth(outputs.target, task.vocab, sizes=sizes, category_ids=task.category_ids)
+    write_text(folder.path / "predictions.json", dump_json(coco_results(records)))
+    write_text(folder.path / "ground_truth.json", dump_json(truth))
     best = choose_thresholds(records, outputs.target, task.vocab)
-    page.table(f"Average precision on the {part} part", [class_row(row) for row in table.classes])
+    with folder.section("Average precision"):
+        table = average_precision(records, outputs.target, task.vocab)
+        page.table(f"Average precision on the {part} part", [class_row(row) for row in table.classes])
     page.table("The score from which a thing is told: the best F1 of the validation part", [
         {"class": name, "score": score} for name, score in zip(task.vocab, task.thresholds, strict=True)
     ])  # fmt: skip
     page.table(f"The best F1 on the {part} part", [f1_row(row) for row in (*best.classes, best.overall)])
     folder.training(trainer, metrics)
-    lines = {
-        row.label or "all": (row.recalls.tolist(), row.precisions.tolist()) for row in (*best.classes[:9], best.overall)
-    }
-    folder.picture("Precision over recall", "precision_recall", line_figure(lines, "recall", "precision"))
-    results = show_results(trainer, max_n=12, part=part, outputs=outputs)
-    folder.picture("Results", "results", results, "found in green, missed in orange, not there in red")
-    picture = show_results(trainer, part=part, ids=worst_ids(outputs, 9), outputs=outputs)
-    folder.picture("Largest losses", "top_losses", picture, "found in green, missed in orange, not there in red")
-    write_text(folder.path / "predictions.json", dump_json(coco_results(records)))
-    sizes = [(record["height"], record["width"]) for record in records]
-    truth = ground_truth(outputs.target, task.vocab, sizes=sizes, category_ids=task.category_ids)
-    write_text(folder.path / "ground_truth.json", dump_json(truth))
+    with folder.section("Precision over recall"):
+        curves = {
+            row.label or "all": (row.recalls.tolist(), row.precisions.tolist())
+            for row in (*best.classes[:9], best.overall)
+        }
+        folder.picture("Precision over recall", "precision_recall", line_figure(curves, "recall", "precision"))
+    caption = "found in green, missed in orange, not there in red"
+    with folder.section("Results"):
+        results = show_results(trainer, max_n=12, part=part, outputs=outputs)
+        folder.picture("Results", "results", results, caption)
+    with folder.section("Largest losses"):
+        worst = show_results(trainer, part=part, ids=worst_ids(outputs, 9), outputs=outputs)
+        folder.picture("Largest losses", "top_losses", worst, caption)
 
 
 def class_row(row: "ClassPrecision") -> dict[str, object]:

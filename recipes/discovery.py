@@ -1,6 +1,6 @@
 """The recipes that are installed: entry points of the group ``cookbook.recipes``. Imports nothing heavy."""
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from common.registry import installed
 from recipes.options import CommonOptions, near
@@ -8,12 +8,23 @@ from recipes.options import CommonOptions, near
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from common.data.datablock import DataBlock
+    from common.sources.source import Source
+
 
 class Recipe(Protocol):
     """The interface of a recipe's module: a docstring that describes it, a dataclass of options, and ``run``."""
 
     __doc__: str | None
     Options: type[CommonOptions]
+
+    def find_source(self, options: Any) -> "Source":
+        """Returns the data that the options name, or the embedded set."""
+        ...
+
+    def make_block(self, options: Any, source: Any) -> "DataBlock":
+        """Returns the DataBlock with which the recipe reads a source."""
+        ...
 
     def run(self, options: CommonOptions) -> dict[str, float]:
         """Runs the recipe and returns its metrics."""
@@ -40,7 +51,7 @@ def find_recipe(name: str) -> Recipe:
     points = _points()
     if name not in points:
         raise ConfigError(f"there is no recipe {name!r}{near(name, list(points))} (cookbook list names them)")
-    return cast(Recipe, points[name].load())
+    return points[name].load()
 
 
 def summary(recipe: Recipe) -> str:

@@ -15,6 +15,10 @@ _T = TypeVar("_T")
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one sentence with similar options."""
 
+    def knows(self, word: str) -> bool:
+        """Whether a word such as ``--size`` or ``--size=96`` is one of its options."""
+        return word.split("=")[0] in self._option_string_actions
+
     def error(self, message: str) -> NoReturn:
         """Prints the sentence and ends with exit code 2."""
         marker = "unrecognized arguments: "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import os
 import shutil
 import sys
 import time
@@ -18,6 +19,7 @@ from common.figures import Picture
 from common.files import dump_json, write_text
 from common.show.report import Report
 from common.sources.source import Source
+from common.sources.splits import PARTS, item_keys
 from common.store.dirty import DirtyPolicy
 from common.task.evaluate import collect
 from common.task.task import Outputs
@@ -29,6 +31,8 @@ from recipes.options import CommonOptions
 _O = TypeVar("_O", bound=CommonOptions)
 _L = TypeVar("_L", bound=Learner)
 _R = TypeVar("_R")
+UNMADE = "could not be made"
+"""What stands in a report in the place of a section that failed."""
 
 
 class RunFolder:
@@ -59,12 +63,33 @@ class RunFolder:
         figure.save(self.pictures / f"{name}.png")
         self.report.picture(heading, figure.png(), caption)
 
-    def notes(self, notes: Sequence[str]) -> None:
-        """Reports corrections that were made in the data: the first in the terminal, all in the report."""
+    def tell(self, lines: Sequence[str]) -> None:
+        """Says what was read, on the screen and in the report."""
+        for line in lines:
+            print(line, flush=True)
+        self.report.text("What was read", "\n".join(lines))
+
+    def notes(self, heading: str, notes: Sequence[str]) -> None:
+        """Says what a person should know of the data: the first in the terminal, all in the report."""
         if notes:
             more = f" (and {len(notes) - 1} more: see the report)" if len(notes) > 1 else ""
-            print(f"set right in the data: {notes[0]}{more}", file=sys.stderr)
-            self.report.table(f"Set right in the data: {len(notes)}", [{"note": note} for note in notes])
+            print(f"{heading}: {notes[0]}{more}", file=sys.stderr)
+            self.report.table(f"{heading[0].upper()}{heading[1:]}: {len(notes)}", [{"note": note} for note in notes])
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Keeps a run whole whose report fails in some section: a note says in its place what went wrong.
+
+        The metrics are written before the first section is made.
+        """
+        try:
+            yield
+        except Exception as error:
+            if os.environ.get("COOKBOOK_DEBUG"):
+                raise
+            said = f"{type(error).__name__}: {error}"
+            self.report.text(name, f"{UNMADE}: {said}")
+            print(f"the report's section {name!r} {UNMADE}: {said.splitlines()[0]}", file=sys.stderr)
 
     def training(self, trainer: Learner, metrics: Mapping[str, float]) -> None:
         """Adds the sections of every report: metrics, epochs, items left out, learning curves and batches."""
@@ -78,18 +103,27 @@ class RunFolder:
         if left_out := train.store.dirty.table():
             page.table(f"Items left out: {len(left_out)}", left_out)
         if stepwise:
-            self.picture("Learning curves", "curves", learning_curves(history, ["train_loss", "valid_loss"]))
-        self.picture("Training items as the model sees them", "batch", train.show_batch(max_n=16))
+            with self.section("Learning curves"):
+                self.picture("Learning curves", "curves", learning_curves(history, ["train_loss", "valid_loss"]))
+        with self.section("Training items as the model sees them"):
+            self.picture("Training items as the model sees them", "batch", train.show_batch(max_n=16))
         if train.pipeline.changes or train.pipeline.crops:
-            self.picture("One item in successive epochs", "augmented", train.show_batch(max_n=8, nrows=2, unique=True))
+            with self.section("One item in successive epochs"):
+                shown = train.show_batch(max_n=8, nrows=2, unique=True)
+                self.picture("One item in successive epochs", "augmented", shown)
 
-    def finish(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Writes config, metrics and report, and returns the metrics with the seconds of the whole run."""
+    def write_metrics(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Writes config and metrics, and returns the metrics with the seconds of the run so far."""
         numbers = {name: float(value) for name, value in metrics.items()}
         numbers["seconds"] = round(time.perf_counter() - self.started, 2)
         write_text(self.path / "config.json", dump_json(dataclasses.asdict(options)))
-        self.report.write(self.path / "report.html")
         write_text(self.path / "metrics.json", dump_json(numbers))
+        return numbers
+
+    def finish(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Writes the report, and the metrics again with the seconds of the whole run, which are returned."""
+        self.report.write(self.path / "report.html")
+        numbers = self.write_metrics(options, metrics)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         return numbers
 
@@ -185,6 +219,7 @@ def carry_out(
     trainer: _L,
     train: Callable[[_O, _L], None],
     write_report: Callable[[RunFolder, _L, Prepared, str, Outputs, dict[str, float]], None],
+    said: Sequence[str] = (),
 ) -> dict[str, float]:
     """Trains, exports, evaluates and reports, the same way in every recipe; returns the metrics.
 
@@ -199,20 +234,79 @@ def carry_out(
         train: Trains it; called with the options and the trainer.
         write_report: Fills the report; called with the folder, the trainer, the prepared data, the evaluated part, its
             outputs and the metrics.
+        said: What more there is to say of what was read, a line each.
     """
     with run_folder(options, recipe) as folder:
         prepared.split.write(folder.path / "split.csv", prepared.items)
-        folder.notes(prepared.notes())
+        going_on: list[str] = []
         if getattr(options, "resume", False) and isinstance(trainer, Trainer):
-            print(trainer.resume(folder.path / "checkpoints"))
+            going_on.append(trainer.resume(folder.path / "checkpoints"))
+        folder.tell([*what_was_read(source, prepared), *said, *going_on])
+        folder.notes("set right in the data", prepared.notes())
+        folder.notes("to look at in the data", equal_items(prepared))
+        open_held_out(trainer)
         train(options, trainer)
         trainer.export(folder.bundle)
         part = "test" if trainer.dls.has("test") else "valid"
         outputs, metrics = judged(folder.bundle, trainer, source, part)
         trainer.export(folder.bundle, metrics)
         metrics["items_per_second"] = trainer.history[-1]["items_per_second"]
-        write_report(folder, trainer, prepared, part, outputs, metrics)
+        folder.write_metrics(options, metrics)
+        with folder.section("Report"):
+            write_report(folder, trainer, prepared, part, outputs, metrics)
         return folder.finish(options, metrics)
+
+
+def what_was_read(source: Source, prepared: Prepared) -> list[str]:
+    """Returns what a run learns from, a line each: the data, the targets, the inputs, and what is to be known of them.
+
+    Args:
+        source: The data.
+        prepared: The DataBlock applied to it.
+    """
+    parts = ", ".join(f"{part} {len(prepared.split[part]):,}" for part in PARTS if len(prepared.split[part]))
+    given = "" if source.parts is None else f" ({' and '.join(sorted(set(source.parts.tolist())))}: the data's own)"
+    lines = [f"data: {source.kind}; {parts}{given}"]
+    for side, blocks in (("target", prepared.encoder.y_blocks), ("input", prepared.encoder.x_blocks)):
+        lines += [f"{side}: {line}" for block in blocks if (line := block.about())]
+    failures = prepared.failures
+    if failures:
+        first = f"{failures[0].item}: {failures[0].reason}"
+        lines.append(f"note: {len(failures):,} items were left out, the first {first}")
+    return lines + [f"note: {note}" for note in source.notes]
+
+
+def equal_items(prepared: Prepared) -> list[str]:
+    """Returns what is to be said of items with the same content: on two sides of the split, or with two labels.
+
+    Args:
+        prepared: The items.
+    """
+    from common.data.check import label_of, same_content
+
+    part_of = {int(row): part for part in PARTS for row in prepared.split[part]}
+    found = same_content(prepared, list(part_of))
+    names = item_keys(prepared.items)
+    notes: list[str] = []
+    if across := [group for group in found.groups if len({part_of[row] for row in group}) > 1]:
+        few = " and ".join(f"{names[row]} ({part_of[row]})" for row in across[0][:3])
+        count = sum(len(group) for group in across)
+        notes.append(f"{count:,} items have the same content as one of another part, such as {few}: figures flatter")
+    if found.disagreeing:
+        few = " and ".join(f"{names[row]} ({label_of(prepared, row)})" for row in found.disagreeing[0])
+        notes.append(f"{len(found.disagreeing):,} groups of items have the same content and different labels: {few}")
+    return notes
+
+
+def open_held_out(trainer: Learner) -> None:
+    """Opens every item that validates or tests, so that one which cannot be used is found before the first epoch.
+
+    What was decoded is kept as far as there is room, and not decoded again.
+    """
+    for part in ("valid", "test"):
+        if trainer.dls.has(part):
+            loader = trainer.loader(part)
+            loader.store.usable(loader.rows.numpy())
 
 
 def print_metrics(results: Mapping[str, Mapping[str, float]]) -> None:

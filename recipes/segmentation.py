@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from applications.segmentation import SegmentationSource, SegmentationTask
-    from common import DataLoaders, Trainer
+    from common import DataBlock, DataLoaders, Trainer
     from common.augment.batch_transforms import BatchTransform
     from common.data.prepared import Prepared
-    from common.sources.items import Items
     from common.task.task import Outputs
     from recipes.run import RunFolder
 
@@ -68,16 +67,14 @@ def find_source(options: Options) -> "SegmentationSource":
     return read_source(options.data, classes=options.classes, ignore=options.ignore)
 
 
-def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepared, DataLoaders]":
+def make_block(options: Options, source: "SegmentationSource") -> "DataBlock":
     """The four questions of the DataBlock, answered."""
     from common import DataBlock
     from common.data import ImageBlock, Resize
-    from common.data.loader import LoaderOptions
     from recipes.frames import frame_of
-    from recipes.run import dirty_policy
 
     size, method = frame_of(options.size, source, MOST_PX)
-    block = DataBlock(
+    return DataBlock(
         blocks=(ImageBlock, source.block()),
         get_x=source.get_x,
         get_y=source.get_y,
@@ -85,7 +82,14 @@ def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepa
         item_tfms=Resize(size, method),
         batch_tfms=batch_transforms(options, source, size),
     )
-    prepared = block.prepare(source.items, dirty_policy(options, "segmentation"))
+
+
+def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepared, DataLoaders]":
+    """The items decoded on the first pass, kept, and put into batches."""
+    from common.data.loader import LoaderOptions
+    from recipes.run import dirty_policy
+
+    prepared = make_block(options, source).prepare(source.items, dirty_policy(options, "segmentation"))
     making = LoaderOptions(batch_size=chosen(options.batch_size, 8), seed=options.seed)
     return prepared, prepared.loaders(making, 16, 2, None, "cpu", options.cache_dir)
 
@@ -151,7 +155,7 @@ def train(options: Options, trainer: "Trainer") -> None:
 
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
-    from applications.segmentation import check_arch, make_task, pixel_counts
+    from applications.segmentation import check_arch, ignored_share, make_task, pixel_counts
     from applications.segmentation.domain import MaskReading
     from common.sources.items import take
     from recipes.run import carry_out, folder_of, reading_of
@@ -160,11 +164,13 @@ def run(options: Options) -> dict[str, float]:
     source = find_source(options)
     prepared, dls = make_loaders(options, source)
     usable = dls.train.store.usable(prepared.split.train)
-    counts = pixel_counts(make_task(dls), [take(cast("Items", prepared.raws[1]), int(row)) for row in usable])
+    counts = pixel_counts(make_task(dls), [take(prepared.raws[1], int(row)) for row in usable])
     trainer = make_trainer(options, dls, counts, folder_of(options, "segmentation"))
     trainer.reading = reading_of(MaskReading, options)
     report = partial(write_report, counts)
-    return carry_out(options, "segmentation", source, prepared, trainer, train, report)
+    share = ignored_share(counts, len(usable))
+    said = [f"ignored: {share:.1%} of the training pixels"] if source.ignore is not None else []
+    return carry_out(options, "segmentation", source, prepared, trainer, train, report, said)
 
 
 def write_report(
@@ -182,15 +188,20 @@ def write_report(
     from recipes.run import worst_ids
 
     page, task = folder.report, cast("SegmentationTask", trainer.task)
-    rules = {"this model": metrics, **baseline(task, counts, outputs.target)}
-    page.table(f"On the {part} part, beside simple rules", [
-        {"model": name.replace("_", " "), "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
-        for name, found in rules.items()
-    ])  # fmt: skip
-    page.table(f"Classes on the {part} part", task.per_class(outputs.output, outputs.target))
+    with folder.section("Simple rules"):
+        rules = {"this model": metrics, **baseline(task, counts, outputs.target)}
+        page.table(f"On the {part} part, beside simple rules", [
+            {"model": name.replace("_", " "), "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
+            for name, found in rules.items()
+        ])  # fmt: skip
+    with folder.section("Classes"):
+        page.table(f"Classes on the {part} part", task.per_class(outputs.output, outputs.target))
     folder.training(trainer, metrics)
-    folder.picture("Mean IoU by epoch", "miou", learning_curves(trainer.history, ["miou", "pixel_accuracy"]))
-    said = "the true mask on the left, the predicted one on the right"
-    folder.picture("Results", "results", show_maps(trainer, part=part, outputs=outputs), said)
-    worst = show_maps(trainer, part=part, ids=worst_ids(outputs, 6), outputs=outputs)
-    folder.picture("Largest losses", "top_losses", worst, said)
+    with folder.section("Mean IoU by epoch"):
+        folder.picture("Mean IoU by epoch", "miou", learning_curves(trainer.history, ["miou", "pixel_accuracy"]))
+    caption = "the true mask on the left, the predicted one on the right"
+    with folder.section("Results"):
+        folder.picture("Results", "results", show_maps(trainer, part=part, outputs=outputs), caption)
+    with folder.section("Largest losses"):
+        worst = show_maps(trainer, part=part, ids=worst_ids(outputs, 6), outputs=outputs)
+        folder.picture("Largest losses", "top_losses", worst, caption)

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from applications.tabular import TableSource, TabularEnsemble
-    from applications.tabular.explain import TableTask
     from applications.tabular.reading import TableReading
-    from common import DataLoaders
+    from common import DataBlock, DataLoaders
     from common.blocks.columns import ColumnsBlock
     from common.data.prepared import Prepared
     from common.task.task import Outputs
@@ -106,14 +105,20 @@ def places_of(text: str | None) -> tuple[tuple[str, str], ...]:
     return tuple(zip(names[::2], names[1::2], strict=True))
 
 
-def make_loaders(options: Options, source: "TableSource") -> "tuple[Prepared, DataLoaders]":
+def find_source(options: Options) -> "TableSource":
+    """The rows and their target; without data, tumours."""
+    from applications.tabular.domain import TableReading, read
+    from recipes.run import reading_of
+
+    return read(options.data, reading_of(TableReading, options))
+
+
+def make_block(options: Options, source: "TableSource") -> "DataBlock":
     """The four questions of the DataBlock, answered."""
-    from common.data.loader import LoaderOptions
     from common.text import Tokenizer
-    from recipes.run import dirty_policy
 
     splitter = source.dividing(options.valid_pct, options.seed, group=options.group, time=options.time, gap=options.gap)
-    block = source.block(
+    return source.block(
         splitter,
         numbers=names_of(options.numbers),
         categories=names_of(options.categories),
@@ -122,7 +127,14 @@ def make_loaders(options: Options, source: "TableSource") -> "tuple[Prepared, Da
         places=places_of(options.places),
         tokenizer=None if options.text_encoder is None else Tokenizer.read(options.text_encoder),
     )
-    prepared = block.prepare(source.items, dirty_policy(options, "tabular"))
+
+
+def make_loaders(options: Options, source: "TableSource") -> "tuple[Prepared, DataLoaders]":
+    """The rows as matrices, and in batches."""
+    from common.data.loader import LoaderOptions
+    from recipes.run import dirty_policy
+
+    prepared = make_block(options, source).prepare(source.items, dirty_policy(options, "tabular"))
     return prepared, prepared.loaders(LoaderOptions(batch_size=256, seed=options.seed), 4096, 0, None, "cpu")
 
 
@@ -161,12 +173,12 @@ def train(options: Options, learner: "AtOnce") -> None:
 
 def run(options: Options) -> dict[str, float]:
     """Runs the recipe and returns its metrics."""
-    from applications.tabular.domain import TableReading, read
+    from applications.tabular.domain import TableReading
     from recipes.run import carry_out, folder_of, reading_of
 
-    reading = reading_of(TableReading, options)
-    source = read(options.data, reading)
-    reading = replace(reading, target=source.target, kind="classification" if source.classes else "regression")
+    source = find_source(options)
+    kind = "classification" if source.classes else "regression"
+    reading = replace(reading_of(TableReading, options), target=source.target, kind=kind)
     prepared, dls = make_loaders(options, source)
     learner = make_learner(options, dls, reading, folder_of(options, "tabular"))
     return carry_out(options, "tabular", source, prepared, learner, train, write_report)
@@ -184,23 +196,25 @@ def write_report(
     from applications.tabular import baseline, member_metrics
 
     page, task = folder.report, learner.task
-    rules = baseline(task, learner.dls.train.arrays().y, outputs.target)
-    alone = member_metrics(cast("TabularEnsemble", learner.fitted), task, learner.loader(part))
     shown = [name for name in ("accuracy", "auc", "loss", "f1", "rmse", "mae", "r2") if name in metrics]
-    page.table(
-        f"On the {part} part, beside a simple rule and each member alone",
-        [
-            {"model": name, **{metric: found.get(metric, float("nan")) for metric in shown}}
-            for name, found in {"this model": metrics, **rules, **alone}.items()
-        ],
-    )
+    with folder.section("Simple rule and members"):
+        rules = baseline(task, learner.dls.train.arrays().y, outputs.target)
+        alone = member_metrics(cast("TabularEnsemble", learner.fitted), task, learner.loader(part))
+        page.table(
+            f"On the {part} part, beside a simple rule and each member alone",
+            [
+                {"model": name, **{metric: found.get(metric, float("nan")) for metric in shown}}
+                for name, found in {"this model": metrics, **rules, **alone}.items()
+            ],
+        )
     page.table("Members, out of fold", cast("TabularEnsemble", learner.fitted).chosen.table)
     page.table("Columns", [
         {"column": c.name, "kind": c.kind, "why": c.why, "levels": len(c.levels) or ""}
         for c in columns_of(prepared).columns
     ])  # fmt: skip
     folder.training(learner, metrics)
-    folder.picture("Results", "results", learner.show_results(max_n=9, part=part, outputs=outputs))
+    with folder.section("Results"):
+        folder.picture("Results", "results", learner.show_results(max_n=9, part=part, outputs=outputs))
     explain(folder, learner, prepared, part, outputs)
 
 
@@ -224,26 +238,31 @@ def explain(folder: "RunFolder", learner: "AtOnce", prepared: "Prepared", part: 
         slices,
     )
 
-    page, task, predictor = folder.report, cast("TableTask", learner.task), learner.predictor()
-    target = cast("TableReading", learner.reading).target or ""
+    page, task, predictor = folder.report, learner.task, learner.predictor()
+    target: str = learner.reading.target or ""
     items, block = cast("pd.DataFrame", prepared.items), columns_of(prepared)
     kinds = {c.name: c.kind for c in block.columns}
     frame = items.iloc[cast("Tensor", outputs.ids).tolist()]
-    matters = permutation_importance(predictor, frame, target)
-    page.table("What matters: rise of the loss when a column is shuffled", matters[:20])
-    folder.picture("What matters", "importance", importance_figure(matters))
-    best = [row["column"] for row in matters if kinds[row["column"]] != "text"][:6]
-    if best:
-        moved = [partial_dependence(predictor, frame, name) for name in best]
-        folder.picture("How the answer moves with a column", "dependence", dependence_figure(moved))
     used = [name for name, kind in kinds.items() if kind not in ("text", "identifier", "constant", "ignored")]
-    page.table("Where it errs most", slices(frame, target, outputs.output, task, used))
-    where = np.full(len(items), "", dtype=object)
-    for name in ("train", "valid", "test"):
-        where[prepared.split[name]] = name
-    found = leakage(items, target, isinstance(task, TabularClassification), parts=where, ignore=block.ignore)
-    page.table("To look at before it is trusted", [{"column": row["column"], "why": row["warning"]} for row in found])
+    with folder.section("What matters"):
+        matters = permutation_importance(predictor, frame, target)
+        page.table("What matters: rise of the loss when a column is shuffled", matters[:20])
+        folder.picture("What matters", "importance", importance_figure(matters))
+        best = [row["column"] for row in matters if kinds[row["column"]] != "text"][:6]
+        if best:
+            moved = [partial_dependence(predictor, frame, name) for name in best]
+            folder.picture("How the answer moves with a column", "dependence", dependence_figure(moved))
+    with folder.section("Where it errs most"):
+        page.table("Where it errs most", slices(frame, target, outputs.output, task, used))
+    with folder.section("To look at before it is trusted"):
+        where = np.full(len(items), "", dtype=object)
+        for name in ("train", "valid", "test"):
+            where[prepared.split[name]] = name
+        found = leakage(items, target, isinstance(task, TabularClassification), parts=where, ignore=block.ignore)
+        rows = [{"column": row["column"], "why": row["warning"]} for row in found]
+        page.table("To look at before it is trusted", rows)
     if len(frame) >= LEAST_ROWS:
-        apart = adversarial_validation(items.iloc[prepared.split.train.tolist()], frame, block.ignore)
-        said = f"AUC {apart['auc']:.3f} ({apart['low']:.3f} to {apart['high']:.3f}); 0.5: they are alike"
-        page.text(f"Train against {part}: can a model tell their rows apart?", said)
+        with folder.section("Train against the rest"):
+            apart = adversarial_validation(items.iloc[prepared.split.train.tolist()], frame, block.ignore)
+            said = f"AUC {apart['auc']:.3f} ({apart['low']:.3f} to {apart['high']:.3f}); 0.5: they are alike"
+            page.text(f"Train against {part}: can a model tell their rows apart?", said)

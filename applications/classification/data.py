@@ -7,17 +7,18 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from common.blocks.block import CategoryBlock, MultiCategoryBlock
-from common.blocks.spatial import ImageBlock, open_image
+from common.blocks.spatial import IMAGE_ENDINGS, ImageBlock, open_image
 from common.data.datablock import DataBlock
 from common.data.dataloaders import DataLoaders
 from common.errors import ConfigError, DataError, nearest
-from common.sources.items import ColReader, Items, RegexLabeller, get_image_files, parent_label, take, using_attr
+from common.sources.items import ColReader, RegexLabeller, get_image_files, parent_label, take, using_attr
+from common.sources.listing import list_files
 from common.sources.source import PART_NAMES, Source
 from common.sources.splits import (
     ColSplitter,
@@ -95,7 +96,8 @@ def read_source(
 
 
 def _class_folders(root: Path) -> ImageSource:
-    files = get_image_files(root)
+    listing = list_files(root, IMAGE_ENDINGS)
+    files = listing.files or get_image_files(root)  # which says what it looked for
     relative = [file.relative_to(root).parts for file in files]
     divided = any(parts[0].lower() in PART_NAMES for parts in relative if len(parts) > 2)
     depth = 1 if divided else 0
@@ -106,21 +108,12 @@ def _class_folders(root: Path) -> ImageSource:
             raise DataError(f"{file} lies in no class folder: {root} must hold one folder a class")
     labels = {file: parts[depth] for file, parts in zip(files, relative, strict=True)}
     found = None if not divided else np.array([PART_NAMES[parts[0].lower()] for parts in relative])
-    _need_classes(labels.values(), root)
-    if found is not None and not (found == "train").any():
-        raise DataError(f"{root} has no folder train: found {', '.join(sorted(set(found.tolist())))}")
-    return ImageSource(files, _identity, labels.__getitem__, found, "folder of class folders")
+    kind = f"{root}, folder of class folders with {len(files):,} images"
+    return ImageSource(files, _identity, labels.__getitem__, found, kind, notes=listing.notes())
 
 
 def _identity(item: Any) -> Any:
     return item
-
-
-def _need_classes(labels: Any, place: Path) -> None:
-    classes = sorted({str(label) for label in labels})
-    if len(classes) < 2:
-        found = f"only one class ({classes[0]})" if classes else "no labels"
-        raise DataError(f"{place} has {found}: a classifier needs at least two classes")
 
 
 def _table(path: Path, image: str, label: str, split: str, delim: str | None) -> ImageSource:
@@ -133,9 +126,7 @@ def _table(path: Path, image: str, label: str, split: str, delim: str | None) ->
     if split in frame.columns:
         parts = parts_of(frame, split)
     get_y = ColReader(label, label_delim=delim)
-    if delim is None:
-        _need_classes(frame[label].dropna(), path)
-    return ImageSource(frame, ColReader(image, pref=path.parent), get_y, parts, f"table of {len(frame)} rows")
+    return ImageSource(frame, ColReader(image, pref=path.parent), get_y, parts, f"{path}, table of {len(frame):,} rows")
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -176,10 +167,11 @@ def _idx_folder(root: Path) -> ImageSource:
                 for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
             ]
             parts += [part] * len(images)
-    if "train" not in parts:
-        raise DataError(f"{root} holds no train-images-idx3-ubyte file")
-    _need_classes((item.label for item in items), root)
-    return ImageSource(items, _pixels, _label, np.array(parts), "idx files", grey=True)
+    if not items:
+        raise DataError(f"{root} holds no train-images-idx3-ubyte or t10k-images-idx3-ubyte file")
+    return ImageSource(
+        items, _pixels, _label, np.array(parts), f"{root}, idx files of {len(items):,} images", grey=True
+    )
 
 
 def _pixels(item: Pixels) -> np.ndarray:
@@ -201,7 +193,9 @@ def embedded_digits() -> ImageSource:
     test = StratifiedSplitter(0.2, seed=0)(items, names).valid
     parts = np.array(["train"] * len(items))
     parts[test] = "test"
-    return ImageSource(items, _pixels, _label, parts, "embedded digits", grey=True, mirrored=False)
+    return ImageSource(
+        items, _pixels, _label, parts, f"embedded digits: {len(items):,} images", grey=True, mirrored=False
+    )
 
 
 def baseline(
@@ -225,7 +219,7 @@ def baseline(
     chosen = np.random.default_rng(0).permutation(train)[:limit]
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
-        small = [np.asarray(open_image(take(cast(Items, raws), int(r))).convert("L").resize((16, 16))) for r in rows]
+        small = [np.asarray(open_image(take(raws, int(r))).convert("L").resize((16, 16))) for r in rows]
         flat = np.stack(small).reshape(len(rows), -1).astype(np.float32)
         return (flat - flat.mean(axis=1, keepdims=True)) / (flat.std(axis=1, keepdims=True) + 1e-3)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from applications.classification.data import ImageSource, read_source
 from applications.classification.learner import vision_learner
+from common.blocks.spatial import IMAGE_ENDINGS, open_image
 from common.deploy.domain import Domain
 from common.deploy.predictor import Predictor
 from common.spec import option
@@ -42,5 +43,7 @@ DOMAIN = Domain(
     recipes=("classification",),
     reading=ImageReading,
     read=read,
+    endings=IMAGE_ENDINGS,
+    opens=open_image,
     learner=vision_learner,
 )

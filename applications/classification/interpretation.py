@@ -65,12 +65,15 @@ class ClassificationInterpretation(Interpretation):
         outputs: The outputs of that part, if already computed.
     """
 
+    @property
+    def _task(self) -> ClassificationTask:
+        return cast(ClassificationTask, self.trainer.task)
+
     def confusion_matrix(self) -> Tensor:
         """Returns counts, int64 (classes, classes): rows are true classes, columns predictions."""
-        task = cast(ClassificationTask, self.trainer.task)
-        if task.multi_label:
+        if self._task.multi_label:
             raise ConfigError("a confusion matrix needs one label an image; this task has several")
-        return confusion(self.outputs.output, self.outputs.target, len(task.vocab))
+        return confusion(self.outputs.output, self.outputs.target, len(self._task.vocab))
 
     def plot_confusion_matrix(
         self,
@@ -88,7 +91,7 @@ class ClassificationInterpretation(Interpretation):
             dpi: Pixels per inch.
             path: A file to write the picture to.
         """
-        vocab = cast(ClassificationTask, self.trainer.task).vocab
+        vocab = self._task.vocab
         figure = matrix_figure(self.confusion_matrix().numpy(), vocab, normalize=normalize)
         if dpi is not None:
             figure.set_dpi(dpi)
@@ -97,7 +100,7 @@ class ClassificationInterpretation(Interpretation):
     def most_confused(self, min_val: int = 1) -> list[tuple[str, str, int]]:
         """Returns (true, predicted, count) of the wrong pairs that occur at least ``min_val`` times, most first."""
         matrix = self.confusion_matrix().tolist()
-        vocab = cast(ClassificationTask, self.trainer.task).vocab
+        vocab = self._task.vocab
         pairs = [
             (vocab[i], vocab[j], n)
             for i, row in enumerate(matrix)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -122,7 +122,7 @@ class TorchvisionClassifier(Configured, nn.Module):
         if isinstance(old, nn.Linear):
             linear = nn.Linear(old.in_features, config.classes)
         else:
-            linear = nn.Conv2d(cast(nn.Conv2d, old).in_channels, config.classes, kernel_size=1)
+            linear = nn.Conv2d(old.in_channels, config.classes, kernel_size=1)
         if config.dropout:
             linear = nn.Sequential(nn.Dropout(config.dropout), linear)
         parent, _, child = name.rpartition(".")
@@ -164,7 +164,7 @@ def _drop_auxiliary(network: nn.Module) -> None:
     network.aux_logits = False  # type: ignore[reportAttributeAccessIssue]
 
 
-def _last_layer(network: nn.Module) -> tuple[str, nn.Module]:
+def _last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     """The layer that gives the 1000 ImageNet classes: the last linear one, or SqueezeNet's last convolution."""
     for name, module in reversed(list(network.named_modules())):
         if isinstance(module, nn.Linear) and module.out_features == 1000:

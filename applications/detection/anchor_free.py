@@ -94,7 +94,7 @@ class Pyramid(nn.Module):
             coarse = F.interpolate(maps[i + 1], size=maps[i].shape[2:], mode="nearest")
             maps[i] = self.down[i](maps[i] + coarse)
         for i in range(1, len(maps)):
-            fine = F.adaptive_max_pool2d(maps[i - 1], cast("tuple[int, int]", tuple(maps[i].shape[2:])))
+            fine = F.adaptive_max_pool2d(maps[i - 1], tuple(maps[i].shape[2:]))
             maps[i] = self.up[i - 1](maps[i] + fine)
         return maps
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -174,9 +174,9 @@ def _load(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{file}: a COCO file is an object with images, annotations and categories")
     for name in ("images", "annotations", "categories"):
-        if not isinstance(cast("dict[str, Any]", content).get(name), list):
+        if not isinstance(content.get(name), list):
             raise DataError(f"{file}: has no list {name!r}, which the boxes of a COCO file need")
-    return cast("dict[str, Any]", content)
+    return content
 
 
 def _compact(entry: dict[str, Any]) -> Any:
@@ -186,15 +186,15 @@ def _compact(entry: dict[str, Any]) -> Any:
     shape = entry.get("segmentation")
     if isinstance(shape, list):
         with suppress(TypeError, ValueError):  # an invalid shape is reported when its image is requested
-            shape = [np.array(part, dtype=np.float64) for part in cast("list[Any]", shape)]
+            shape = [np.array(part, dtype=np.float64) for part in shape]
     name, image, category, box, area, crowd = map(entry.get, _KEPT)
     return _Annotation(name, image, category, box, shape, area, crowd)
 
 
 def _key(where: str, entry: Any, name: str) -> Any:
-    if not isinstance(entry, dict) or cast("dict[str, Any]", entry).get(name) is None:
+    if not isinstance(entry, dict) or entry.get(name) is None:
         raise DataError(f"{where} has no {name!r}")
-    return cast("dict[str, Any]", entry)[name]
+    return entry[name]
 
 
 def _hashable(where: str, name: str, value: Any) -> Any:
@@ -211,12 +211,12 @@ def _file_name(where: str, entry: Any) -> str:
 
 
 def _size(where: str, entry: Any) -> tuple[int, int] | None:
-    found = [cast("dict[str, Any]", entry).get(name) for name in ("height", "width")]
+    found = [entry.get(name) for name in ("height", "width")]
     if not all(found):  # absent or zero: not known
         return None
     if not all(isinstance(value, (int, float)) and math.isfinite(value) and value > 0 for value in found):
         raise DataError(f"{where}: height and width must be numbers of pixels, got {found}")
-    return int(cast(float, found[0])), int(cast(float, found[1]))
+    return int(found[0]), int(found[1])
 
 
 def _text(size: tuple[int, int]) -> str:
@@ -245,7 +245,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _corners(where: str, box: Any) -> tuple[float, float, float, float]:
-    values = cast("Sequence[Any]", box) if isinstance(box, list) else ()
+    values = box if isinstance(box, list) else ()
     if len(values) != 4 or not all(_is_number(value) for value in values):
         raise DataError(f"{where}: its bbox must be four finite numbers [x, y, width, height], got {box!r:.60}")
     x, y, width, height = (float(value) for value in values)
@@ -261,8 +261,8 @@ def _box_area(box: Sequence[float]) -> float:
 def _shape(where: str, shape: Any) -> tuple[Any, int]:
     """The shape for `Objects` (None: there is none), and the number of invalid polygons."""
     if shape is None or isinstance(shape, dict):
-        return (None if shape is None or "counts" not in shape else cast("dict[str, Any]", shape)), 0
-    parts = cast("list[Any]", shape) if isinstance(shape, list) else [shape]
+        return (None if shape is None or "counts" not in shape else shape), 0
+    parts = shape if isinstance(shape, list) else [shape]
     for part in parts:
         if not isinstance(part, np.ndarray) or part.ndim != 1 or len(part) % 2 or not np.isfinite(part).all():
             raise DataError(f"{where}: its segmentation must be lists of finite numbers x, y, …, or run lengths")

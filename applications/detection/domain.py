@@ -6,6 +6,7 @@ from pathlib import Path
 from applications.detection.data import DetectionSource, read_source
 from applications.detection.learner import detection_learner
 from applications.detection.sliding import predict_sliding
+from common.blocks.spatial import IMAGE_ENDINGS, open_image
 from common.deploy.domain import Domain
 from common.deploy.predictor import Predictor
 from common.spec import option
@@ -36,6 +37,8 @@ DOMAIN = Domain(
     recipes=("detection",),
     reading=BoxReading,
     read=read,
+    endings=IMAGE_ENDINGS,
+    opens=open_image,
     windows=predict_sliding,
     learner=detection_learner,
 )

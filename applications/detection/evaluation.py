@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def coco_results(
         raise DataError(f"{len(records)} records need as many image ids, got {len(ids)}")
     found: list[dict[str, Any]] = []
     for image, record in zip(ids, records, strict=True):
-        for thing in cast("list[Record]", record["objects"]):
+        for thing in record["objects"]:
             number = thing["category_id"]
             if category_ids is not None:
                 number = _number(category_ids, thing["label"], f"the record of image {image}")
@@ -174,7 +174,7 @@ def average_precision(
 
 
 def _accumulated(
-    dataset: dict[str, Any], results: list[dict[str, Any]], iou_type: str
+    dataset: dict[str, Any], results: list[dict[str, Any]], iou_type: Overlap
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision (IoUs, recalls, classes, areas) and recall (IoUs, classes, areas), -1 where there are no objects.
 
@@ -185,10 +185,10 @@ def _accumulated(
     def quiet(*_: object) -> None:
         return
 
-    truth: Any = COCO(cast(Any, dataset), print_function=quiet)
+    truth: Any = COCO(dataset, print_function=quiet)
     ranges: Any = {name: list(limits) for name, limits in AREAS.items()}
     judge: Any = COCOeval_faster(
-        truth, truth.loadRes(results), cast(Any, iou_type), ranges=ranges, print_function=quiet, extra_calc=False,
+        truth, truth.loadRes(results), iou_type, ranges=ranges, print_function=quiet, extra_calc=False,
         lvis_style=False, separate_eval=False,
     )  # fmt: skip
     judge.params.iouThrs = np.linspace(0.5, 0.95, 10)
@@ -215,7 +215,7 @@ def _compare(records: Sequence[Record], truth: Sequence[Objects], iou_type: str)
             raise DataError(f"record {image} is of {size[0]} x {size[1]} pixels, its target of {things.size}")
         if iou_type == "segm" and things.boxes and things.shapes is None:
             raise DataError(f"the target of image {image} has no shapes, which the overlap of masks needs")
-        if iou_type == "segm" and any("segmentation" not in thing for thing in cast("list[Record]", record["objects"])):
+        if iou_type == "segm" and any("segmentation" not in thing for thing in record["objects"]):
             raise DataError(f"record {image} has an object without segmentation, which the overlap of masks needs")
 
 
@@ -237,4 +237,4 @@ def _segmentation(shape: Any) -> Any:
     found = polygons(shape)
     if found is not None:
         return [corners.reshape(-1).tolist() for corners in found]
-    return dict(cast("Mapping[str, Any]", shape)) if isinstance(shape, Mapping) else encode_rle(np.asarray(shape))
+    return dict(shape) if isinstance(shape, Mapping) else encode_rle(np.asarray(shape))

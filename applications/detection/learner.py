@@ -1,14 +1,13 @@
 """One call from loaders to a trainer: the detector by name for these classes, the task, the options."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from applications.detection.model import create_model
 from applications.detection.task import DetectionTask
 from applications.detection.torchvision_detector import gives_masks
 from common.blocks.objects import BBoxBlock, InstanceBlock
 from common.data.dataloaders import DataLoaders
-from common.data.loader import Loader
 from common.errors import ConfigError
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
@@ -26,7 +25,7 @@ def make_task(dls: DataLoaders, category_ids: Sequence[int] = ()) -> DetectionTa
     Raises:
         ConfigError: if their targets are not boxes (and instances).
     """
-    encoder = cast(Loader, dls.train).store.encoder
+    encoder = dls.train.store.encoder
     first, *more = encoder.y_blocks or (None,)
     if not isinstance(first, BBoxBlock) or not all(isinstance(block, InstanceBlock) for block in more):
         raise ConfigError("detection needs a BBoxBlock as target, and for masks an InstanceBlock behind it")

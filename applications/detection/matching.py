@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +95,8 @@ def match(record: Record, target: Any, *, iou: float = 0.5, threshold: float = 0
         ([0], [0], [1])
     """
     in_range("iou", iou, 0, 1, open_low=True)
-    things, objects = Objects.of(target), cast("list[Record]", record["objects"])
+    things = Objects.of(target)
+    objects: list[Record] = record["objects"]
     scores = np.array([thing["score"] for thing in objects], dtype=np.float64)
     crowd = np.zeros(len(things.boxes), dtype=bool) if things.crowd is None else np.asarray(things.crowd, dtype=bool)
     overlaps = _overlaps(objects, things, crowd)

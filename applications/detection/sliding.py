@@ -1,6 +1,6 @@
 """Detection in images larger than the model's input: by overlapping windows, with merged results."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ def predict_sliding(
     if not isinstance(task, DetectionTask) or task.masks:
         raise ConfigError(f"predict_sliding needs a predictor of boxes without masks, got a {type(task).__name__}")
     cut = windows_of(predictor, image, window_px, overlap)
-    found = cast("list[dict[str, Tensor]]", predictor.outputs(cut.pieces).output)
+    found: list[dict[str, Tensor]] = predictor.outputs(cut.pieces).output
     return task.decode([together(found, cut.corners, [piece.shape[:2] for piece in cut.pieces], cut.size)])[0]
 
 

@@ -1,8 +1,8 @@
 """The detection task: the objects in an image with their classes, boxes and scores."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class DetectionTask(Task):
         if not self.vocab:
             raise ConfigError("vocab must name at least one class")
         for name in ("thresholds", "category_ids"):
-            given = cast("tuple[Any, ...]", getattr(self, name))
+            given: tuple[Any, ...] = getattr(self, name)
             if given and len(given) != len(self.vocab):
                 raise ConfigError(f"{name} must have one entry a class ({len(self.vocab)}), got {len(given)}")
         for value in self.thresholds:
@@ -66,13 +66,13 @@ class DetectionTask(Task):
         return model(batch.x) if batch.y is None else model(batch.x, _targets(batch.y))
 
     def losses(self, output: Any, batch: Batch) -> Tensor:
-        return cast(Tensor, output["losses"])
+        return output["losses"]
 
     def condense(self, output: Any, batch: Batch) -> list[dict[str, Any]]:
         """Returns the detections of each image: boxes in source pixels, scores, labels and the source's size."""
         found: list[dict[str, Any]] = []
         sizes = batch.sizes if batch.sizes is not None else _own_sizes(batch)
-        for i, one in enumerate(cast("list[dict[str, Any]]", output["detections"])):
+        for i, one in enumerate(output["detections"]):
             size = sizes[i].to(torch.int64)
             back = torch.eye(3, dtype=torch.float64) if batch.source is None else batch.source[i].cpu()
             entry: dict[str, Any] = {"scores": one["scores"], "labels": one["labels"], "size": size}
@@ -97,7 +97,7 @@ class DetectionTask(Task):
         """
         made: list[Record] = []
         numbers = self.category_ids or tuple(range(1, len(self.vocab) + 1))
-        for one in cast("list[dict[str, Any]]", output):
+        for one in output:
             boxes, scores, labels = (one[name].tolist() for name in ("boxes", "scores", "labels"))
             objects: list[Record] = []
             for i, ((x0, y0, x1, y1), score, label) in enumerate(zip(boxes, scores, labels, strict=True)):
@@ -126,6 +126,18 @@ class DetectionTask(Task):
     def brief(self, record: Record) -> str:
         named = [f"{thing['label']} {thing['score']:.2f}" for thing in record["objects"]]
         return f"{len(named)} found: {', '.join(named)}" if named else "nothing found"
+
+    def with_threshold(self, threshold: float) -> "DetectionTask":
+        return replace(self, thresholds=(threshold,) * len(self.vocab))
+
+    def rows(self, record: Record) -> list[dict[str, Any]]:
+        """Returns one row a thing that was found: its label, score and box in pixels; one without them for none."""
+        names = ("x", "y", "width", "height")
+        found = [
+            {"label": thing["label"], "score": thing["score"], **dict(zip(names, thing["bbox"], strict=True))}
+            for thing in record["objects"]
+        ]
+        return found or [dict.fromkeys(("label", "score", *names), "")]
 
     def view(self, record: Record) -> dict[str, Any]:
         """Returns the detections as boxes in pixels of the image, each in the colour of its class."""
@@ -179,7 +191,7 @@ APS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_100")
 
 def _targets(y: Any) -> dict[str, Tensor]:
     """The targets for a model: boxes, labels and their ``valid`` mask, and with two blocks the instances too."""
-    boxes, *more = cast("tuple[Any, ...]", y) if isinstance(y, tuple) else (y,)
+    boxes, *more = y if isinstance(y, tuple) else (y,)
     return {**boxes.values, "valid": boxes.valid, **({"instances": more[0]} if more else {})}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class TorchvisionDetector(Configured, nn.Module):
         listed = list(images)
         if targets is not None:
             with self._learning():
-                parts = cast("dict[str, Tensor]", self.network(listed, self._listed(targets)))
+                parts: dict[str, Tensor] = self.network(listed, self._listed(targets))
             total = torch.stack(list(parts.values())).sum()
             found["losses"] = total.expand(len(images))
         if not self.training:
@@ -146,7 +146,7 @@ def _as_it_is(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
 def _load_fitting(network: nn.Module, weights: Any) -> None:
     """Loads the tensors of the weights whose shapes match the network's."""
     try:
-        given = cast("dict[str, Tensor]", weights.get_state_dict(progress=False, check_hash=True))
+        given: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"the weights {weights} could not be loaded or downloaded: {error}") from error
     own = network.state_dict()

@@ -8,7 +8,7 @@ classes, at the resolution of the given image; a bundle is a folder of data, nev
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from applications.segmentation.baseline import baseline, class_weights, pixel_counts
+from applications.segmentation.baseline import baseline, class_weights, ignored_share, pixel_counts
 from applications.segmentation.data import SegmentationSource, read_source, scene_source
 from applications.segmentation.interpretation import show_maps
 from applications.segmentation.learner import make_task, segmentation_learner, unet_learner
@@ -68,6 +68,7 @@ __all__ = [
     "ids_of",
     "imagenet_stats",
     "load_learner",
+    "ignored_share",
     "make_task",
     "mobilenet_v2",
     "pixel_counts",

@@ -15,6 +15,21 @@ CELLS = 64  # positions per side of the second baseline
 LIMIT = 500
 
 
+def _looked_at(count: int, limit: int) -> range:
+    return range(0, count, max(1, -(-count // limit)))
+
+
+def ignored_share(counts: np.ndarray, masks: int, limit: int = LIMIT) -> float:
+    """Returns the share of the pixels that count in no loss or metric, in [0, 1].
+
+    Args:
+        counts: What `pixel_counts` gave.
+        masks: How many masks it was given.
+        limit: As there.
+    """
+    return 1 - float(counts.sum()) / (CELLS * CELLS * len(_looked_at(masks, limit)))
+
+
 def pixel_counts(task: SegmentationTask, masks: Sequence[Any], limit: int = LIMIT) -> np.ndarray:
     """Returns the counts of each class at 64 x 64 positions of the frame, int64 (classes, 64, 64).
 
@@ -24,7 +39,7 @@ def pixel_counts(task: SegmentationTask, masks: Sequence[Any], limit: int = LIMI
         limit: The most masks used, evenly spread over all.
     """
     block, counts = task.block, torch.zeros(len(task.codes), CELLS, CELLS, dtype=torch.int64)
-    for i in range(0, len(masks), max(1, -(-len(masks) // limit))):
+    for i in _looked_at(len(masks), limit):
         whole = block.encode(masks[i])
         view = View((0, 0, whole.shape[1], whole.shape[0]), (CELLS, CELLS))
         ids = torch.from_numpy(np.array(view.pixels(whole.numpy(), nearest=True))).long()

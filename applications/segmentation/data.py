@@ -88,6 +88,8 @@ def read_source(
         return scene_source()
     root, found = Path(path), read_pairs(path)
     training = [pair.mask for i, pair in enumerate(found.items) if found.parts is None or found.parts[i] == "train"]
+    if not training:
+        raise DataError(f"{root} has no training images, whose masks tell the classes: found {found.kind}")
     masks = [mask for mask in training if mask is not None]
     voc = bool(masks) and any(part.lower() == "segmentationclass" for part in masks[0].relative_to(root).parts)
     if classes is not None:
@@ -101,8 +103,9 @@ def read_source(
 def _with(found: Source, known: Classes) -> SegmentationSource:
     kind = f"{found.kind}; {len(known.codes)} classes from {known.origin}"
     return SegmentationSource(
-        found.items, found.get_x, found.get_y, found.parts, kind, known.codes, known.ignore, known.values, known.colors
-    )
+        found.items, found.get_x, found.get_y, found.parts, kind, known.codes, known.ignore, known.values, known.colors,
+        notes=found.notes,
+    )  # fmt: skip
 
 
 def read_pairs(path: str | Path) -> Source:
@@ -134,8 +137,6 @@ def read_pairs(path: str | Path) -> Source:
     if known is None:
         pairs, known = _listed(root, pairs)
         kind = kind if known is None else f"{kind} with split lists"
-    if known is not None and not (known == "train").any():
-        raise DataError(f"{root} has no training images: found {', '.join(sorted(set(known.tolist())))}")
     return Source(pairs, _image, _mask, known, f"{kind}: {len(pairs)} images")
 
 

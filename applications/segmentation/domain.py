@@ -6,6 +6,7 @@ from pathlib import Path
 from applications.segmentation.data import read_pairs, read_source, scene_source
 from applications.segmentation.learner import segmentation_learner
 from applications.segmentation.sliding import predict_sliding
+from common.blocks.spatial import IMAGE_ENDINGS, open_image
 from common.deploy.domain import Domain
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError
@@ -47,6 +48,8 @@ DOMAIN = Domain(
     recipes=("segmentation",),
     reading=MaskReading,
     read=read,
+    endings=IMAGE_ENDINGS,
+    opens=open_image,
     windows=predict_sliding,
     learner=segmentation_learner,
 )

@@ -1,7 +1,7 @@
 """Segmentation metrics, all from one confusion matrix of pixels that is summed over batches."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from common.task.metrics import Metric
 
 def main_output(output: Any) -> Tensor:
     """Returns the logits (B, classes, H, W) of a model's output: a tensor, or torchvision's dictionary with ``out``."""
-    return cast(Tensor, cast("dict[str, Tensor]", output)["out"] if isinstance(output, dict) else output)
+    return output["out"] if isinstance(output, dict) else output
 
 
 def pixel_confusion(predicted: Tensor, target: Tensor, classes: int, void: int | None = None) -> Tensor:
@@ -81,7 +81,8 @@ class _OfConfusion(Metric):
     void: int | None = None
 
     def measure(self, output: Any, batch: Batch) -> Tensor:
-        logits, target = main_output(output), cast(Tensor, batch.y)
+        logits = main_output(output)
+        target: Tensor = batch.y
         if target.is_floating_point():
             target = target.argmax(dim=1)
         return pixel_confusion(logits.argmax(dim=1), target, logits.shape[1], self.void).reshape(-1).to(torch.float64)

@@ -185,7 +185,7 @@ class TorchvisionSegmenter(Configured, nn.Module):
         self.network = torchvision_network(config.arch, weights_backbone=weights, num_classes=config.classes, **aux)
 
     def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
-        found = cast("dict[str, Tensor]", self.network(x))
+        found: dict[str, Tensor] = self.network(x)
         return dict(found) if self.training else found["out"]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:

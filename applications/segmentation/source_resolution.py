@@ -1,7 +1,5 @@
 """Resampling of logits from the model's input to the resolution of the source image."""
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,7 +43,7 @@ def source_ids(logits: Tensor, batch: Batch) -> list[Tensor]:
     if batch.sizes is None or batch.source is None:
         return list(logits.argmax(dim=1).to(torch.uint8))
     found: list[Tensor] = []
-    maps, sizes = batch.source.cpu(), cast("list[list[int]]", batch.sizes.tolist())
+    maps, sizes = batch.source.cpu(), batch.sizes.tolist()
     for own, source, (height, width) in zip(logits.float(), maps, sizes, strict=True):
         step = max(1, MOST_NUMBERS // (len(own) * width))
         bands = [slice(row, min(row + step, height)) for row in range(0, height, step)]

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -105,7 +105,8 @@ class SegmentationTask(Task):
 
     def _sum(self, logits: Tensor, batch: Batch, each: bool) -> Tensor:
         """The weighted sum of the parts, (B,) or over the whole batch."""
-        target, total = cast(Tensor, batch.y), logits.new_zeros((), dtype=torch.float32)
+        target: Tensor = batch.y
+        total = logits.new_zeros((), dtype=torch.float32)
         for part, gamma in ((self.cross_entropy, 0.0), (self.focal, self.gamma)):
             if part:
                 pixels = self._pixels(logits, target, gamma)
@@ -119,7 +120,7 @@ class SegmentationTask(Task):
         """Returns the loss over the batch's pixels that are not ignored, a scalar; an auxiliary head's is added."""
         total = self._sum(main_output(output), batch, False)
         if isinstance(output, dict) and "aux" in output and self.auxiliary:
-            total = total + self.auxiliary * self._sum(cast(Tensor, output["aux"]), batch, False)
+            total = total + self.auxiliary * self._sum(output["aux"], batch, False)
         return total
 
     def losses(self, output: Any, batch: Batch) -> Tensor:
@@ -164,6 +165,10 @@ class SegmentationTask(Task):
         out = io.BytesIO()
         image.save(out, format="PNG", optimize=True)
         return base64.b64encode(out.getvalue()).decode("ascii")
+
+    def rows(self, record: Record) -> list[dict[str, Any]]:
+        """Returns one row a class that was found: its label, its area in pixels and its share of the image."""
+        return [{name: one[name] for name in ("label", "area_px", "share")} for one in record["classes"]]
 
     # Evaluation
 

@@ -59,7 +59,7 @@ def leakage(
     if parts is not None and len(parts) != len(frame):
         raise DataError(f"parts must name the part of each row, got {len(parts)} for {len(frame)} rows")
     where = np.full(len(frame), "train") if parts is None else np.asarray(parts)
-    train = cast(pd.DataFrame, frame[where == "train"])
+    train = frame.loc[where == "train"]
     if not len(train):
         raise DataError(f"parts has no 'train', got {sorted(set(where.tolist()))[:5]}: name the rows of train so")
     kinds = infer_kinds(train.drop(columns=[target, *(name for name in ignore if name in frame.columns)]))
@@ -123,8 +123,8 @@ def _truth(column: pd.Series, classes: bool) -> tuple[np.ndarray, int]:
 def _predicted(frame: pd.DataFrame, kind: Found, truth: np.ndarray, count: int, seed: int) -> np.ndarray:
     """One column's out-of-fold predictions of the target, float64 (N, …): by level means, a text's words, or a tree."""
     given = {"number": "numbers", "date": "dates", "text": "texts"}.get(kind.kind, "categories")
-    block = replace(ColumnsBlock(), **{given: (kind.name,)}).setup(cast(Any, frame))
-    x, outputs = block.encode_many(cast(Any, frame)), truth.shape[1]
+    block = replace(ColumnsBlock(), **{given: (kind.name,)}).setup(frame)
+    x, outputs = block.encode_many(frame), truth.shape[1]
     if block.category_names:
         return TargetMeans(block.sizes, outputs).fit(x["categories"].numpy(), truth, seed)[:, :outputs]
     if block.ngrams:
@@ -294,10 +294,10 @@ def adversarial_validation(
         if len(frame) < LEAST_ROWS:
             raise DataError(f"{name} has {len(frame)} rows, at least {LEAST_ROWS} are needed to tell parts apart")
     common = [name for name in frames[0].columns if name in frames[1].columns and name not in ignore]
-    ids = {c.name for frame in frames for c in infer_kinds(cast(Any, frame[common])) if c.kind == "identifier"}
-    whole = pd.concat([frame[[n for n in common if n not in ids]] for frame in frames], ignore_index=True)
-    block = ColumnsBlock(infer=True).setup(cast(Any, whole))
-    x = block.encode_many(cast(Any, whole))
+    ids = {c.name for frame in frames for c in infer_kinds(frame.loc[:, common]) if c.kind == "identifier"}
+    whole = pd.concat([frame.loc[:, [n for n in common if n not in ids]] for frame in frames], ignore_index=True)
+    block = ColumnsBlock(infer=True).setup(whole)
+    x = block.encode_many(whole)
     part = np.repeat([0, 1], [len(frame) for frame in frames])
     areas, gains = list[float](), dict[str, float]()
     for learned, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(part, part):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -212,11 +212,13 @@ def table_source(
     named = names_classes(values) if classes is None else classes
     if named:
         frame = frame.assign(**{chosen: values.map(_label)})
-        if values.nunique() < 2:
-            raise DataError(f"{name}: every {chosen!r} is {frame[chosen].iloc[0]!r}: there is nothing to learn")
-    kind = f"table of {len(frame)} rows, {frame[chosen].nunique()} classes" if named else f"table of {len(frame)} rows"
+    kind = f"{name}, table of {len(frame):,} rows"
     left_out = tuple(dict.fromkeys((chosen, *(column for column in ignore if column in known))))
-    return TableSource(frame, _row, ColReader(chosen), parts, kind, chosen, named, left_out)
+    which = "the last column" if target is None else "as asked"
+    what, other = ("classes", "regression") if named else ("a number", "classification")
+    how = f"by its values; kind={other} makes it the other" if classes is None else "as asked"
+    notes = (f"the target is {chosen!r} ({which}), {what} ({how})",)
+    return TableSource(frame, _row, ColReader(chosen), parts, kind, chosen, named, left_out, notes=notes)
 
 
 def _row(item: Any) -> Any:
@@ -242,25 +244,33 @@ def names_classes(target: pd.Series) -> bool:
     return whole and len(values) <= MOST_WHOLE_CLASSES and bool((values == np.arange(len(values))).all())
 
 
-def _folder(root: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """The tables of a folder that are named after the parts, concatenated, and the part of each row."""
+def _folder(root: Path) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """The tables of a folder that are named after the parts, concatenated, and the part of each row.
+
+    Where none is, the folder's only table, and None.
+    """
     found: dict[str, Path] = {}
-    for file in sorted(root.iterdir()):
+    tables = [file for file in sorted(root.iterdir()) if file.name.lower().endswith(TABLE_ENDINGS)]
+    for file in tables:
         part = PART_NAMES.get(file.name.split(".")[0].lower())
-        if part and file.name.lower().endswith(TABLE_ENDINGS):
+        if part:
             if part in found:
                 raise DataError(f"{root} has two {part} tables: {found[part].name} and {file.name}")
             found[part] = file
-    if "train" not in found:
+    if not found and len(tables) == 1:
+        return read_table(tables[0]), None
+    if not found:
         raise DataError(
-            f"{root} has no table called train ({', '.join('train' + end for end in TABLE_ENDINGS[:4])}, …)"
+            f"{root} has no table called train ({', '.join('train' + end for end in TABLE_ENDINGS[:4])}, …), valid or "
+            "test: name the table's own file"
         )
     frames = {part: read_table(found[part]) for part in PARTS if part in found}
+    first = next(iter(frames))
     for part, frame in frames.items():
-        if missing := [c for c in frames["train"].columns if c not in frame.columns]:
-            raise DataError(f"{found[part]} has no column {missing[0]!r}, which {found['train'].name} has")
-    names = list(frames["train"].columns)
-    whole = pd.concat([cast(pd.DataFrame, frame[names]) for frame in frames.values()], ignore_index=True)
+        if missing := [c for c in frames[first].columns if c not in frame.columns]:
+            raise DataError(f"{found[part]} has no column {missing[0]!r}, which {found[first].name} has")
+    names = list(frames[first].columns)
+    whole = pd.concat([frame.loc[:, names] for frame in frames.values()], ignore_index=True)
     return whole, np.concatenate([np.full(len(frame), part) for part, frame in frames.items()])
 
 

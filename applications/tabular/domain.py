@@ -9,6 +9,7 @@ from applications.tabular.task import TabularRegression
 from common.deploy.domain import Domain, Inputs
 from common.deploy.predictor import Predictor
 from common.errors import ConfigError
+from common.sources.tables import TABLE_ENDINGS
 
 
 def read(data: str | Path | None, reading: TableReading, predictor: Predictor | None = None) -> TableSource:
@@ -49,5 +50,6 @@ DOMAIN = Domain(
     reading=TableReading,
     read=read,
     inputs=rows_of,
+    endings=frozenset(TABLE_ENDINGS),
     learner=tabular_learner,
 )

@@ -1,11 +1,11 @@
 """Features from text embeddings: out-of-fold predictions of a linear model, and principal components."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from applications.tabular.targets import linear_columns, out_of_fold
 
@@ -60,7 +60,7 @@ class EmbeddingScores(nn.Module):
         weights, bias = self._learn(vectors, target)
         arrays = {"mean": mean, "components": directions.astype(np.float32), "weights": weights, "bias": bias}
         for name, array in arrays.items():
-            cast(Tensor, getattr(self, name)).copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            getattr(self, name).copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
         def learn(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             weights, bias = self._learn(vectors[rows], target[rows])
@@ -72,7 +72,7 @@ class EmbeddingScores(nn.Module):
     def features(self, vectors: np.ndarray) -> np.ndarray:
         """Returns the features of new rows, float32 (N, width)."""
         mean, components, weights, bias = (
-            cast(Tensor, getattr(self, name)).numpy() for name in ("mean", "components", "weights", "bias")
+            getattr(self, name).numpy() for name in ("mean", "components", "weights", "bias")
         )
         return _rounded(np.concatenate([vectors @ weights + bias, (vectors - mean) @ components], axis=1))
 

@@ -59,17 +59,24 @@ class TabularEnsemble(FittedModel):
             self.folds.extend(Fold(shape, names, config.seed + i, self.chosen.tuned) for i in range(self.chosen.folds))
         self.out_of_fold: dict[str, np.ndarray] = {}
 
+    @property
+    def _known(self) -> Shape:
+        if self.shape is None:
+            raise ConfigError("this ensemble is not fitted yet")
+        return self.shape
+
     # ------------------------------------------------------------ fitting
 
     def fit(self, dls: DataLoaders, task: Task, tell: Tell = silent) -> None:
         started = time.perf_counter()
         end = started + self.config.budget_s
-        loader = cast(Loader, dls.train)
+        loader: Loader = dls.train
         whole = loader.arrays()
-        x, y = cast("dict[str, Tensor]", whole.x), cast(Tensor, whole.y).numpy()
+        x: Rows = whole.x
+        y: np.ndarray = whole.y.numpy()
         self.shape = shape_of(x, y, loader, task)
         x = self._read_texts(x, started, end, tell)
-        shape = self.shape
+        shape = self._known
         cuts = self._cuts(loader, y)
         parts = [self._part(i, loader, x, y, train, held) for i, (train, held) in enumerate(cuts)]
         tell(f"features of {len(cuts)} folds: {time.perf_counter() - started:.1f} s")
@@ -103,18 +110,19 @@ class TabularEnsemble(FittedModel):
             return x
         if "tokens" not in x:
             raise ConfigError("a text encoder needs its tokenizer in the block: ColumnsBlock(tokenizer=…)")
-        vectors = self._vectors(x["tokens"], find_device(self.config.device), (started + end) / 2)
+        vectors = self._vectors(self.text_encoder, x["tokens"], find_device(self.config.device), (started + end) / 2)
         if vectors is None:
             tell(f"text encoder: left out, it would take over half of budget_s={self.config.budget_s:g}")
             self.text_encoder = None
             return x
-        self.shape = replace(cast(Shape, self.shape), vector=vectors.shape[1])
+        self.shape = replace(self._known, vector=vectors.shape[1])
         tell(f"text encoder: {vectors.shape[1]} numbers a row, {time.perf_counter() - started:.1f} s")
         return {**x, "vector": vectors}
 
-    def _vectors(self, tokens: Tensor, device: torch.device, end: float = float("inf")) -> Tensor | None:
+    def _vectors(
+        self, encoder: TextEncoder, tokens: Tensor, device: torch.device, end: float = float("inf")
+    ) -> Tensor | None:
         """The embeddings of each row's texts, concatenated; None where the time is too short."""
-        encoder = cast(TextEncoder, self.text_encoder)
         vectors = encoder.embed(tokens.reshape(-1, tokens.shape[2]), device, end)
         return None if vectors is None else vectors.reshape(len(tokens), -1)
 
@@ -122,7 +130,7 @@ class TabularEnsemble(FittedModel):
         """Returns the dictionary of a `ColumnsBlock` with the embeddings of its texts, where there is a transformer."""
         if self.text_encoder is None:
             return x
-        return {**x, "vector": cast(Tensor, self._vectors(x["tokens"], x["numbers"].device))}
+        return {**x, "vector": cast(Tensor, self._vectors(self.text_encoder, x["tokens"], x["numbers"].device))}
 
     def _tune(self, parts: "list[_Part]", task: Task, end: float, tell: Tell) -> None:
         """Searches the settings of the tuned trees on the first fold."""
@@ -136,7 +144,7 @@ class TabularEnsemble(FittedModel):
         self, number: int, loader: Loader, x: dict[str, Tensor], y: np.ndarray, train: np.ndarray, held: np.ndarray
     ) -> "_Part":
         """Makes one fold with its features and the data that its members are fitted to."""
-        fold = Fold(cast(Shape, self.shape), (), self.config.seed + number)
+        fold = Fold(self._known, (), self.config.seed + number)
         rows = fold.fit_features(_take(x, train), y[train])
         seen = fold.rows(_take(x, held))
         loaders = _loaders(loader, (train, rows), (held, seen), self.config.batch_size_of(len(train)))
@@ -149,7 +157,7 @@ class TabularEnsemble(FittedModel):
 
         Trees stop growing when their share of the time is up; the network trains for fewer epochs.
         """
-        shape = cast(Shape, self.shape)
+        shape = self._known
         predictions = np.zeros((rows, shape.classes) if shape.classes > 1 else rows)
         if name == "network":
             folds = [(part.fold, part.given) for part in parts]
@@ -173,7 +181,7 @@ class TabularEnsemble(FittedModel):
 
     def _choose(self, parts: "list[_Part]", y: np.ndarray, loss: Loss, table: list[dict[str, Any]]) -> None:
         """Selects the weights, and drops the members that have none."""
-        shape, fitted = cast(Shape, self.shape), list(self.out_of_fold)
+        shape, fitted = self._known, list(self.out_of_fold)
         weights = select_weights([self.out_of_fold[name] for name in fitted], loss)
         mean = cast(np.ndarray, sum(w * self.out_of_fold[n] for n, w in zip(fitted, weights, strict=True)))
         for record, weight in zip(table, weights.tolist(), strict=True):
@@ -200,7 +208,7 @@ class TabularEnsemble(FittedModel):
         A shift is the same quantile of the out-of-fold residuals, as in conformalized quantile regression (Romano et
         al. 2019): then a share of q of the rows lies below the shifted q-quantile.
         """
-        quantiles = cast(Shape, self.shape).quantiles
+        quantiles = self._known.quantiles
         predictions = np.zeros((len(y), len(quantiles)))
         for number, part in enumerate(parts):
             share = max(end - time.perf_counter(), 1.0) / (len(parts) - number)
@@ -226,7 +234,7 @@ class TabularEnsemble(FittedModel):
             parts = np.array_split(order, count)
             return [(np.sort(np.concatenate([p for p in parts if p is not held])), np.sort(held)) for held in parts]
         # scikit-learn refuses more stratified folds than the largest class has rows.
-        classes = cast(Shape, self.shape).classes
+        classes = self._known.classes
         if classes > 1 and np.bincount(y, minlength=classes).max() < count:
             count = max(2, int(np.bincount(y, minlength=classes).max()))
         if config.group is not None:
@@ -256,7 +264,7 @@ class TabularEnsemble(FittedModel):
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         if not len(self.folds):
             raise ConfigError("this ensemble is not fitted yet")
-        shape, device = cast(Shape, self.shape), x["numbers"].device
+        shape, device = self._known, x["numbers"].device
         names = (*self.chosen.names, QUANTILES) if shape.quantiles else self.chosen.names
         every = self._predicted(x, names)
         mean = cast(np.ndarray, sum(w * every[n] for n, w in zip(self.chosen.names, self.chosen.weights, strict=True)))
@@ -386,7 +394,7 @@ def member_metrics(model: TabularEnsemble, task: Task, loader: Loader) -> dict[s
     if isinstance(task, TabularRegression):
         task = replace(task, quantiles=())  # the members predict none
     metrics: dict[str, dict[str, float]] = {}
-    for name, predictions in model.members(cast("dict[str, Tensor]", whole.x)).items():
+    for name, predictions in model.members(whole.x).items():
         values = torch.from_numpy(predictions)
         output = values.clamp(min=1e-9).log() if values.dim() > 1 else values
         metrics[name] = task.report(Outputs(output.float(), whole.y))

@@ -119,7 +119,7 @@ class _Tabular(BaseEstimator):
 
     def _outputs(self, x: Any) -> Any:
         check_is_fitted(self)
-        return self.predictor_.outputs(cast(Any, self._frame(x, reset=False))).output
+        return self.predictor_.outputs(self._frame(x, reset=False)).output
 
     def export(self, path: str | Path) -> Path:
         """Writes a bundle and returns its folder."""

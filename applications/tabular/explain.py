@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -247,7 +247,7 @@ def block_of(predictor: Predictor) -> ColumnsBlock:
 
 
 def _outputs(predictor: Predictor, frame: pd.DataFrame) -> Tensor:
-    return cast(Tensor, predictor.outputs(cast(Any, frame)).output)
+    return predictor.outputs(frame).output
 
 
 def _checked(task: Task) -> TableTask:
@@ -309,9 +309,9 @@ def _truth(frame: pd.DataFrame, target: str, task: TableTask) -> np.ndarray:
     return found
 
 
-def _predictions(task: TableTask, output: Any) -> np.ndarray:
+def _predictions(task: TableTask, output: Tensor) -> np.ndarray:
     """Probabilities, float64 (N, classes), or values (N, 1)."""
-    found = cast(Tensor, output).double()
+    found = output.double()
     return (task.value(found)[:, None] if isinstance(task, TabularRegression) else torch.softmax(found, 1)).numpy()
 
 

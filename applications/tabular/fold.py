@@ -185,7 +185,7 @@ class Fold(nn.Module):
         """The columns of the trees' feature matrix that are categories."""
         return tuple(range(self.numbers, self.features))
 
-    def _make(self, name: str) -> nn.Module:
+    def _make(self, name: str) -> LinearModel | Booster | TabularNetwork:
         shape = self.shape
         if name == "linear":
             return LinearModel(self.numbers, shape.sizes, shape.classes)
@@ -282,7 +282,7 @@ class Fold(nn.Module):
             held = (self.seen(name, given.held), held_y) if stops else (None, None)
             member.fit(self.seen(name, train), y, *held, quantiles=self.shape.quantiles, seconds=seconds)
         else:
-            self._train(cast(TabularNetwork, member), train, given.dls, task, epochs, device)
+            self._train(member, train, given.dls, task, epochs, device)
         self.members[name] = member
 
     def _train(

@@ -1,6 +1,6 @@
 """The linear member: piecewise-linear numbers, one weight per level; fitted by scikit-learn."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ class LinearModel(nn.Module):
         sizes: The number of positions of each category.
         outputs: The number of classes, or 1 for a number.
     """
+
+    weights: Tensor
+    bias: Tensor
 
     def __init__(self, numbers: int, sizes: tuple[int, ...], outputs: int) -> None:
         super().__init__()
@@ -66,10 +69,10 @@ class LinearModel(nn.Module):
                 weights[:, seen], bias[seen] = model.coef_.T, model.intercept_
             absent = np.setdiff1d(np.arange(self.outputs), seen)  # classes without a row in this fold
             bias[absent] = -12.0
-        cast(Tensor, self.weights).copy_(torch.from_numpy(weights))
-        cast(Tensor, self.bias).copy_(torch.from_numpy(bias))
+        self.weights.copy_(torch.from_numpy(weights))
+        self.bias.copy_(torch.from_numpy(bias))
 
     def scores(self, x: dict[str, Tensor]) -> np.ndarray:
         """Returns class scores (N, classes), or standardised numbers (N, 1), float32."""
-        found = self.design(x) @ cast(Tensor, self.weights).numpy() + cast(Tensor, self.bias).numpy()
+        found = self.design(x) @ self.weights.numpy() + self.bias.numpy()
         return np.asarray(found, np.float32)

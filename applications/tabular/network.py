@@ -1,7 +1,7 @@
 """A network for tables: an MLP that is an ensemble of k (TabM), piecewise-linear numbers, embedded categories."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -112,11 +112,10 @@ class TabularNetwork(Configured, nn.Module):
         self.config = config
         self.numbers = NumberEmbedding(config.numbers, config.bins, config.embedding)
         widths = [embedding_width(size) for size in config.sizes]
-        self.categories = nn.ModuleList(
-            nn.Embedding(size, width) for size, width in zip(config.sizes, widths, strict=True)
-        )
-        for table in self.categories:
-            nn.init.normal_(cast(nn.Embedding, table).weight, std=0.5)
+        tables = [nn.Embedding(size, width) for size, width in zip(config.sizes, widths, strict=True)]
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.5)
+        self.categories = nn.ModuleList(tables)
         inputs = config.numbers * (config.embedding + 1) + sum(widths)
         signs = torch.randint(0, 2, (config.members, inputs)) * 2.0 - 1
         self.views = nn.Parameter(signs)

@@ -1,7 +1,5 @@
 """Piecewise-linear encoding of numbers (Gorishniy et al. 2022): the share of each bin that a number has passed."""
 
-from typing import cast
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -52,17 +50,18 @@ class PiecewiseLinear(nn.Module):
         [[[0.5, 0.0]], [[1.0, 0.5]]]
     """
 
+    edges: Tensor
+
     def __init__(self, numbers: int, bins: int) -> None:
         super().__init__()
         self.register_buffer("edges", torch.zeros(numbers, bins + 1))
 
     def set(self, edges: np.ndarray) -> None:
         """Sets the edges (K, bins + 1), each row ascending."""
-        cast(Tensor, self.edges).copy_(torch.from_numpy(edges))
+        self.edges.copy_(torch.from_numpy(edges))
 
     def forward(self, numbers: Tensor) -> Tensor:
-        edges = cast(Tensor, self.edges)
-        low, width = edges[:, :-1], edges[:, 1:] - edges[:, :-1]
+        low, width = self.edges[:, :-1], self.edges[:, 1:] - self.edges[:, :-1]
         used = width > 0
         share = (numbers[..., None] - low) / torch.where(used, width, 1.0)
         last = torch.zeros_like(used)

@@ -7,7 +7,7 @@ other folds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +70,11 @@ class NearTargets(nn.Module):
         outputs: Columns of the target; see `target_columns`.
     """
 
+    points: Tensor
+    count: Tensor
+    target: Tensor
+    prior: Tensor
+
     def __init__(self, rows: int, outputs: int) -> None:
         super().__init__()
         self.outputs = outputs
@@ -94,14 +99,14 @@ class NearTargets(nn.Module):
             seed: Seed of the folds, and of the sample where there are too many rows.
         """
         known = np.flatnonzero(np.isfinite(points[:, 0]))
-        stored = cast(Tensor, self.points)
+        stored = self.points
         if len(known) > len(stored):
             known = np.sort(np.random.default_rng(seed).choice(known, len(stored), replace=False))
         stored.zero_()
-        cast(Tensor, self.count).fill_(len(known))
+        self.count.fill_(len(known))
         stored[: len(known)] = torch.from_numpy(points[known])
-        cast(Tensor, self.target)[: len(known)] = torch.from_numpy(target[known].astype(np.float32))
-        cast(Tensor, self.prior).copy_(torch.from_numpy(target.mean(axis=0)))
+        self.target[: len(known)] = torch.from_numpy(target[known].astype(np.float32))
+        self.prior.copy_(torch.from_numpy(target.mean(axis=0)))
         self.tree = None
         usable = np.zeros(len(points), bool)
         usable[known] = True
@@ -115,14 +120,14 @@ class NearTargets(nn.Module):
 
     def features(self, points: np.ndarray) -> np.ndarray:
         """Returns the features of new rows, float32 (N, width)."""
-        count = max(0, int(cast(Tensor, self.count)))
+        count = max(0, int(self.count))
         if self.tree is None:
-            self.tree = _tree(cast(Tensor, self.points).numpy()[:count])
-        return self._looked_up(self.tree, cast(Tensor, self.target).numpy()[:count], points)
+            self.tree = _tree(self.points.numpy()[:count])
+        return self._looked_up(self.tree, self.target.numpy()[:count], points)
 
     def _looked_up(self, tree: Any, target: np.ndarray, points: np.ndarray) -> np.ndarray:
         features = np.zeros((len(points), self.width), np.float32)
-        prior = cast(Tensor, self.prior).numpy()
+        prior = self.prior.numpy()
         features[:, : len(NEAREST) * self.outputs] = np.tile(prior, len(NEAREST))
         rows = np.flatnonzero(np.isfinite(points[:, 0]))
         if not len(rows) or not len(target):

@@ -107,9 +107,9 @@ def shap_importance(
     block, model = block_of(predictor), predictor.model
     if not isinstance(model, TabularEnsemble):
         raise ConfigError(f"SHAP values need an ensemble with trees, got {type(model).__name__}")
-    names, values = shap_values(model, block.encode_many(cast(Any, drawn_rows(frame, most_rows, seed))), block)
+    names, values = shap_values(model, block.encode_many(drawn_rows(frame, most_rows, seed)), block)
     by_column: dict[str, Any] = {}
     for place, (_, column) in enumerate(names):
         by_column[column] = by_column.get(column, 0.0) + values[:, :, place]
     found = [{"column": name, "importance": float(np.abs(added).mean())} for name, added in by_column.items()]
-    return sorted(found, key=lambda record: -float(cast(float, record["importance"])))
+    return sorted(found, key=lambda record: -float(record["importance"]))

@@ -5,7 +5,7 @@ do not see a row's own target in them (Micci-Barreca 2001; Wolpert 1992).
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +83,8 @@ class TargetMeans(nn.Module):
         outputs: Columns of the target; see `target_columns`.
     """
 
+    table: Tensor
+
     def __init__(self, sizes: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         self.sizes, self.outputs = sizes, outputs
@@ -110,7 +112,7 @@ class TargetMeans(nn.Module):
             seed: Seed of the folds.
         """
         prior = target.mean(axis=0)
-        cast(Tensor, self.table).copy_(torch.from_numpy(self._table(codes, target, prior)))
+        self.table.copy_(torch.from_numpy(self._table(codes, target, prior)))
 
         def learn(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             table = self._table(codes[rows], target[rows], prior)
@@ -120,7 +122,7 @@ class TargetMeans(nn.Module):
 
     def features(self, codes: np.ndarray) -> np.ndarray:
         """Returns the features of new rows, float32 (N, width)."""
-        return self._look_up(cast(Tensor, self.table).numpy(), codes)
+        return self._look_up(self.table.numpy(), codes)
 
 
 def word_counts(text: np.ndarray, buckets: int) -> Any:
@@ -202,7 +204,7 @@ class TextScores(nn.Module):
         """
         counts = word_counts(text, self.buckets)
         for name, array in zip(("rarity", "weights", "bias"), self._learn(counts, target), strict=True):
-            cast(Tensor, getattr(self, name)).copy_(torch.from_numpy(array))
+            getattr(self, name).copy_(torch.from_numpy(array))
 
         def learn(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             rarity, weights, bias = self._learn(counts[rows], target[rows])
@@ -212,6 +214,6 @@ class TextScores(nn.Module):
 
     def features(self, text: np.ndarray) -> np.ndarray:
         """Returns the scores of new rows, float32 (N, outputs)."""
-        rarity, weights, bias = (cast(Tensor, getattr(self, name)).numpy() for name in ("rarity", "weights", "bias"))
+        rarity, weights, bias = (getattr(self, name).numpy() for name in ("rarity", "weights", "bias"))
         weighed = self._weighed(word_counts(text, self.buckets), rarity)
         return np.asarray(weighed @ weights + bias, np.float32)

@@ -1,7 +1,7 @@
 """The tasks of tables: a class or a number for each row."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,38 +42,37 @@ class TabularRegression(Task):
         if list(self.quantiles) != sorted(set(self.quantiles)):
             raise ConfigError(f"quantiles must rise, got {self.quantiles}")
 
-    def value(self, output: Any) -> Tensor:
+    def value(self, output: Tensor) -> Tensor:
         """Returns the values (B,) of outputs."""
-        found = cast(Tensor, output)
-        return found if found.dim() == 1 else found[:, 0] if self.quantiles else found.mean(dim=1)
+        return output if output.dim() == 1 else output[:, 0] if self.quantiles else output.mean(dim=1)
 
-    def losses(self, output: Any, batch: Batch) -> Tensor:
-        found, target = cast(Tensor, output), cast(Tensor, batch.y)
-        if found.dim() == 1 or self.quantiles:
-            return ((self.value(found) - target) / self.scale).square()
-        return ((found - target[:, None]) / self.scale).square().mean(dim=1)
+    def losses(self, output: Tensor, batch: Batch) -> Tensor:
+        target: Tensor = batch.y
+        if output.dim() == 1 or self.quantiles:
+            return ((self.value(output) - target) / self.scale).square()
+        return ((output - target[:, None]) / self.scale).square().mean(dim=1)
 
     def metrics(self) -> tuple[Metric, ...]:
         return (ValueRootMeanSquaredError(self),)
 
-    def decode(self, output: Any) -> list[Record]:
+    def decode(self, output: Tensor) -> list[Record]:
         records: list[Record] = [{"value": value} for value in self.value(output).double().tolist()]
         if self.quantiles:
-            rows = cast(Tensor, output)[:, 1:].double().tolist()
+            rows = output[:, 1:].double().tolist()
             for record, row in zip(records, rows, strict=True):
                 record["quantiles"] = {f"{q:g}": value for q, value in zip(self.quantiles, row, strict=True)}
         return records
 
     def report(self, outputs: Outputs) -> dict[str, float]:
         output, target = outputs.output, outputs.target
-        truth, found = cast(Tensor, target).double(), self.value(output).double()
+        truth, found = target.double(), self.value(output).double()
         error = found - truth
         spread = (truth - truth.mean()).square().mean()
         metrics = {"rmse": float(error.square().mean().sqrt()), "mae": float(error.abs().mean())}
         if spread > 0:
             metrics["r2"] = float(1 - error.square().mean() / spread)
         if self.quantiles:
-            every = cast(Tensor, output)[:, 1:].double()
+            every = output[:, 1:].double()
             shares = torch.tensor(self.quantiles, dtype=torch.float64)
             metrics["pinball"] = float(  # the quantile loss (Koenker and Bassett 1978)
                 torch.maximum(shares * (truth[:, None] - every), (shares - 1) * (truth[:, None] - every)).mean()

@@ -1,7 +1,7 @@
 """The batch transforms that users give as a DataBlock's ``batch_tfms``, as plain data."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from common.augment import colours, mosaic, moves, spectral, textures
 from common.augment.mixing import Blend, Paste
@@ -114,9 +114,9 @@ class Augment(BatchTransform):
         in_range("min_scale", self.min_scale, 0, 1, open_low=True)
         in_range("max_scale", self.max_scale, self.min_scale, 1)
         for name in ("p_affine", "p_lighting", "p_texture", "p_erase", "grayscale", "salt_pepper", "noise", "erase"):
-            in_range(name, cast(float, getattr(self, name)), 0, 1)
+            in_range(name, getattr(self, name), 0, 1)
         for name in ("warp", "translate", "brightness", "contrast", "saturation", "min_visibility"):
-            in_range(name, cast(float, getattr(self, name)), 0, 1, open_high=True)
+            in_range(name, getattr(self, name), 0, 1, open_high=True)
         in_range("hue", self.hue, 0, 0.5)
         in_range("blur", self.blur, 0, 10)
         in_range("sharpen", self.sharpen, 0, 10)
@@ -252,9 +252,9 @@ class SpecAugment(BatchTransform):
 
     def __post_init__(self) -> None:
         for name in ("time_mask", "frequency_mask", "shift", "p"):
-            in_range(name, cast(float, getattr(self, name)), 0, 1)
+            in_range(name, getattr(self, name), 0, 1)
         for name in ("time_masks", "frequency_masks"):
-            in_range(name, cast(int, getattr(self, name)), 0, 64)
+            in_range(name, getattr(self, name), 0, 64)
         in_range("gain", self.gain, 0, 100)
 
     def operations(self) -> list[Operation]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,7 +38,7 @@ class Drawn:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Drawn":
         """Returns the parameters with ``function`` applied to every tensor."""
-        values = (cast("Tensor | None", getattr(self, f.name)) for f in fields(self))
+        values = (getattr(self, f.name) for f in fields(self))
         return Drawn(*(None if value is None else function(value) for value in values))
 
     def rows(self, chosen: slice | Tensor) -> "Drawn":
@@ -50,7 +49,7 @@ class Drawn:
     def joined(cls, parts: "Sequence[Drawn]") -> "Drawn":
         """Returns the concatenated parameters of several groups of samples."""
         columns = zip(*([getattr(part, f.name) for f in fields(cls)] for part in parts), strict=True)
-        return cls(*(None if column[0] is None else torch.cat(cast("list[Any]", column)) for column in columns))
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
     @property
     def moves(self) -> bool:

@@ -86,10 +86,7 @@ class Strip:
     @property
     def written(self) -> str:
         """The transform as code."""
-        given = (
-            (f.name, cast(object, getattr(self.transform, f.name)), f.default)
-            for f in fields(cast(Any, self.transform))
-        )
+        given = ((f.name, getattr(self.transform, f.name), f.default) for f in fields(cast(Any, self.transform)))
         return f"{type(self.transform).__name__}({', '.join(f'{n}={v!r}' for n, v, usual in given if v != usual)})"
 
 
@@ -210,7 +207,7 @@ def scene(name: str, wide: bool = False, pointed: bool = True) -> Scene:
     from sklearn.datasets import load_sample_image
 
     file, polygon, left = ("china.jpg", PAGODA, 0) if name == "pagoda" else ("flower.jpg", FLOWER, 95)
-    photo = Image.fromarray(cast(np.ndarray, load_sample_image(file)))
+    photo = Image.fromarray(load_sample_image(file))
     high = photo.height
     around = (0, 0, photo.width, high) if wide else (left, 0, left + high, high)
     size = round(SIDE * (around[2] - around[0]) / high), SIDE
@@ -300,7 +297,7 @@ def _mixed(pipeline: BatchPipeline, operation: Operation, shares: list[float]) -
     """The pagoda with a share of the flower."""
     first, mate, count = scene("pagoda", pointed=False), scene("flower", pointed=False), len(shares)
     batch = _both(first.times(count), mate.times(1), count)
-    image = cast(ImageBlock, first.blocks[0])
+    image = first.blocks[0]
     batch = replace(batch, x=pipeline.pixels(batch.x, Drawn(), None, image))
     own = torch.tensor(shares)
     mates = torch.full((count,), count)
@@ -317,7 +314,7 @@ def _composed(pipeline: BatchPipeline, strip: Strip) -> tuple[Batch, tuple[Any, 
     """The pagoda and the flower around a corner."""
     first, mate, count = scene("pagoda", pointed=False), scene("flower", pointed=False), len(strip.numbers)
     batch = _both(first.times(count), mate.times(1), count)
-    batch = replace(batch, x=pipeline.pixels(batch.x, Drawn(), None, cast(ImageBlock, first.blocks[0])))
+    batch = replace(batch, x=pipeline.pixels(batch.x, Drawn(), None, first.blocks[0]))
     batch = replace(batch, mates=torch.tensor([[count, i, count] for i in range(count)]))
     given = torch.tensor([row or (0.0,) * mosaic.Mosaic.draws for row in strip.numbers], dtype=torch.float64)
     chosen = torch.tensor([row is not None for row in strip.numbers])
@@ -328,7 +325,7 @@ def _composed(pipeline: BatchPipeline, strip: Strip) -> tuple[Batch, tuple[Any, 
 def _both(one: Batch, other: Batch, count: int) -> Batch:
     y = tuple(
         {k: torch.cat([a[k], b[k]]) for k in a} if isinstance(a, dict) else torch.cat([a, b])
-        for a, b in zip(cast("tuple[Any, ...]", one.y), cast("tuple[Any, ...]", other.y), strict=True)
+        for a, b in zip(one.y, other.y, strict=True)
     )
     return Batch(x=torch.cat([one.x, other.x]), y=y, ids=torch.arange(count + 1))
 
@@ -348,8 +345,8 @@ def changed_sound(strip: Strip) -> Tensor:
 
 def panel(batch: Batch, blocks: tuple[Any, ...], i: int) -> Image.Image:
     """Returns one sample with its mask, boxes and points drawn over it."""
-    fields_of = dict(zip((block.target for block in blocks), (batch.x, *cast("tuple[Any, ...]", batch.y)), strict=True))
-    pixels = cast(np.ndarray, blocks[0].decode(fields_of["image"][i])).astype(np.float32)
+    fields_of = dict(zip((block.target for block in blocks), (batch.x, *batch.y), strict=True))
+    pixels = blocks[0].decode(fields_of["image"][i]).astype(np.float32)
     mask = fields_of["mask"][i]
     for code in range(1, len(CODES)):
         share = (mask[code] if mask.dim() == 3 else (mask == code).to(torch.float32)).numpy()[..., None] * VEIL
@@ -416,7 +413,7 @@ def page() -> str:
     parts = [HEAD]
     for name, strip in strips().items():
         _, operation = pipeline_of(strip)
-        fact = cast(str, inspect.getdoc(type(operation))).splitlines()[0]
+        fact = (inspect.getdoc(type(operation)) or "").splitlines()[0]
         parts.append(f"## {operation.label}\n\n{fact} `{strip.written}`\n\n![{operation.label}](pictures/{name}.jpg)\n")
     return "\n".join(parts)
 

@@ -150,8 +150,7 @@ def mixed(
     """
     targets = batch.y if isinstance(batch.y, tuple) else (batch.y,)
     made = tuple(
-        _target(block, value, mixing, blends, min_visibility)
-        for block, value in zip(blocks, cast("tuple[Any, ...]", targets), strict=True)
+        _target(block, value, mixing, blends, min_visibility) for block, value in zip(blocks, targets, strict=True)
     )
     count = len(mixing.mates)
     sizes, ids = (None if t is None else t[:count] for t in (batch.sizes, batch.ids))

@@ -92,10 +92,7 @@ def composed(batch: Batch, pieces: Pieces, blocks: tuple[Block, ...], min_visibi
     """
     count = len(pieces.sources)
     targets = batch.y if isinstance(batch.y, tuple) else (batch.y,)
-    made = tuple(
-        _target(block, value, pieces, min_visibility)
-        for block, value in zip(blocks, cast("tuple[Any, ...]", targets), strict=True)
-    )
+    made = tuple(_target(block, value, pieces, min_visibility) for block, value in zip(blocks, targets, strict=True))
     sizes, ids = (None if t is None else t[:count] for t in (batch.sizes, batch.ids))
     y = made if isinstance(batch.y, tuple) else made[0]
     return replace(batch, x=put_together(batch.x, pieces), y=y, ids=ids, sizes=sizes, mates=None)

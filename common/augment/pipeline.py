@@ -195,13 +195,11 @@ class BatchPipeline:
             stored: (height, width) of the images as they are stored, in pixels; (B, 2) where they differ.
             train: Whether the crops are random; else centre crops.
         """
-        matrix: Tensor | None = None
+        matrix, crop = None, cast(Tensor, drawn.crop)
         for i, op in enumerate(self.crops):  # the second crops the output of the first
-            sizes = stored if isinstance(stored, Tensor) else geometry.sides(stored, cast(Tensor, drawn.crop)[:, 0])
-            if train:
-                region = op.region(cast(Tensor, drawn.crop)[:, i * op.numbers : (i + 1) * op.numbers], sizes)
-            else:
-                region = op.centre(sizes)
+            sizes = stored if isinstance(stored, Tensor) else geometry.sides(stored, crop[:, 0])
+            first = i * op.numbers
+            region = op.region(crop[:, first : first + op.numbers], sizes) if train else op.centre(sizes)
             matrix = region if matrix is None else geometry.compose(matrix, region)
             stored = op.crop.size
         if drawn.matrix is not None:
@@ -360,12 +358,11 @@ class BatchPipeline:
         image = self.encoder.image_block
         if image is not None:
             fields = _as_tuple(batch.x) + _as_tuple(batch.y)
-            value = cast(Tensor, fields[self.encoder.blocks.index(image)])
+            value: Tensor = fields[self.encoder.blocks.index(image)]
             common = (value.shape[1], value.shape[2])
-            drawn = self.draw(
-                cast(Tensor, batch.ids), common if batch.extents is None else batch.extents, epoch_seed, train
-            )
-            made = self.pixels(value, drawn, batch.extents, cast(ImageBlock, image))
+            ids, sizes = cast(Tensor, batch.ids), common if batch.extents is None else batch.extents
+            drawn = self.draw(ids, sizes, epoch_seed, train)
+            made = self.pixels(value, drawn, batch.extents, image)
             batch = self.place(batch, made, drawn, common)
         return self.finished(batch, epoch_seed, train, mixing)
 
@@ -379,7 +376,7 @@ class BatchPipeline:
             stored: (height, width) of the stored images in pixels.
         """
         fields = _as_tuple(batch.x) + _as_tuple(batch.y)
-        first = self.encoder.blocks.index(cast(Block, self.encoder.image_block))
+        first = self.encoder.blocks.index(self.encoder.image_block)
         moved = [
             image if i == first else self._moved(block, value, drawn, stored, batch.extents)
             for i, (block, value) in enumerate(zip(self.encoder.blocks, fields, strict=False))
@@ -486,7 +483,7 @@ def _eye(side: int, like: Tensor) -> Tensor:
 def _as_tuple(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
-    return cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _as_field(values: list[Any]) -> Any:

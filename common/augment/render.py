@@ -10,7 +10,7 @@ that; so a photo gets a fourth channel for the warp.
 import threading
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ _scratch = threading.local()
 
 def buffer(name: str, shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
     """Returns this thread's reusable array of a name and shape."""
-    scratch = cast("dict[Any, np.ndarray]", _scratch.__dict__)
+    scratch: dict[Any, np.ndarray] = _scratch.__dict__
     found = scratch.get(name)
     if found is None or found.shape != shape or found.dtype != dtype:
         found = scratch[name] = np.empty(shape, dtype)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,8 +83,7 @@ class Batch:
         if isinstance(raw, Batch):
             return raw
         if isinstance(raw, (tuple, list)):
-            parts = cast("list[Any]", raw)
-            if len(parts) == 2:
-                return cls(x=parts[0], y=parts[1])
-            raise DataError(f"a DataLoader must yield (x, y) or a Batch, got a {type(raw).__name__} of {len(parts)}")
+            if len(raw) == 2:
+                return cls(x=raw[0], y=raw[1])
+            raise DataError(f"a DataLoader must yield (x, y) or a Batch, got a {type(raw).__name__} of {len(raw)}")
         return cls(x=raw)

@@ -36,6 +36,7 @@ class Target(StrEnum):
     NUMBER = "number"
 
 
+MOST_LISTED = 10
 PLANAR = (Target.IMAGE, Target.MASK)
 """The kinds that are pixel grids."""
 
@@ -108,6 +109,10 @@ class Block:
     def labels(self, raw: Any) -> list[str] | None:
         """Returns the categories that a raw value names, for `DataBlock.check`; None where there are no categories."""
         return None
+
+    def about(self) -> str:
+        """Returns in a few words what the fitted block reads, for a person who wants to see that it is right."""
+        return ""
 
     def notes(self, raw: Any) -> Sequence[str]:
         """Returns one sentence per irregularity of a raw value that is not an error, for `DataBlock.check`."""
@@ -243,6 +248,9 @@ class CategoryBlock(Block):
             out[rows] = np.array([_position(raw, positions) for raw in values], np.int64)[codes]
         return torch.from_numpy(out)
 
+    def about(self) -> str:
+        return class_list(self.vocab)
+
     def labels(self, raw: Any) -> list[str] | None:
         return [str(raw)]
 
@@ -300,6 +308,9 @@ class MultiCategoryBlock(CategoryBlock):
                 out[row, _position(name, positions)] = 1.0
         return out
 
+    def about(self) -> str:
+        return f"any of {class_list(self.vocab)}"
+
     def labels(self, raw: Any) -> list[str]:
         return [str(name) for name in raw]
 
@@ -334,6 +345,9 @@ class RegressionBlock(Block):
     """
 
     target: ClassVar[Target] = Target.NUMBER
+
+    def about(self) -> str:
+        return "a number"
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
         try:
@@ -385,7 +399,7 @@ def _numbers(raws: Sequence[Any]) -> np.ndarray:
     out = np.empty(len(raws), np.float32)
     with np.errstate(over="ignore"):  # overflow becomes infinity, which the caller refuses
         for rows, piece in pieces(raws):
-            array = cast(np.ndarray, piece.to_numpy())
+            array: np.ndarray = piece.to_numpy()
             out[rows] = array if array.dtype.kind == "f" else array.astype(np.float64)
     return out
 
@@ -393,6 +407,16 @@ def _numbers(raws: Sequence[Any]) -> np.ndarray:
 def _natural(name: str) -> tuple[int, float, str]:
     """Natural sort key: numbers in numeric order first, then names, so '2' comes before '10'."""
     return (0, float(name), name) if name.isdecimal() else (1, 0.0, name)
+
+
+def class_list(names: Sequence[str]) -> str:
+    """Returns in words how many classes there are, and the first of them.
+
+    Examples:
+        >>> class_list(("cat", "dog")), class_list([str(i) for i in range(12)])
+        ('2 classes: cat, dog', '12 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …')
+    """
+    return f"{len(names)} classes: {', '.join(names[:MOST_LISTED])}{', …' * (len(names) > MOST_LISTED)}"
 
 
 def _label(raw: Any) -> str:
@@ -404,7 +428,7 @@ def _label(raw: Any) -> str:
 def _labels(raw: Any) -> list[Any]:
     if isinstance(raw, str) or not isinstance(raw, (list, tuple, set, np.ndarray)):
         raise DataError(f"a multi-category label must be a list of names, got {raw!r} (ColReader has label_delim)")
-    return list(cast("list[Any]", raw))
+    return list(raw)
 
 
 def _position(raw: Any, positions: dict[str, int]) -> int:

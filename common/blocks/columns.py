@@ -1,15 +1,16 @@
 """The columns of a table as one field: numbers, categories, dates and texts, encoded by column, never row by row."""
 
+from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from common.blocks.block import Block, Target, check_file_names
+from common.blocks.block import MOST_LISTED, Block, Target, check_file_names
 from common.blocks.column import (
     MOST,
     ODD,
@@ -114,7 +115,7 @@ class ColumnsBlock(Block):
 
     # ------------------------------------------------------------ fitting
 
-    def setup(self, raws: Sequence[Any]) -> Self:
+    def setup(self, raws: Sequence[Any] | pd.DataFrame) -> Self:
         frame = self._frame(raws)
         given: dict[str, Kind] = {
             **dict.fromkeys(self.numbers, "number"),
@@ -149,7 +150,7 @@ class ColumnsBlock(Block):
             if name not in numbers:
                 raise ConfigError(f"places: {name!r} is no number of the table: {nearest(name, numbers)}")
         free = [name for name in numbers if name not in (*given, *self.numbers)] if self.infer else []
-        return (*self.places, *infer_places(cast(pd.DataFrame, frame[free])))
+        return (*self.places, *infer_places(frame.loc[:, free]))
 
     def _fit(self, column: Column, frame: pd.DataFrame) -> Column:
         if column.category:
@@ -174,6 +175,13 @@ class ColumnsBlock(Block):
         return frame
 
     # ------------------------------------------------------------ what was fitted
+
+    def about(self) -> str:
+        kinds = Tally(column.kind for column in self.columns if column.kind in USED)
+        told = f"{kinds.total()} columns ({', '.join(f'{count} {kind}' for kind, count in kinds.items())})"
+        left_out = [c for c in self.columns if c.kind not in USED and c.name not in self.ignore]
+        why = ", ".join(f"{c.name} ({c.why})" for c in left_out[:MOST_LISTED])
+        return f"{told}; left out: {why}{', …' * (len(left_out) > MOST_LISTED)}" if left_out else told
 
     def _of(self, *kinds: str) -> list[Column]:
         return [column for column in self.columns if column.kind in kinds]
@@ -217,7 +225,7 @@ class ColumnsBlock(Block):
 
     # ------------------------------------------------------------ encoding
 
-    def encode_many(self, raws: Sequence[Any]) -> dict[str, Tensor]:
+    def encode_many(self, raws: Sequence[Any] | pd.DataFrame) -> dict[str, Tensor]:
         if not self.columns:
             raise ConfigError("this ColumnsBlock is not fitted: it gets its columns from DataBlock.dataloaders")
         frame = self._frame(raws)
@@ -254,7 +262,7 @@ class ColumnsBlock(Block):
         return [np.concatenate(row)[: self.most_ngrams] for row in zip(*every, strict=True)]
 
     def encode(self, raw: Any, view: View | None = None) -> dict[str, Tensor]:
-        row = dict(cast("Mapping[str, Any]", raw))
+        row = dict(raw)
         return {name: tensor[0] for name, tensor in self.encode_many([row]).items()}
 
     # ------------------------------------------------------------ entries, equal rows, files
@@ -277,9 +285,9 @@ class ColumnsBlock(Block):
         return {column.name: entered(column, cells.get(column.name)) for column in used}
 
     def token(self, raw: Any) -> bytes:
-        return self.token_many([dict(cast("Mapping[str, Any]", raw))])[0]
+        return self.token_many([dict(raw)])[0]
 
-    def token_many(self, raws: Sequence[Any]) -> list[bytes]:
+    def token_many(self, raws: Sequence[Any] | pd.DataFrame) -> list[bytes]:
         """Returns 16 bytes per row that are equal where every used cell parses alike: missing equals NaN."""
         used, frame = self._used, self._frame(raws)
         sums = np.zeros((len(frame), 2), np.uint64)

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,15 +94,14 @@ def _take(digest: Any, raw: Any, from_file: bool) -> None:
     elif dataclasses.is_dataclass(raw) and not isinstance(raw, type):
         _take_many(digest, type(raw).__name__, [getattr(raw, field.name) for field in dataclasses.fields(raw)])
     elif isinstance(raw, Mapping):
-        cells = cast("Mapping[Any, Any]", raw)
-        for name in sorted(cells, key=str):
+        for name in sorted(raw, key=str):
             _put(digest, b"name", str(name).encode("utf-8", "surrogatepass"))
-            _take(digest, cells[name], False)
-        _put(digest, b"names", str(len(cells)).encode())
+            _take(digest, raw[name], False)
+        _put(digest, b"names", str(len(raw)).encode())
     elif isinstance(raw, (list, tuple)):
-        _take_list(digest, cast("Sequence[Any]", raw))
+        _take_list(digest, raw)
     elif isinstance(raw, (set, frozenset)):
-        _take_many(digest, "set", sorted(content_digest(one) for one in cast("set[Any]", raw)))
+        _take_many(digest, "set", sorted(content_digest(one) for one in raw))
     elif isinstance(raw, pd.Series):
         _take(digest, dict(raw.items()), False)
     else:

@@ -5,7 +5,7 @@ import binascii
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
@@ -171,7 +171,7 @@ def list_of(what: str, value: Any) -> list[Any]:
     """
     if not isinstance(value, (list, tuple)):
         raise DataError(f"{what} must be a list, got {shown(value)}")
-    return list(cast("Sequence[Any]", value))
+    return list(value)
 
 
 def rows_of(what: str, value: Any, width: int) -> list[list[float]]:
@@ -207,11 +207,11 @@ def mapping_of(what: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
     """
     if not isinstance(value, dict):
         raise DataError(f"{what} must be an object of names and values, got {shown(value)}")
-    cells, names = cast("dict[Any, Any]", value), list(known)
-    for name in cells:
+    names = list(known)
+    for name in value:
         if name not in names:
             raise DataError(f"{what} has no {str(name)[:60]!r}: {nearest(str(name)[:60], names)}")
-    return {str(name): cell for name, cell in cells.items()}
+    return {str(name): cell for name, cell in value.items()}
 
 
 def choice_of(what: str, value: Any, choices: Sequence[str]) -> str:

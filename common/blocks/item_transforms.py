@@ -6,7 +6,7 @@ follows it. The random part of a crop happens later, on the batch, from the cach
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,21 +24,25 @@ class ResizeMethod:
     Pad = "pad"
 
 
-PAD_MODES = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
+PAD_MODES: dict[str, Literal["reflect", "edge", "constant"]] = {
+    "reflection": "reflect",
+    "border": "edge",
+    "zeros": "constant",
+}
 MAX_SIZE_PX = 16_384
 SLACK = 4 / 3  # each side may be stored up to this much larger than needed where that saves a resample
 
 
-def as_size(size: object) -> tuple[int, int]:
+def as_size(size: Any) -> tuple[int, int]:
     """Returns (height, width) from one number or a pair.
 
     Raises:
         ConfigError: unless both lie in [1, 16384] pixels.
     """
-    pair = cast("tuple[object, ...]", tuple(size)) if isinstance(size, (tuple, list)) else (size, size)  # type: ignore[arg-type]
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in pair):
         raise ConfigError(f"size must be a number of pixels or (height, width), got {size!r}")
-    height, width = cast("tuple[int, int]", pair)
+    height, width = pair
     for value in (height, width):
         in_range("size", value, 1, MAX_SIZE_PX)
     return height, width
@@ -129,7 +133,7 @@ def _resized(array: np.ndarray, size: tuple[int, int], nearest: bool) -> np.ndar
 
 
 def _pad(array: np.ndarray, border: tuple[tuple[int, int], ...], pad_mode: str) -> np.ndarray:
-    return np.pad(array, border, mode=cast("Literal['reflect', 'edge', 'constant']", PAD_MODES[pad_mode]))
+    return np.pad(array, border, mode=PAD_MODES[pad_mode])
 
 
 class ItemTransform:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.blocks.block import Block, CategoryBlock, Target
+from common.blocks.block import Block, CategoryBlock, Target, class_list
 from common.blocks.content import content_digest
 from common.blocks.form import FormField, choice_of, list_of, mapping_of, no_file, number_of, rows_of, text_of
 from common.blocks.item_transforms import View
@@ -51,9 +51,9 @@ class Objects:
             DataError: if the parts differ in length, or there are fewer than two or more than three.
         """
         if not isinstance(raw, Objects):
-            if not isinstance(raw, (tuple, list)) or len(cast("Sequence[Any]", raw)) not in (2, 3):
+            if not isinstance(raw, (tuple, list)) or len(raw) not in (2, 3):
                 raise DataError(f"an item must have boxes and labels (and shapes), got {raw!r:.60}")
-            raw = cls(*cast("Sequence[Any]", raw))
+            raw = cls(*raw)
         for name in ("labels", "shapes", "crowd", "areas"):
             part = getattr(raw, name)
             if part is not None and len(part) != len(raw.boxes):
@@ -70,7 +70,7 @@ class Objects:
         chosen = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
         parts = {name: getattr(self, name) for name in ("boxes", "labels", "shapes", "crowd", "areas")}
         taken = {name: None if part is None else [part[i] for i in chosen] for name, part in parts.items()}
-        return replace(self, **cast("dict[str, Any]", taken))
+        return replace(self, **taken)
 
     def learnt(self, view: View | None = None) -> "Objects":
         """Returns the objects to train on: without crowds, and without those outside the view."""
@@ -108,6 +108,9 @@ class BBoxBlock(Block):
     def setup(self, raws: Sequence[Any]) -> Self:
         labels = [name for raw in raws for name in Objects.of(raw).labels]
         return self if self.vocab else replace(self, vocab=CategoryBlock().setup(labels).vocab)
+
+    def about(self) -> str:
+        return f"boxes of {class_list(self.vocab)}"
 
     def labels(self, raw: Any) -> list[str]:
         return [str(name) for name in Objects.of(raw).labels]

@@ -11,6 +11,7 @@ from common.blocks.batch import Value
 from common.blocks.block import PLANAR, Block, Target
 from common.blocks.content import is_file
 from common.blocks.item_transforms import ItemTransform, RandomCrop, View
+from common.blocks.spatial import ImageBlock
 from common.errors import ConfigError, CookbookError, DataError, ItemError, nearest
 
 
@@ -37,7 +38,7 @@ class SampleEncoder:
         if len(self.names) != len(self.blocks) or len(set(self.names)) < len(self.names):
             raise ConfigError(f"names must give each of the {len(self.blocks)} blocks one of its own, got {self.names}")
 
-    def inputs_of(self, raws: Sequence[Any]) -> list[Sequence[Any]]:
+    def inputs_of(self, raws: Sequence[Any] | pd.DataFrame) -> list[Sequence[Any]]:
         """Returns one sequence of raw values per input field, from inputs as people give them.
 
         Args:
@@ -55,7 +56,7 @@ class SampleEncoder:
                     raise DataError(f"the table has no column {name!r}: {nearest(name, map(str, frame.columns))}")
             return [frame[name].tolist() for name in names]
         if self.n_inp == 1 and (self.x_blocks[0].target == Target.COLUMNS or not _all_name(raws, names[0])):
-            return [raws]
+            return [cast("Sequence[Any]", raws)]
         found = [_by_name(raw, names, i) for i, raw in enumerate(raws)]
         return [[values[field] for values in found] for field in range(self.n_inp)]
 
@@ -70,9 +71,9 @@ class SampleEncoder:
         return self.blocks[self.n_inp :]
 
     @property
-    def image_block(self) -> Block | None:
+    def image_block(self) -> ImageBlock | None:
         """The first block that is an image, or None."""
-        return next((b for b in self.blocks if b.target == Target.IMAGE), None)
+        return cast("ImageBlock | None", next((b for b in self.blocks if b.target == Target.IMAGE), None))
 
     def axes(self, block: Block) -> int:
         """Returns how many leading axes of a block's values differ in length from item to item."""
@@ -174,7 +175,7 @@ def default_names(blocks: Sequence[Block]) -> tuple[str, ...]:
     return tuple(k if kinds[:i].count(k) == 0 else f"{k}_{kinds[:i].count(k) + 1}" for i, k in enumerate(kinds))
 
 
-def _all_name(raws: Sequence[Any], name: str) -> bool:
+def _all_name(raws: Sequence[Any] | pd.DataFrame, name: str) -> bool:
     """Whether every input is a mapping with the name of the one input field."""
     return len(raws) > 0 and all(isinstance(raw, Mapping) and name in raw for raw in raws)
 
@@ -186,9 +187,9 @@ def _by_name(raw: Any, names: Sequence[str], place: int) -> list[Any]:
             if name not in given:
                 raise DataError(f"input {place} has no {name!r}: {nearest(name, map(str, given))}")
         return [given[name] for name in names]
-    if not isinstance(raw, (tuple, list)) or len(cast("Sequence[Any]", raw)) != len(names):
+    if not isinstance(raw, (tuple, list)) or len(raw) != len(names):
         raise DataError(f"input {place} must be a mapping with {', '.join(names)}, or as many values, got {raw!r:.60}")
-    return list(cast("Sequence[Any]", raw))
+    return list(raw)
 
 
 @lru_cache(4096)
@@ -201,4 +202,4 @@ def _list(spec: dict[str, Any], name: str) -> list[Any]:
     value = spec.get(name)
     if not isinstance(value, list):
         raise ConfigError(f"{name} must be a list, got {type(value).__name__}")
-    return cast("list[Any]", value)
+    return value

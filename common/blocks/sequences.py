@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class TextBlock(Block):
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
         if not self.vocab:
             raise ConfigError("this TextBlock is not fitted: it gets its vocab from DataBlock.dataloaders")
-        known = cast("dict[str, int]", self._ids)  # type: ignore[attr-defined]
+        known: dict[str, int] = self._ids  # type: ignore[attr-defined]
         ids = [known.get(token, 1) for token in self._split(raw)[: self.max_length]]
         return torch.tensor(ids, dtype=torch.int32)
 

@@ -1,7 +1,7 @@
 """Shapes of objects: polygons, masks and COCO's run-length encoding; rasterising them, and their convex hulls."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +27,10 @@ def polygons(shape: Any) -> list[np.ndarray] | None:
         return None
     if isinstance(shape, np.ndarray) and shape.dtype == np.bool_:
         return None
-    parts = cast("Sequence[Any]", shape)
-    first = parts[0] if len(parts) else None
-    one = first is not None and np.ndim(first) == 1 and len(first) == 2 and len(parts) != 1
+    first = shape[0] if len(shape) else None
+    one = first is not None and np.ndim(first) == 1 and len(first) == 2 and len(shape) != 1
     found: list[np.ndarray] = []
-    for part in [parts] if one else parts:
+    for part in [shape] if one else shape:
         flat = np.asarray(part, dtype=np.float64).reshape(-1)
         if len(flat) % 2 or len(flat) < 6:
             raise DataError(f"a polygon needs at least three corners (x, y), got {len(flat)} numbers")
@@ -108,7 +107,7 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     """
     from faster_coco_eval.core import mask as coco
 
-    found = cast("dict[str, Any]", coco.encode(np.asfortranarray(mask.astype(bool).astype(np.uint8))))
+    found: dict[str, Any] = coco.encode(np.asfortranarray(mask.astype(bool).astype(np.uint8)))
     counts = found["counts"]
     text = counts.decode("ascii") if isinstance(counts, bytes) else str(counts)
     return {"size": [int(v) for v in found["size"]], "counts": text}

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from common.blocks.block import Block, Target
+from common.blocks.block import Block, Target, class_list
 from common.blocks.content import content_digest
 from common.blocks.decode import Jpeg, check_image, converted, open_image, open_jpeg
 from common.blocks.form import IMAGE_TYPES, FormField, file_bytes, no_file, rows_of
@@ -78,8 +78,7 @@ class ImageBlock(Block):
     def extent(self, opened: Any) -> tuple[int, int]:
         if isinstance(opened, np.ndarray):
             return opened.shape[0], opened.shape[1]
-        image = cast("Jpeg | Image.Image", opened)
-        return image.height, image.width
+        return opened.height, opened.width
 
     def encode(self, raw: Any, view: View | None = None) -> Tensor:
         opened = raw if isinstance(raw, (Jpeg, Image.Image)) else self.open(raw)
@@ -103,7 +102,7 @@ class ImageBlock(Block):
             else:
                 view = None if view is None or view.keeps(size, array.shape) else view.seen_at(size, array.shape)
         if array is None:
-            image = cast("Image.Image", open_image(opened) if isinstance(opened, np.ndarray) else opened)
+            image: Any = open_image(opened) if isinstance(opened, np.ndarray) else opened
             array = np.array(converted(image, self.mode), copy=True)
         return array if view is None else view.pixels(array)
 
@@ -154,7 +153,7 @@ class MaskBlock(Block):
 
     def __post_init__(self) -> None:
         for name in ("values", "colors"):
-            given = cast("tuple[Any, ...]", getattr(self, name))
+            given: tuple[Any, ...] = getattr(self, name)
             if given and len(given) != len(self.codes):
                 raise ConfigError(f"{name} must have one entry a class ({len(self.codes)}), got {len(given)}")
             if len(set(given)) < len(given):
@@ -163,6 +162,10 @@ class MaskBlock(Block):
             in_range("values and ignore", value, 0, 255)
         if self.ignore is not None and self.void is not None and self.void < len(self.codes):
             raise ConfigError(f"ignore={self.ignore} is the id of the class {self.codes[self.void]!r}")
+
+    def about(self) -> str:
+        ignored = "" if self.ignore is None else f"; the value {self.ignore} is ignored"
+        return f"the class of each pixel, {class_list(self.codes)}{ignored}"
 
     @property
     def void(self) -> int | None:
@@ -304,7 +307,7 @@ class PointBlock(Block):
         return content_digest(np.asarray(raw, dtype=np.float64).reshape(-1, 2) + 0.0)
 
     def decode(self, value: Tensor) -> list[list[float]]:
-        return cast("list[list[float]]", value.tolist())
+        return value.tolist()
 
     def draw(self, axes: Any, value: Tensor) -> None:
         points = value

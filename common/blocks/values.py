@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +16,15 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
-        return {k: map_tensors(v, function) for k, v in cast("dict[str, Any]", value).items()}
+        return {k: map_tensors(v, function) for k, v in value.items()}
     if isinstance(value, Padded):
         return Padded(map_tensors(value.values, function), function(value.valid))
     if isinstance(value, Ragged):
         return Ragged(map_tensors(value.values, function), function(value.offsets))
     if isinstance(value, list):
-        return [map_tensors(v, function) for v in cast("list[Any]", value)]
+        return [map_tensors(v, function) for v in value]
     if isinstance(value, tuple):
-        return tuple(map_tensors(v, function) for v in cast("tuple[Any, ...]", value))
+        return tuple(map_tensors(v, function) for v in value)
     return value
 
 
@@ -132,7 +132,7 @@ def _cut(values: Any, start: int, stop: int) -> Any:
         offsets = values.offsets[start : stop + 1]
         return Ragged(_cut(values.values, int(offsets[0]), int(offsets[-1])), offsets - offsets[0])
     if isinstance(values, dict):
-        return {name: _cut(value, start, stop) for name, value in cast("dict[str, Any]", values).items()}
+        return {name: _cut(value, start, stop) for name, value in values.items()}
     return values[start:stop]
 
 
@@ -140,7 +140,7 @@ def _taken(values: Any, places: Tensor) -> Any:
     if isinstance(values, Ragged):
         return values.rows(places)
     if isinstance(values, dict):
-        return {name: _taken(value, places) for name, value in cast("dict[str, Any]", values).items()}
+        return {name: _taken(value, places) for name, value in values.items()}
     return values[places]
 
 
@@ -153,7 +153,7 @@ def _spread(values: Any, offsets: Tensor, longest: int, valid: Tensor) -> Any:
         inner = values.padded()
         return map_tensors(inner, lambda tensor: _spread(tensor, offsets, longest, valid))
     if isinstance(values, dict):
-        return {n: _spread(v, offsets, longest, valid) for n, v in cast("dict[str, Any]", values).items()}
+        return {n: _spread(v, offsets, longest, valid) for n, v in values.items()}
     flat: Tensor = values
     if flat.device.type == "cpu" and len(valid):
         return side_by_side([flat[start:stop] for start, stop in pairwise(offsets.tolist())], longest)
@@ -194,9 +194,9 @@ def count_of(value: Any) -> int:
     if isinstance(value, Tensor):
         return value.shape[0]
     if isinstance(value, list):
-        return len(cast("list[Any]", value))
-    parts = tuple(cast("dict[str, Any]", value).values()) if isinstance(value, dict) else value
-    for part in cast("tuple[Any, ...]", parts or ()):
+        return len(value)
+    parts = tuple(value.values()) if isinstance(value, dict) else value
+    for part in parts or ():
         return count_of(part)
     raise DataError("an empty batch: there is no tensor in it")
 
@@ -216,9 +216,9 @@ def joined(parts: Sequence[Any]) -> Any:
         wide = [_widened(part, longest) for part in parts]
         return Padded(joined([part.values for part in wide]), torch.cat([part.valid for part in wide]))
     if isinstance(first, dict):
-        return {key: joined([part[key] for part in parts]) for key in cast("dict[str, Any]", first)}
+        return {key: joined([part[key] for part in parts]) for key in first}
     if isinstance(first, tuple):
-        return tuple(joined([part[i] for part in parts]) for i in range(len(cast("tuple[Any, ...]", first))))
+        return tuple(joined([part[i] for part in parts]) for i in range(len(first)))
     if isinstance(first, list):
         return [entry for part in parts for entry in part]
     return list(parts)

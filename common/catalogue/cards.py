@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from common.errors import ConfigError, DataError, nearest
 
 DOMAINS = ("classification", "detection", "segmentation", "audio", "nlp", "captioning", "tabular", "collab")
-LIBRARIES = ("torchvision", "torchaudio", "sklearn")
+Library = Literal["torchvision", "torchaudio", "sklearn"]
+LIBRARIES: tuple[Library, ...] = ("torchvision", "torchaudio", "sklearn")
 PARTS = ("train", "valid", "test")
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
-Way = Literal["torchvision", "torchaudio", "sklearn", "url", "by hand"]
+Way = Library | Literal["url", "by hand"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class Card:
     citation: str = ""
     notes: str = ""
     files: tuple[RemoteFile, ...] = ()
-    library: str | None = None
+    library: Library | None = None
     loader: str | None = None
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     download_mb: float | None = None
@@ -106,7 +107,7 @@ class Card:
     def way(self) -> Way:
         """How it is fetched: by a library's own loader, from its address, or by hand."""
         if self.library is not None:
-            return cast("Way", self.library)
+            return self.library
         return "url" if self.files and all(file.sha256 for file in self.files) else "by hand"
 
     @property
@@ -179,7 +180,7 @@ def read_card(path: Path) -> Card:
         raise DataError(f"{where}: domain must name some of {', '.join(DOMAINS)}, got {wrong or 'none'}")
     if bad := [n for n, v in content.get("counts", {}).items() if not isinstance(v, int) or v <= 0]:
         raise DataError(f"{where}: counts.{bad[0]} must be a whole number above 0, got {content['counts'][bad[0]]!r}")
-    named = [library for library in LIBRARIES if library in content]
+    named: list[Library] = [library for library in LIBRARIES if library in content]
     if len(named) > 1:
         raise DataError(f"{where}: {' and '.join(named)} both fetch it: keep one")
     data = content.get("data")
@@ -210,14 +211,13 @@ def _check_kinds(
 ) -> None:
     if not isinstance(content, dict):
         raise DataError(f"{where} must be a table, got {content!r}")
-    found = cast("dict[str, Any]", content)
-    for name, value in found.items():
+    for name, value in content.items():
         if name not in kinds:
             raise DataError(f"{where}: there is no field {name!r}: {nearest(name, kinds)}")
         if not isinstance(value, kinds[name]) or (isinstance(value, bool) and kinds[name] is not bool):
             raise DataError(f"{where}: {name} has a value of the wrong kind: {value!r}")
     for name in needed:
-        if not found.get(name):
+        if not content.get(name):
             raise DataError(f"{where}: the field {name!r} is missing")
 
 
@@ -240,9 +240,7 @@ def _read_parts(where: str, parts: Mapping[str, Any], library: bool) -> dict[str
     if parts and not library:
         raise DataError(f"{where}: parts are what a library's loader is called with, and no library is named")
     for part, arguments in parts.items():
-        plain = isinstance(arguments, dict) and all(
-            isinstance(value, (str, int)) for value in cast("dict[str, Any]", arguments).values()
-        )
+        plain = isinstance(arguments, dict) and all(isinstance(value, (str, int)) for value in arguments.values())
         if part not in PARTS or not plain:
             raise DataError(f"{where}: parts.{part} must be one of {', '.join(PARTS)} and hold plain arguments")
     return {part: dict(parts[part]) for part in parts}

@@ -1,19 +1,21 @@
 """The report of `DataBlock.check`, made by running the same code path as training does."""
 
+import os
 from collections import Counter as Tally
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
 from common.blocks.block import Block, Target
+from common.blocks.content import is_file
 from common.blocks.values import Padded, Ragged
 from common.data.loader import Loader, LoaderOptions
 from common.data.prepared import Prepared
 from common.errors import CookbookError, ItemError
-from common.sources.items import Items, subset, take
+from common.sources.items import subset, take
 from common.sources.splits import PARTS
 from common.store.dirty import Failure
 from common.store.store import SampleStore
@@ -68,13 +70,13 @@ def describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {describe(v)}" for k, v in cast("dict[str, Any]", value).items())
+        return ", ".join(f"{k}: {describe(v)}" for k, v in value.items())
     if isinstance(value, Padded):
         return f"{describe(value.values)}, valid: {describe(value.valid)}"
     if isinstance(value, Ragged):
         return f"{describe(value.values)}, offsets: {describe(value.offsets)}"
     if isinstance(value, (tuple, list)):
-        return "; ".join(describe(v) for v in cast("Sequence[Any]", value))
+        return "; ".join(describe(v) for v in value)
     size = getattr(value, "size", None)
     return f"{type(value).__name__}" + (f" {size}" if isinstance(size, tuple) else "")
 
@@ -124,15 +126,11 @@ def _shapes(report: DataCheck, described: list[Any], rows: list[int], results: l
 def _classes(prepared: Prepared, report: DataCheck) -> None:
     inputs = prepared.encoder.n_inp
     for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
-        vocab = cast("tuple[str, ...] | None", getattr(block, "vocab", None))
+        vocab: tuple[str, ...] | None = getattr(block, "vocab", None)
         if not vocab or type(block).labels is Block.labels:  # the words of a text are no classes
             continue
         for part in report.counts:
-            tally = Tally(
-                name
-                for raw in cast("Sequence[Any]", subset(cast("Items", raws), prepared.split[part]))
-                for name in block.labels(raw) or ()
-            )
+            tally = Tally(name for raw in subset(raws, prepared.split[part]) for name in block.labels(raw) or ())
             report.classes[part] = {name: tally.get(name, 0) for name in vocab}
             unknown = sorted(set(tally) - set(vocab))
             missing = [name for name in vocab if not tally.get(name)]
@@ -148,36 +146,74 @@ def _same_content(
     prepared: Prepared, rows: list[int], part_of: dict[int, str], store: SampleStore, report: DataCheck
 ) -> None:
     """Groups the items that are equal in every input, and warns of groups whose targets differ."""
+    found = same_content(prepared, rows)
+    for same in found.groups:
+        parts = {part_of[row] for row in same}
+        (report.leaks if len(parts) > 1 else report.duplicates).append([store.name(row) for row in same])
+    for first, other in found.disagreeing[:MOST_TOLD]:
+        report.warnings.append(
+            f"same content, different labels: {store.name(first)} is {label_of(prepared, first)}, "
+            f"{store.name(other)} is {label_of(prepared, other)}"
+        )
+    if len(found.disagreeing) > MOST_TOLD:
+        more = len(found.disagreeing) - MOST_TOLD
+        report.warnings.append(f"same content, different labels: {more:,} more groups of items")
+
+
+class SameContent(NamedTuple):
+    """Items that are equal in every input.
+
+    Attributes:
+        groups: The positions of the items of each group, two or more.
+        disagreeing: Of each group whose targets differ two items that do.
+    """
+
+    groups: list[list[int]]
+    disagreeing: list[tuple[int, int]]
+
+
+def same_content(prepared: Prepared, rows: Sequence[int]) -> SameContent:
+    """Returns the items that are equal in every input, by `Block.token`; of files only those of one size are read.
+
+    Args:
+        prepared: The items.
+        rows: The positions to look at.
+    """
     inputs = prepared.encoder.n_inp
+    looked = _of_one_size(prepared, rows)
     groups: dict[tuple[bytes, ...], list[int]] = {}
-    for row, key in zip(rows, _tokens(prepared, rows, slice(0, inputs)), strict=True):
+    for row, key in zip(looked, _tokens(prepared, looked, slice(0, inputs)), strict=True):
         if key is not None:
             groups.setdefault(key, []).append(row)
     many = [same for same in groups.values() if len(same) > 1]
-    for same in many:
-        parts = {part_of[row] for row in same}
-        (report.leaks if len(parts) > 1 else report.duplicates).append([store.name(row) for row in same])
     grouped = [row for same in many for row in same]
     targets = dict(zip(grouped, _tokens(prepared, grouped, slice(inputs, None)), strict=True))
-    conflicts = [pair for same in many if (pair := _disagreeing(same, targets)) is not None]
-    for first, other in conflicts[:MOST_TOLD]:
-        report.warnings.append(
-            f"same content, different labels: {store.name(first)} is {_label(prepared, first)}, "
-            f"{store.name(other)} is {_label(prepared, other)}"
-        )
-    if len(conflicts) > MOST_TOLD:
-        report.warnings.append(f"same content, different labels: {len(conflicts) - MOST_TOLD:,} more groups of items")
+    return SameContent(many, [pair for same in many if (pair := _disagreeing(same, targets)) is not None])
+
+
+def _of_one_size(prepared: Prepared, rows: Sequence[int]) -> list[int]:
+    """Those of some items whose first input, where it is a file, has the size of another item's."""
+    block, raws = prepared.encoder.blocks[0], prepared.raws[0]
+    sizes: dict[int, int] = {}
+    for row in rows:
+        raw = take(raws, row) if block.from_file else None
+        try:
+            sizes[row] = os.stat(str(raw)).st_size if is_file(raw, block.from_file) else -1
+        except OSError:
+            continue  # it fails when it is opened, with its reason
+    count = Tally(sizes.values())
+    return [row for row, size in sizes.items() if size < 0 or count[size] > 1]
 
 
 def _tokens(prepared: Prepared, rows: list[int], fields: slice) -> list[tuple[bytes, ...] | None]:
     """The content digests of some fields of items, encoded in bulk; None for an item that cannot be read."""
     columns: list[list[bytes | None]] = []
     for block, raws in list(zip(prepared.encoder.blocks, prepared.raws, strict=True))[fields]:
-        chosen = cast("Sequence[Any]", subset(cast(Items, raws), rows))
+        chosen = subset(raws, rows)
         try:
             columns.append(list(block.token_many(chosen)))
         except _UNREADABLE:
-            columns.append([_token(block, take(cast(Items, raws), row)) for row in rows])
+            columns.append([_token(block, take(raws, row)) for row in rows])
     keys = zip(*columns, strict=True) if columns else [()] * len(rows)
     return [None if None in key else cast("tuple[bytes, ...]", key) for key in keys]
 
@@ -195,11 +231,11 @@ def _disagreeing(same: list[int], targets: dict[int, tuple[bytes, ...] | None]) 
     return next(((known[0], row) for row in known[1:] if targets[row] != targets[known[0]]), None)
 
 
-def _label(prepared: Prepared, row: int) -> str:
+def label_of(prepared: Prepared, row: int) -> str:
     """Returns an item's targets in a few words."""
     inputs, described = prepared.encoder.n_inp, list[str]()
     for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
-        raw = take(cast(Items, raws), row)
+        raw = take(raws, row)
         names = block.labels(raw)
         described.append(f"{raw!s:.60}" if names is None else repr(", ".join(names)))
     return "; ".join(described)
@@ -209,7 +245,7 @@ def _stages(prepared: Prepared, store: SampleStore, good: list[int], bs: int, re
     row = good[0]
     report.stages.append(("item", store.name(row)))
     for block, raws in zip(prepared.encoder.blocks, prepared.raws, strict=True):
-        raw = take(cast("Items", raws), row)
+        raw = take(raws, row)
         report.stages.append((f"raw of {type(block).__name__}", f"{type(raw).__name__} {raw!s:.60}"))
         if not block.eager:
             report.stages.append((f"opened by {type(block).__name__}", describe(block.open(raw))))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from common.store.dirty import DirtyPolicy, Failure
 def _many(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
-    return tuple(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else (value,)
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class DataBlock:
         if not made:
             raise ConfigError("blocks must name at least one block")
         for name, base in (("item_tfms", ItemTransform), ("batch_tfms", BatchTransform)):
-            for transform in cast("tuple[Any, ...]", getattr(self, name)):
+            for transform in getattr(self, name):
                 if not isinstance(transform, base):
                     other = "batch_tfms" if isinstance(transform, BatchTransform) else "item_tfms"
                     hint = (
@@ -111,10 +111,12 @@ class DataBlock:
             ("get_x", self.get_x, self.inputs),
             ("get_y", self.get_y, len(self.blocks) - self.inputs),
         ):
-            many = list(given) if isinstance(given, (list, tuple)) else [given] * (1 if given is not None else count)
+            many: list[Any] = (
+                list(given) if isinstance(given, (list, tuple)) else [given] * (1 if given is not None else count)
+            )
             if len(many) != count:
                 raise ConfigError(f"{name} must give {count} getter(s) for {count} block(s), got {len(many)}")
-            getters += cast("list[Getter | None]", many)
+            getters += many
         return getters
 
     def _names(self) -> tuple[str, ...]:
@@ -139,7 +141,7 @@ class DataBlock:
             )
         if not len(found):
             raise DataError(f"{source!r:.80}: no items were found")
-        return cast(Items, found)
+        return found
 
     def prepare(self, source: Any, policy: DirtyPolicy | None = None) -> Prepared:
         """Gets items, raw values and the split, and fits the blocks to the training items.
@@ -167,7 +169,7 @@ class DataBlock:
             items = subset(items, good)
             if not len(good):
                 raise DataError(f"every item was left out, the first: {next(iter(failed.values()))}")
-            read = [cast("Sequence[Any]", subset(cast(Items, raws), good)) for raws in read]
+            read = [subset(raws, good) for raws in read]
         return self._fitted(items, read, [Failure.of(failed[row]) for row in sorted(failed)], policy)
 
     def _fitted(
@@ -178,8 +180,8 @@ class DataBlock:
         split = apply_splitter(self.splitter or RandomSplitter(), items, labels)
         fitted: list[Block] = []
         for block, values in zip(self.blocks, raws, strict=True):
-            train = subset(cast(Items, values), split.train) if block.needs_fit else ()
-            fitted.append(block.setup(cast("Sequence[Any]", train)))
+            train = subset(values, split.train) if block.needs_fit else ()
+            fitted.append(block.setup(train))
         encoder = SampleEncoder(tuple(fitted), self.inputs, self.item_tfms, self._names())
         pipeline = BatchPipeline(encoder, self.batch_tfms)
         return Prepared(items, raws, split, encoder, pipeline, tuple(failures), policy)
@@ -286,7 +288,7 @@ def unlabelled(
             continue
         try:
             given = np.delete(np.arange(len(values)), list(failed)) if failed else None
-            block.setup(values if given is None else cast("Sequence[Any]", subset(cast(Items, values), given)))
+            block.setup(values if given is None else subset(values, given))
         except (DataError, TypeError, ValueError):
             # Try each distinct value alone: thousands of items often share a few labels.
             codes, kinds = distinct(values)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -104,7 +104,7 @@ class DataLoaders:
         inputs = int(self.train.store.encoder.n_inp)
         for block in (*blocks[inputs:], *blocks[:inputs]):
             if getattr(block, "vocab", None):
-                return list(cast("tuple[str, ...]", block.vocab))
+                return list(block.vocab)
         raise ConfigError("no block of these DataLoaders has a vocab")
 
     @property

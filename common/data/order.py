@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -191,7 +190,7 @@ class Bucketed(Order):
         bucket, start, stop, which = self.batches[number]
         count = self.counts[bucket]
         places = self._mixed(epoch, bucket, start, stop)[which * count : (which + 1) * count]
-        return cast(Tensor, self.units.rows(self.sorted[start + places]).values)
+        return self.units.rows(self.sorted[start + places]).values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from common.augment.pipeline import BatchPipeline
-from common.blocks.block import Block
+from common.blocks.block import Block, Target
 from common.blocks.sample import SampleEncoder
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader, LoaderOptions
 from common.data.packing import packed
+from common.errors import DataError
 from common.sources.items import Items, take
 from common.sources.splits import Split
 from common.store.dirty import DirtyPolicy, Failure
@@ -53,7 +54,7 @@ class Prepared:
         noting = [
             pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes
         ]
-        given = ((block, take(cast("Items", raws), row)) for block, raws in noting for row in rows)
+        given = ((block, take(raws, row)) for block, raws in noting for row in rows)
         return [note for block, raw in given if raw is not None for note in block.notes(raw)]
 
     def store(
@@ -82,7 +83,14 @@ class Prepared:
         cache_dir: str | Path | None = None,
         pack: int | None = None,
     ) -> DataLoaders:
-        """Returns the loaders over one shared store."""
+        """Returns the loaders over one shared store.
+
+        Raises:
+            DataError: if a target has one class only: every answer would be right.
+        """
+        for block in self.encoder.y_blocks:
+            if block.target == Target.CATEGORY and len(vocab := vars(block)["vocab"]) < 2:
+                raise DataError(f"the training items have only one class ({vocab[0]}): there is nothing to tell apart")
         store = self.store(workers, cache_bytes, cache_dir)
         positions = {part: self.split[part] for part in ("train", "valid", "test")}
         if pack is not None:

@@ -1,7 +1,7 @@
 """Samples of a loader as the model gets them, drawn by their blocks."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from common.blocks.values import map_tensors
 from common.errors import ConfigError
@@ -18,7 +18,7 @@ def sample_of(value: Any, index: int) -> Any:
 
 def fields_of(value: Any) -> tuple[Any, ...]:
     """Returns the values of one side (x or y) of a batch, one per block."""
-    return () if value is None else cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+    return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
 def draw_fields(axes: Any, blocks: Sequence[Any], values: Sequence[Any]) -> None:

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from common.augment.batch_transforms import BatchTransform
 from common.augment.pipeline import BatchPipeline
 from common.blocks.block import Block
 from common.blocks.sample import SampleEncoder
@@ -194,17 +193,14 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
     """
     folder = Path(path)
     content, written, text = _read_main(folder)
-    _check_files(folder, cast("dict[str, Any]", content["files"]))
+    _check_files(folder, content["files"])
     try:
         domain = find_domain(content["domain"])
         reading = domain.options(content["reading"])
         encoder = _read_block_files(folder, SampleEncoder.from_spec(content["encoder"]), set(content["files"]))
-        transforms = cast(
-            "list[BatchTransform]",
-            [from_spec("batch_transform", t, f"batch_tfms[{i}]") for i, t in enumerate(content["batch_tfms"])],
-        )
+        transforms = [from_spec("batch_transform", t, f"batch_tfms[{i}]") for i, t in enumerate(content["batch_tfms"])]
         pipeline = BatchPipeline(encoder, transforms)
-        task = cast(Task, from_spec("task", content["task"], "task"))
+        task: Task = from_spec("task", content["task"], "task")
         task.verify(encoder, content["model"])
         parts = {name: part_from_spec(name, spec) for name, spec in content["parts"].items()}
         _check_seal(folder, written, text)
@@ -238,7 +234,7 @@ def _read_main(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
         raise BundleError(f"{main} is not readable JSON: {error}") from error
     if not isinstance(content, dict):
         raise BundleError(f"{main} must hold an object, got {type(content).__name__}")
-    fields = cast("dict[str, Any]", content)
+    fields: dict[str, Any] = content
     known = fields_of(fields.get("schema"))
     for name in fields:
         if name not in known:
@@ -269,8 +265,8 @@ def _check_files(folder: Path, files: dict[str, Any]) -> None:
             raise BundleError(f"{folder / MAIN}: files names {name!r}: a bundle holds only {', '.join(ENDINGS)}")
         if (
             not isinstance(entry, dict)
-            or not isinstance(cast("dict[str, Any]", entry).get("bytes"), int)
-            or not isinstance(cast("dict[str, Any]", entry).get("sha256"), str)
+            or not isinstance(entry.get("bytes"), int)
+            or not isinstance(entry.get("sha256"), str)
         ):
             raise BundleError(f"{folder / MAIN}: files[{name!r}] must have bytes (int) and sha256 (str)")
     for found in sorted(folder.iterdir()):
@@ -300,9 +296,9 @@ def skeleton(cls: Any, fields: dict[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                return cast(nn.Module, cls.from_spec(fields))
+                return cls.from_spec(fields)
         except NotImplementedError:
-            return cast(nn.Module, cls.from_spec(fields))
+            return cls.from_spec(fields)
 
 
 def _block_file(place: int, name: str) -> str:
@@ -364,7 +360,7 @@ def _load_model(folder: Path, spec: dict[str, Any], listed: set[str]) -> nn.Modu
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise BundleError(f"{file}: {name} holds numbers that are not finite")
     with torch.random.fork_rng(devices=[]):
-        model = cast(nn.Module, cls.from_spec(fields))
+        model: nn.Module = cls.from_spec(fields)
     model.load_state_dict(state)
     for place, part in fitted_parts(model).items():
         if names := part.file_names():

@@ -7,18 +7,22 @@ command line, evaluation, server and page are made from it; nothing else dispatc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
-from common.errors import ConfigError
+from common.errors import ConfigError, CookbookError, DataError
 from common.registry import domain_holding, domains, load_domain
 from common.sources.items import Items
+from common.sources.listing import list_files
 from common.sources.source import Source
 from common.spec import build, to_spec
+from common.store.dirty import Failure
 from common.task.task import Record, Task
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from common.deploy.predictor import Predictor
 
 PLAIN = "core"  # the domain of tasks and models that belong to no other
@@ -67,7 +71,9 @@ class Domain:
             for training); returns a source. Where they disagree, the predictor's classes and targets win. None: the
             domain reads no files.
         inputs: Parses a file to predict.
+        endings: Of the files to predict, in small letters: those that are taken from a folder.
         windows: Predicts one large image through overlapping windows of the given size in pixels, or None.
+        opens: Gives the image that an input is, turned upright, to draw its prediction on; None: it is none.
         learner: Makes a learner from loaders, or None.
     """
 
@@ -76,7 +82,9 @@ class Domain:
     reading: type[Any] = NoReading
     read: "Callable[[str | Path | None, Any, Predictor | None], Source] | None" = None
     inputs: Callable[[str | Path], Inputs] = one_input
+    endings: frozenset[str] = frozenset()
     windows: "Callable[[Predictor, Any, int], Record] | None" = None
+    opens: "Callable[[Any], Image.Image] | None" = None
     learner: Callable[..., Any] | None = None
 
     def options(self, stored: Any = None, **given: Any) -> Any:
@@ -134,58 +142,69 @@ def domain_of(model: nn.Module, task: Task) -> str:
     return named if named in domains() else PLAIN
 
 
-def evaluate(
-    predictor: "Predictor", data: str | Path | None, split: str | None = None, on_error: str = "raise", **reading: Any
-) -> dict[str, float]:
-    """Returns the metrics of a predictor on data in any format that its domain reads.
-
-    Args:
-        predictor: A predictor of a bundle, or of a model in memory.
-        data: The data; None: the domain's embedded set.
-        split: ``train``, ``valid`` or ``test``; None: the test part where there is one, else everything.
-        on_error: What happens to an item that cannot be used: ``raise`` or ``skip``.
-        reading: Reading options, where the data is laid out differently from the bundle's training data.
-
-    Raises:
-        ConfigError: if the domain reads no files, or has no such option.
-        DataError: if the data is missing, has no such part, or has classes that the bundle does not know.
-    """
-    domain = predictor.domain
-    options = domain.options(predictor.reading, **reading)
-    if domain.read is None:
-        raise ConfigError(
-            f"the domain {domain.name} reads no files: give the raw values to Predictor.evaluate, or a source to "
-            "Predictor.evaluate_source"
-        )
-    return predictor.evaluate_source(domain.read(data, options, predictor), split, on_error)
-
-
 def predict_files(
-    predictor: "Predictor", paths: Sequence[str | Path], window_px: int | None = None
-) -> Iterator[tuple[str, Record]]:
-    """Yields the name and the record of each input in some files, in order.
+    predictor: "Predictor", paths: Sequence[str | Path], window_px: int | None = None, on_error: str = "raise"
+) -> "Iterator[tuple[str, Record | Failure]]":
+    """Yields the name and the record of each input in some files, in order, as they come.
 
     Args:
         predictor: A predictor of a bundle, or of a model in memory.
-        paths: The files.
+        paths: The files; see `files_of` for folders.
         window_px: Predict large images through overlapping windows of this size in pixels.
+        on_error: ``raise``, or ``skip`` to yield a `Failure` in the place of an input that cannot be used.
 
     Raises:
         ConfigError: if windows are requested of a domain that has none.
-        ItemError: if an input cannot be read, naming it and why.
+        ItemError: if an input cannot be read, naming it and why; those before it have been yielded then.
     """
     domain = predictor.domain
-    if window_px is not None:
-        if domain.windows is None:
-            raise ConfigError(f"window_px is for domains that look through windows, this is one of {domain.name}")
+    if window_px is not None and domain.windows is None:
+        raise ConfigError(f"window_px is for domains that look through windows, this is one of {domain.name}")
+    if window_px is not None or domain.inputs is not one_input:
         for path in paths:
-            yield str(path), domain.windows(predictor, path, window_px)
+            try:
+                if window_px is not None and domain.windows is not None:
+                    yield str(path), domain.windows(predictor, path, window_px)
+                    continue
+                file = domain.inputs(path)
+            except (CookbookError, OSError) as error:
+                if on_error == "raise":
+                    raise
+                yield str(path), Failure(str(path), "read", str(error))
+                continue
+            yield from zip(file.names, predictor.stream(file.raws, on_error=on_error), strict=True)
         return
-    files = [domain.inputs(path) for path in paths]
-    if all(isinstance(file.raws, list) for file in files):  # images go through the model together
-        files = [Inputs([n for file in files for n in file.names], [raw for file in files for raw in file.raws])]
-    for file in files:
-        yield from zip(file.names, predictor.predict_many(cast("Sequence[Any]", file.raws)), strict=True)
+    names = [str(path) for path in paths]  # many go through the model together
+    yield from zip(names, predictor.stream(names, on_error=on_error), strict=True)
+
+
+def files_of(domain: Domain, paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """Returns the files to predict: those that are named, and of a folder all that the domain reads.
+
+    Args:
+        domain: The domain.
+        paths: Files and folders.
+
+    Returns:
+        The files, and a sentence for each folder in which others were passed over.
+
+    Raises:
+        DataError: if one is not there, or a folder holds none.
+    """
+    found, notes = list[Path](), list[str]()
+    for path in map(Path, paths):
+        if not path.is_dir():
+            if not path.exists():
+                raise DataError(f"{path}: the file does not exist")
+            found.append(path)
+            continue
+        listing = list_files(path, domain.endings)
+        if not listing.files:
+            raise DataError(f"{path} holds no file that {domain.name} reads ({', '.join(sorted(domain.endings))})")
+        found += listing.files
+        if listing.passed_over:
+            notes.append(f"{path}: {listing.words()}")
+    return found, notes
 
 
 def owners(option: str) -> list[str]:

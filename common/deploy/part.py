@@ -1,7 +1,7 @@
 """Additional parts of a bundle: fitted or measured objects that predictions or checks need later."""
 
 import re
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 from common.errors import ConfigError
 from common.registry import resolve
@@ -56,5 +56,5 @@ def part_from_spec(name: str, spec: object) -> BundlePart:
     check_name(name)
     if not isinstance(spec, dict):
         raise ConfigError(f"parts.{name} must be an object, got {type(spec).__name__}")
-    fields = dict(cast("dict[str, Any]", spec))
-    return cast(BundlePart, resolve("part", fields.pop("kind", None)).from_spec(fields))
+    fields = dict(spec)
+    return resolve("part", fields.pop("kind", None)).from_spec(fields)

@@ -1,9 +1,10 @@
 """The predictor: from a raw input to a plain record, by the same code path as in training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -14,10 +15,10 @@ from common.blocks.sample import SampleEncoder
 from common.data.loader import Loader, LoaderOptions
 from common.deploy.bundle import Bundle, load
 from common.deploy.domain import Domain, domain_of, find_domain
-from common.errors import ConfigError, DataError
-from common.sources.items import item_name
+from common.errors import ConfigError, DataError, ItemError, one_of
+from common.sources.items import Items, item_name
 from common.sources.source import Source
-from common.store.dirty import DirtyPolicy
+from common.store.dirty import DirtyPolicy, Failure
 from common.store.store import SampleStore
 from common.task.evaluate import collect
 from common.task.task import Outputs, Record, Task
@@ -84,8 +85,9 @@ class Predictor:
     def vocab(self) -> list[str]:
         """The categories, in order; empty where the target has none."""
         for block in self.encoder.y_blocks:
-            if getattr(block, "vocab", None):
-                return list(cast("tuple[str, ...]", cast(Any, block).vocab))
+            vocab: tuple[str, ...] = getattr(block, "vocab", ())
+            if vocab:
+                return list(vocab)
         return []
 
     def loader(
@@ -132,7 +134,7 @@ class Predictor:
             batch_size = max(1, min(most, PIXELS // (height * width)))
         return Loader(store, rows, self.pipeline, LoaderOptions(batch_size=batch_size), self.device)
 
-    def outputs(self, raws: Sequence[Any], *, batch_size: int | None = None) -> Outputs:
+    def outputs(self, raws: Items, *, batch_size: int | None = None) -> Outputs:
         """Returns the model's outputs for raw inputs, in order.
 
         Args:
@@ -142,7 +144,7 @@ class Predictor:
         fields = self.encoder.inputs_of(raws)
         return collect(self.model, self.loader(fields, raws, batch_size=batch_size), self.task, self.device)
 
-    def predict_many(self, raws: Sequence[Any], *, batch_size: int | None = None) -> list[Record]:
+    def predict_many(self, raws: Items, *, batch_size: int | None = None) -> list[Record]:
         """Returns one record for each raw input, in order.
 
         Args:
@@ -154,6 +156,39 @@ class Predictor:
             ItemError: if an input cannot be read, naming it and why.
         """
         return self.outputs(raws, batch_size=batch_size).records(self.task) if len(raws) else []
+
+    def stream(
+        self, raws: Items, *, on_error: str = "raise", batch_size: int | None = None
+    ) -> Iterator[Record | Failure]:
+        """Yields the record of each raw input in order, some dozens at a time, however many there are.
+
+        Args:
+            raws: See `predict_many`.
+            on_error: ``raise``, or ``skip`` to yield a `Failure` in the place of an input that cannot be read.
+            batch_size: Samples per batch; see `loader`.
+
+        Raises:
+            ItemError: if an input cannot be read, naming it and why; those before it have been yielded then.
+        """
+        one_of("on_error", on_error, ("raise", "skip"))
+        rows = isinstance(raws, pd.DataFrame)
+        for start in range(0, len(raws), ROWS if rows else SAMPLES):
+            chosen: Any = raws.iloc[start : start + ROWS] if rows else raws[start : start + SAMPLES]
+            loader = self.loader(self.encoder.inputs_of(chosen), chosen, batch_size=batch_size, on_error="skip")
+            loader.store.usable(np.arange(len(chosen)))
+            failed = loader.store.dirty.by_row
+            records: dict[int, Record] = {}
+            if len(failed) < len(chosen):
+                outputs = collect(self.model, loader, self.task, self.device)
+                ids: Any = outputs.ids
+                records = dict(zip(ids.tolist(), outputs.records(self.task), strict=True))
+            for row in range(len(chosen)):
+                if row not in failed:
+                    yield records[row]
+                elif on_error == "skip":
+                    yield failed[row]
+                else:
+                    raise ItemError(failed[row].item, failed[row].stage, failed[row].reason)
 
     def predict(self, raw: Any) -> Record:
         """Returns the record of one raw input.

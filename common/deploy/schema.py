@@ -1,6 +1,6 @@
 """The fields of ``bundle.json``, and the upgrade of older schemas."""
 
-from typing import Any, cast
+from typing import Any
 
 SCHEMA = 2
 FIELDS: dict[str, Any] = {
@@ -48,7 +48,7 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     """
     if content["schema"] != 1:
         return content
-    task, reading = dict(cast("dict[str, Any]", content["task"])), dict[str, Any]()
+    task, reading = dict(content["task"]), dict[str, Any]()
     if task.get("kind") in ("tabular_classification", "tabular_regression"):
         if target := task.pop("target", ""):
             reading["target"] = target

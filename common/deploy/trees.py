@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +128,7 @@ def check_trees(data: bytes, name: str, *, features: int, outputs: int) -> TreeS
     objective = _objective(file, learner["objective"], outputs)
     _learner(file, learner, objective, features, outputs)
     booster, model = _booster(file, learner["gradient_booster"])
-    forest = _forest(file, cast("list[Any]", model["trees"]), features)
+    forest = _forest(file, model["trees"], features)
     rounds = _rounds(file, model, outputs)
     _frame_categories(file, model["cats"], features)
     depth = 0
@@ -150,7 +150,7 @@ def check_trees(data: bytes, name: str, *, features: int, outputs: int) -> TreeS
 
 def _objective(file: Fields, value: Any, outputs: int) -> str:
     """Returns the objective's name and checks its parameter (XGBoost divides by the number of classes)."""
-    name = cast("dict[str, Any]", value).get("name") if isinstance(value, dict) else None
+    name = value.get("name") if isinstance(value, dict) else None
     if not isinstance(name, str) or name not in OBJECTIVES:
         raise file.error(f"objective is {name!r:.60}, must be one of {', '.join(OBJECTIVES)}")
     group, parameter = OBJECTIVES[name]
@@ -190,7 +190,7 @@ def _learner(file: Fields, learner: dict[str, Any], objective: str, features: in
     attributes = learner["attributes"]
     if not isinstance(attributes, dict):
         raise file.error(f"attributes must be an object, got {type(attributes).__name__}")
-    file.every(list(cast("dict[str, Any]", attributes).values()), "attributes", str, "texts")
+    file.every(list(attributes.values()), "attributes", str, "texts")
     _columns(file, learner, features)
 
 
@@ -212,7 +212,7 @@ def _columns(file: Fields, learner: dict[str, Any], features: int) -> None:
 
 def _booster(file: Fields, value: Any) -> tuple[str, dict[str, Any]]:
     """Returns the booster's name, and the tree model inside."""
-    name = cast("dict[str, Any]", value).get("name") if isinstance(value, dict) else None
+    name = value.get("name") if isinstance(value, dict) else None
     if name not in ("gbtree", "dart"):
         raise file.error(f"gradient_booster is {name!r:.60}, must be gbtree or dart: train with booster='gbtree'")
     weights: list[Any] | None = None
@@ -227,7 +227,7 @@ def _booster(file: Fields, value: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(model["trees"], list):
         raise file.error(f"trees must be a list, got {type(model['trees']).__name__}")
     if name == "dart":
-        trees = len(cast("list[Any]", model["trees"]))
+        trees = len(model["trees"])
         weights = file.every(weights, "weight_drop", float, "numbers")
         if not all(map(math.isfinite, weights)):
             raise file.error("weight_drop must hold finite numbers only")
@@ -260,9 +260,9 @@ def _frame_categories(file: Fields, value: Any, features: int) -> None:
     """Checks the categories of the training frame: columns, segments and order must fit XGBoost's indexing."""
     held = file.fields(value, "cats", ("enc", "feature_segments", "sorted_idx"))
     columns = held["enc"]
-    if not isinstance(columns, list) or len(cast("list[Any]", columns)) not in (0, features):
+    if not isinstance(columns, list) or len(columns) not in (0, features):
         raise file.error(f"cats.enc must be a list of {features} columns or none")
-    counts = [_column(file, column, f"cats.enc[{i}]") for i, column in enumerate(cast("list[Any]", columns))]
+    counts = [_column(file, column, f"cats.enc[{i}]") for i, column in enumerate(columns)]
     ends = np.cumsum([0, *counts]) if counts else np.zeros(0, np.int64)
     segments = file.array(held["feature_segments"], "cats.feature_segments", np.dtype(np.int32))
     if not np.array_equal(segments, ends):

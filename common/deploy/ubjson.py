@@ -106,7 +106,7 @@ class Fields:
     def fields(self, value: Any, what: str, names: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self.error(f"{what} must be an object, got {type(value).__name__}")
-        found = cast("dict[str, Any]", value)
+        found: dict[str, Any] = value
         if found.keys() != set(names):
             lacking, unknown = sorted(set(names) - set(found)), sorted(set(found) - set(names))
             raise self.error(
@@ -115,9 +115,9 @@ class Fields:
         return found
 
     def every(self, value: Any, what: str, kind: type, noun: str) -> list[Any]:
-        if not isinstance(value, list) or any(type(element) is not kind for element in cast("list[Any]", value)):
+        if not isinstance(value, list) or any(type(element) is not kind for element in value):
             raise self.error(f"{what} must be a list of {noun}")
-        return cast("list[Any]", value)
+        return value
 
     def integers(self, value: Any, what: str) -> NDArray[np.int64]:
         return np.array(self.every(value, what, int, "whole numbers"), np.int64)
@@ -274,19 +274,19 @@ class _Reader:
 
 def _write(value: Any, parts: list[bytes]) -> None:
     if isinstance(value, np.ndarray):
-        array = cast("NDArray[Any]", value)
+        array: NDArray[Any] = value
         marker = _MARKERS.get(array.dtype, "")
         if not marker or array.ndim != 1:
             raise TypeError(f"UBJSON has no form for an array of {array.dtype} of shape {array.shape}")
         parts.append(b"[$%c#" % ord(marker) + _size(array.size) + array.astype(_DTYPES[marker]).tobytes())
     elif isinstance(value, dict):
         parts.append(b"{")
-        for key, held in sorted((k.encode("utf-8"), v) for k, v in cast("dict[str, Any]", value).items()):
+        for key, held in sorted((k.encode("utf-8"), v) for k, v in value.items()):
             parts.append(_size(len(key)) + key)
             _write(held, parts)
         parts.append(b"}")
     elif isinstance(value, list):
-        held = cast("list[Any]", value)
+        held: list[Any] = value
         parts.append(b"[#" + _size(len(held)))
         for element in held:
             _write(element, parts)

@@ -11,7 +11,7 @@ from common.data.loader import Loader
 from common.data.show_batch import draw_fields, fields_of, sample_of
 from common.errors import ConfigError
 from common.figures import Picture, axes_grid, finish, fit_rows
-from common.sources.items import Items, take
+from common.sources.items import take
 from common.task.evaluate import collect
 from common.task.task import Outputs, Task
 
@@ -63,7 +63,7 @@ def show_results(
     task, raws = trainer.task, loader.store.raws
     for i, axes in enumerate(every):
         if task.raw_targets:  # records are in pixels of the source image: draw that, not the transformed one
-            raw = [take(cast(Items, field), int(cast(Tensor, batch.ids)[i])) for field in raws]
+            raw = [take(field, int(cast(Tensor, batch.ids)[i])) for field in raws]
             inputs = [block.encode(value) for block, value in zip(encoder.x_blocks, raw, strict=False)]
             target = raw[encoder.n_inp]
         else:

@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import numpy as np
 import pandas as pd
 
 from common.blocks.spatial import IMAGE_ENDINGS
 from common.errors import DataError, ItemError, nearest
+from common.sources.listing import list_files
 
 Items = Sequence[Any] | pd.DataFrame
 Getter = Callable[[Any], Any]
@@ -31,36 +32,7 @@ def get_files(
     Raises:
         DataError: if the folder does not exist or is a file.
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise DataError(f"{root} is {'a file, not a folder' if root.exists() else 'not there'}")
-    endings = None if extensions is None else {e.lower() for e in extensions}
-    only, seen = set(folders), [os.path.realpath(root)]
-    found: list[Path] = []
-    for place, inner, names in os.walk(root, followlinks=True):
-        inner[:] = sorted(d for d in inner if not d.startswith(".")) if recurse else []
-        inner[:] = [d for d in inner if not os.path.islink(os.path.join(place, d)) or _leads_out(place, d, seen)]
-        if only and Path(place) == root:
-            inner[:] = [d for d in inner if d in only]
-            names = []
-        found += [
-            Path(place, name)
-            for name in names
-            if not name.startswith(".") and (endings is None or os.path.splitext(name)[1].lower() in endings)
-        ]
-    return sorted(found)
-
-
-def _leads_out(place: str, name: str, seen: list[str]) -> bool:
-    """Whether a link leads to a folder that is not visited otherwise, so that following it makes no cycle.
-
-    If so, the folder is added to ``seen``.
-    """
-    target, here = os.path.realpath(os.path.join(place, name)), os.path.realpath(place)
-    met = os.path.commonpath([target, here]) == target or any(os.path.commonpath([target, s]) == s for s in seen)
-    if not met:
-        seen.append(target)
-    return not met
+    return list_files(path, extensions, recurse, folders).files
 
 
 def get_image_files(path: str | Path, recurse: bool = True, folders: Iterable[str] = ()) -> list[Path]:
@@ -216,6 +188,14 @@ def take(items: Items, position: int) -> Any:
     return items.iloc[position] if isinstance(items, pd.DataFrame) else items[position]
 
 
+@overload
+def subset(items: Sequence[Any], positions: Sequence[int] | np.ndarray) -> Sequence[Any]: ...
+
+
+@overload
+def subset(items: pd.DataFrame, positions: Sequence[int] | np.ndarray) -> pd.DataFrame: ...
+
+
 def subset(items: Items, positions: Sequence[int] | np.ndarray) -> Items:
     """Returns the items at some positions, in the same form."""
     if isinstance(items, (pd.DataFrame, pd.Series)):
@@ -231,7 +211,7 @@ def item_name(items: Items, position: int) -> str:
     if isinstance(item, (str, Path)):
         return str(item)
     name = getattr(item, "name", None)
-    return str(cast(object, name)) if isinstance(name, str) else f"item {position}"
+    return str(name) if isinstance(name, str) else f"item {position}"
 
 
 def read_field(
@@ -255,7 +235,7 @@ def read_field(
         return getter.column(items)
     rows = items.to_dict("records") if isinstance(items, pd.DataFrame) else items
     values: list[Any] = []
-    for position, item in enumerate(cast("Sequence[Any]", rows)):
+    for position, item in enumerate(rows):
         try:
             values.append(getter(item))
         except (DataError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:

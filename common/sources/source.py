@@ -1,7 +1,8 @@
 """A source: items with their inputs and targets, and the split that the source itself defines."""
 
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Source:
         get_y: From an item to the target, or one function for each of several targets.
         parts: ``train``, ``valid`` or ``test`` of each item, or None where the source has no split.
         kind: The format that was recognised, in words.
+        notes: What a person should know of how it was read: what was guessed, and what was passed over.
     """
 
     items: Items
@@ -36,6 +38,7 @@ class Source:
     get_y: Getter | Sequence[Getter]
     parts: np.ndarray | None
     kind: str
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def splitter(self, valid_pct: float, seed: int, stratify: bool = False) -> "PartSplitter":
         """Returns a splitter that keeps the source's own parts and splits train where it has no validation part.
@@ -49,20 +52,22 @@ class Source:
         return PartSplitter(self.parts, inner)
 
     def part(self, name: str | None) -> np.ndarray:
-        """Returns the positions of one part; the test part, else everything, when None.
+        """Returns the positions of one part; when None: the test part, else all that does not train, else everything.
 
         Raises:
             DataError: if the source has no such part.
         """
-        everything = np.arange(len(self.items))
         if self.parts is None:
             if name is not None:
                 raise DataError(
                     f"split {name!r} is not there: the data is not divided ({self.kind}); leave --split out"
                 )
-            return everything
+            return np.arange(len(self.items))
         if name is None:
-            return np.flatnonzero(self.parts == "test") if (self.parts == "test").any() else everything
+            held_out = next(
+                (w for w in (self.parts == "test", self.parts != "train") if w.any()), self.parts == "train"
+            )
+            return np.flatnonzero(held_out)
         found = np.flatnonzero(self.parts == name)
         if not len(found):
             raise DataError(f"split {name!r} is not there: {nearest(name, sorted(set(self.parts.tolist())))}")
@@ -95,10 +100,18 @@ class PartSplitter(Splitter):
     Args:
         parts: The part of each item, or None: ``inner`` splits all items and there is no test part.
         inner: Splits the training items.
+
+    Raises:
+        DataError: if none of the parts is ``train``.
     """
 
     parts: np.ndarray | None
     inner: Splitter
+
+    def __post_init__(self) -> None:
+        if self.parts is not None and not (self.parts == "train").any():
+            found = ", ".join(f"{part} ({count} items)" for part, count in sorted(Tally(self.parts.tolist()).items()))
+            raise DataError(f"the data has no part train to learn from: found {found}")
 
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         if self.parts is None:

@@ -2,13 +2,15 @@
 
 import csv
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from pandas.util import hash_pandas_object
 
 from common.blocks.distinct import distinct
 from common.errors import ConfigError, DataError, in_range, nearest
@@ -16,6 +18,8 @@ from common.files import write_text
 from common.sources.items import Getter, Items, item_name, read_field, subset
 
 PARTS = ("train", "valid", "test")
+MANIFEST = ("item", "split", "content")
+"""Columns of the file that `Split.write` writes."""
 
 
 @dataclass(frozen=True)
@@ -35,33 +39,57 @@ class Split:
     def __getitem__(self, part: str) -> np.ndarray:
         if part not in PARTS:
             raise ConfigError(f"split has no part {part!r}: {nearest(part, PARTS)}")
-        return cast(np.ndarray, getattr(self, part))
+        return getattr(self, part)
 
     def write(self, path: str | Path, items: Items) -> None:
-        """Writes the split as a manifest: CSV with the columns ``item`` and ``split``."""
-        keys = item_keys(items)
-        rows = [(keys[i], part) for part in PARTS for i in self[part]]
+        """Writes the split as a manifest: CSV with the columns `MANIFEST`; see `item_keys` and `item_contents`."""
+        keys, contents = item_keys(items), item_contents(items)
+        rows = [(keys[i], part, contents[i]) for part in PARTS for i in self[part]]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("item", "split"))
+        writer.writerow(MANIFEST)
         writer.writerows(sorted(rows))
         write_text(Path(path), text.getvalue())
 
 
 def item_keys(items: Items) -> list[str]:
-    """Returns a stable name of each item: its path below the items' common folder, a row's index, or its position."""
-    if not isinstance(items, pd.DataFrame) and len(items) and all(isinstance(i, (str, Path)) for i in items):
-        paths = [Path(i) for i in items]
-        parents = [p.parent for p in paths]
-        root = parents[0]
-        while not all(p.is_relative_to(root) for p in parents):
-            if root == root.parent:  # no common folder
-                return [str(i) for i in items]
-            root = root.parent
-        return [p.relative_to(root).as_posix() for p in paths]
+    """Returns a stable name of each item: its path below the items' common folder, a row's index, or its position.
+
+    The path is the item itself, or its attribute ``name``.
+    """
     if isinstance(items, pd.DataFrame):
         return [str(i) for i in items.index]
-    return [str(i) for i in range(len(items))]
+    names = [item if isinstance(item, (str, Path)) else getattr(item, "name", None) for item in items]
+    if not names or not all(isinstance(name, (str, Path)) for name in names):
+        return [str(i) for i in range(len(items))]
+    paths = [Path(str(name)) for name in names]
+    parents = [p.parent for p in paths]
+    root = parents[0]
+    while not all(p.is_relative_to(root) for p in parents):
+        if root == root.parent:  # no common folder
+            return [str(name) for name in names]
+        root = root.parent
+    return [p.relative_to(root).as_posix() for p in paths]
+
+
+def item_contents(items: Items) -> list[str]:
+    """Returns what tells each item's content from another's at little cost: a file's size in bytes, a row's hash.
+
+    Empty where an item is neither a row nor a file (nor has the name of one).
+    """
+    if isinstance(items, pd.DataFrame):
+        hashing: Any = hash_pandas_object  # pandas' types call it an object
+        hashed = hashing(items.astype(str), index=False)
+        return [f"{value:016x}" for value in hashed.tolist()]
+    names = [item if isinstance(item, (str, Path)) else getattr(item, "name", "") for item in items]
+    return [_size(name) for name in names]
+
+
+def _size(name: object) -> str:
+    try:
+        return str(os.stat(name).st_size) if isinstance(name, (str, Path)) and name else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def split_of(train: Any, valid: Any, test: Any = ()) -> Split:
@@ -249,8 +277,7 @@ class TimeSplitter(Splitter):
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
         in_range("gap", self.gap, 0, float("inf"))
         found = read_field(self.time, items, "time")
-        numbers = isinstance(found, pd.Series) and found.dtype.kind in "iuf"
-        raw = cast(pd.Series, found) if numbers else pd.Series(list(found))
+        raw = found if isinstance(found, pd.Series) and found.dtype.kind in "iuf" else pd.Series(list(found))
         try:
             times = raw if pd.api.types.is_numeric_dtype(raw) else pd.to_datetime(raw)
         except (ValueError, TypeError) as error:
@@ -292,7 +319,7 @@ class GrandparentSplitter(Splitter):
     test_name: str = "test"
 
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
-        folders = np.array([_folder(item, 2) for item in cast("Sequence[Any]", items)], dtype=object)
+        folders = np.array([_folder(item, 2) for item in items], dtype=object)
         named = [np.flatnonzero(folders == n) for n in (self.train_name, self.valid_name, self.test_name)]
         for name, found in zip((self.train_name, self.valid_name), named[:2], strict=True):
             if not len(found):
@@ -325,7 +352,7 @@ def hold_out(splitter: Splitter, items: Items, labels: Sequence[Any] | None, hel
     """Returns a split with ``held`` (bool, one per item) as the test part, and the rest split by ``splitter``."""
     rest = np.flatnonzero(~held)
     inner_items = items.iloc[rest] if isinstance(items, pd.DataFrame) else [items[int(i)] for i in rest]
-    inner = splitter(inner_items, None if labels is None else cast("Sequence[Any]", subset(cast(Items, labels), rest)))
+    inner = splitter(inner_items, None if labels is None else subset(labels, rest))
     return split_of(rest[inner.train], rest[inner.valid], np.flatnonzero(held))
 
 

@@ -276,23 +276,26 @@ class RaggedColumn:
         """Returns how many entries some rows have, int64 (B,), on the CPU."""
         return torch.from_numpy(cast(np.ndarray, self.table)[rows.numpy(), 2])
 
+    def _shapes(self, rows: Tensor) -> Tensor:
+        return torch.from_numpy(cast(np.ndarray, self.table)[rows.numpy(), 2:])
+
     def joined(self, rows: Tensor) -> Tensor:
         """Returns the values of some rows concatenated (total, …), on the device of the data."""
-        if self.flat is None:
+        if self.flat is None or self.starts is None:
             return torch.cat([self.piece(int(row)) for row in rows])
-        shapes = torch.from_numpy(cast(np.ndarray, self.table)[rows.numpy(), 2:])
+        shapes = self._shapes(rows)
         tail = [int(n) for n in shapes[0, 1:]]
         entries = self.flat.view(-1, *tail) if tail else self.flat
-        starts = cast(Tensor, self.starts).cpu()[rows] // int(np.prod(tail, dtype=np.int64))
+        starts = self.starts.cpu()[rows] // int(np.prod(tail, dtype=np.int64))
         ends = shapes[:, 0].cumsum(0)
         steps = torch.arange(int(ends[-1])) + torch.repeat_interleave(starts - (ends - shapes[:, 0]), shapes[:, 0])
         return entries[steps.to(entries.device, non_blocking=True)]
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns padded values (B, T, …) with zeros, and valid (B, T) bool; T is the longest of these rows."""
-        if self.flat is None:
+        if self.flat is None or self.starts is None:
             return padded([self.piece(int(row)) for row in rows])
-        shapes = torch.from_numpy(cast(np.ndarray, self.table)[rows.numpy(), 2:])
+        shapes = self._shapes(rows)
         flat, device = self.flat, self.flat.device
         tail = [int(n) for n in shapes[0, 1:]]
         longest = max(int(shapes[:, 0].max()), 1)
@@ -300,19 +303,19 @@ class RaggedColumn:
         valid = torch.arange(longest, device=device) < lengths[:, None]
         entries = flat.view(-1, *tail) if tail else flat
         step = int(np.prod(tail, dtype=np.int64))
-        return looked_up(entries, cast(Tensor, self.starts)[rows.to(device, non_blocking=True)] // step, valid), valid
+        return looked_up(entries, self.starts[rows.to(device, non_blocking=True)] // step, valid), valid
 
     def gather_images(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns images or masks (B, H, W, …), edge-padded to the largest, and their sizes int32 (B, 2)."""
-        shapes = torch.from_numpy(cast(np.ndarray, self.table)[rows.numpy(), 2:])
+        shapes = self._shapes(rows)
         extents = shapes[:, :2].to(torch.int32)
-        if self.flat is None:
+        if self.flat is None or self.starts is None:
             return padded_images([self.piece(int(row)) for row in rows]), extents
         flat, device = self.flat, self.flat.device
         high, wide = (int(n) for n in extents.amax(dim=0))
         tail = [int(n) for n in shapes[0, 2:]]
         step = int(np.prod(tail, dtype=np.int64))
-        start = (cast(Tensor, self.starts)[rows.to(device, non_blocking=True)] // step)[:, None, None]
+        start = (self.starts[rows.to(device, non_blocking=True)] // step)[:, None, None]
         sizes = shapes.to(device, non_blocking=True)
         y = torch.arange(high, device=device)[None, :, None].minimum(sizes[:, 0, None, None] - 1)
         x = torch.arange(wide, device=device)[None, None, :].minimum(sizes[:, 1, None, None] - 1)
@@ -320,11 +323,11 @@ class RaggedColumn:
 
     def to(self, device: torch.device) -> None:
         """Copies the stored values to a device, concatenated."""
-        if self.table is None:
+        if self.table is None or self.dtype is None:
             return
         sizes = np.prod(self.table[:, 2:], axis=1, dtype=np.int64)
         ends = np.cumsum(sizes)
-        self.flat = torch.empty(int(ends[-1]), dtype=cast(torch.dtype, self.dtype), device=device)
+        self.flat = torch.empty(int(ends[-1]), dtype=self.dtype, device=device)
         for row in np.flatnonzero(sizes):
             self.flat[ends[row] - sizes[row] : ends[row]].copy_(self.piece(int(row)).reshape(-1))
         self.starts = torch.from_numpy(ends - sizes).to(device)

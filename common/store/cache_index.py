@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from common.blocks.content import DIGEST_BYTES, content_digest
 from common.blocks.sample import SampleEncoder
 from common.errors import ConfigError, DataError
 from common.files import dump_json, write_text
-from common.sources.items import Items, take
+from common.sources.items import take
 from common.store.cache import mapped
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class CacheIndex:
 
     def token(self, row: int) -> int:
         """Returns the hash of the present content of one row's raw values."""
-        return content_token([take(cast(Items, raws), row) for raws in self.raws], self.from_file)
+        return content_token([take(raws, row) for raws in self.raws], self.from_file)
 
     def holds(self, row: int, token: int, fields: "Sequence[FieldColumns]") -> bool:
         """Whether a row is stored, made from this content, and intact."""

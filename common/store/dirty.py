@@ -140,6 +140,11 @@ class DirtyLog:
         self._found[row] = failure
 
     @property
+    def by_row(self) -> dict[int, Failure]:
+        """The items left out by their positions; those that were left out before the store are not among them."""
+        return dict(self._found)
+
+    @property
     def failures(self) -> list[Failure]:
         """Every item left out, in the order of the items."""
         return self._early + [self._found[row] for row in sorted(self._found)]

@@ -3,7 +3,7 @@
 import copy
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,18 +51,33 @@ class FieldColumns:
 
     def __init__(self, block: Block, count: int, axes: int, path: Path | None = None) -> None:
         self.block, self.count, self.axes, self.path = block, count, axes, path
-        self.columns: dict[str, DenseColumn | RaggedColumn] = {}
+        self.dense: dict[str, DenseColumn] = {}
+        self.ragged: dict[str, RaggedColumn] = {}
         self.single = True
         self._lock = threading.Lock()
 
-    def _column(self, key: str) -> DenseColumn | RaggedColumn:
+    @property
+    def columns(self) -> Mapping[str, DenseColumn | RaggedColumn]:
+        """The columns by the names of their tensors, all dense or all ragged."""
+        return self.ragged if self.axes else self.dense
+
+    def _path(self, key: str) -> Path | None:
+        return None if self.path is None else self.path.with_name(f"{self.path.name}-{key}.dense")
+
+    def _dense(self, key: str) -> DenseColumn:
         with self._lock:
-            if key not in self.columns:
-                path = None if self.path is None else self.path.with_name(f"{self.path.name}-{key}.dense")
-                self.columns[key] = (
-                    RaggedColumn(self.count, self.axes, path) if self.axes else DenseColumn(self.count, path)
-                )
-            return self.columns[key]
+            if key not in self.dense:
+                self.dense[key] = DenseColumn(self.count, self._path(key))
+            return self.dense[key]
+
+    def _ragged(self, key: str) -> RaggedColumn:
+        with self._lock:
+            if key not in self.ragged:
+                self.ragged[key] = RaggedColumn(self.count, self.axes, self._path(key))
+            return self.ragged[key]
+
+    def _column(self, key: str) -> DenseColumn | RaggedColumn:
+        return self._ragged(key) if self.axes else self._dense(key)
 
     def put(self, row: int, value: Value, name: Callable[[], str]) -> None:
         """Stores the encoded value of one row; ``name`` names the item in an error.
@@ -100,18 +115,18 @@ class FieldColumns:
         if self.axes:
             self.single = not isinstance(values[0], dict)
             for key in entries(values[0]):
-                column = cast(RaggedColumn, self._column(key))
-                column.put_many(rows.tolist(), [entries(value)[key] for value in values])
+                self._ragged(key).put_many(rows.tolist(), [entries(value)[key] for value in values])
             return
         self.single = not isinstance(values, dict)
         for key, tensor in entries(values).items():
-            cast(DenseColumn, self._column(key)).put_many(rows, tensor)
+            self._dense(key).put_many(rows, tensor)
 
     def with_entries(self, rows: Tensor, entries: dict[str, Tensor]) -> "FieldColumns":
         """Returns columns that share memory with these except for some names; moving them to a device leaves these."""
         changed = FieldColumns(self.block, self.count, self.axes)
         changed.single = self.single
-        changed.columns = {name: copy.copy(column) for name, column in self.columns.items() if name not in entries}
+        changed.dense = {name: copy.copy(column) for name, column in self.dense.items() if name not in entries}
+        changed.ragged = {name: copy.copy(column) for name, column in self.ragged.items() if name not in entries}
         if entries:
             changed.put_many(rows, entries)
         return changed
@@ -136,26 +151,26 @@ class FieldColumns:
 
     def lengths(self, rows: Tensor) -> Tensor:
         """Returns how many entries some rows of a ragged field have, int64 (B,), on the CPU."""
-        key = next(key for key in self.columns if key + LENGTHS not in self.columns)
-        return cast(RaggedColumn, self.columns[key]).lengths(rows)
+        key = next(key for key in self.ragged if key + LENGTHS not in self.ragged)
+        return self.ragged[key].lengths(rows)
 
     def gather(self, rows: Tensor) -> tuple[Value, Tensor | None]:
         """Returns the values of some rows as a batch, ragged ones padded, and the sizes of padded images."""
         if not self.axes:
-            return self._value({k: cast(DenseColumn, column).gather(rows) for k, column in self.columns.items()}), None
+            return self._value({k: column.gather(rows) for k, column in self.dense.items()}), None
         if self.axes == 2:
-            return cast(RaggedColumn, self.columns["values"]).gather_images(rows)
+            return self.ragged["values"].gather_images(rows)
         if self.nested:
             return self.flat(rows).padded(), None
         padded: dict[str, Tensor] = {}
         valid = torch.empty(0)
-        for key, column in self.columns.items():
-            padded[key], valid = cast(RaggedColumn, column).gather(rows)
+        for key, column in self.ragged.items():
+            padded[key], valid = column.gather(rows)
         return Padded(self._value(padded), valid), None
 
     def flat(self, rows: Tensor) -> Ragged:
         """Returns the values of some rows of a ragged field, concatenated."""
-        joined = {key: cast(RaggedColumn, column).joined(rows) for key, column in self.columns.items()}
+        joined = {key: column.joined(rows) for key, column in self.ragged.items()}
         value = self._value(joined)
         return Ragged(value, offsets_of(self.lengths(rows)).to(next(iter(joined.values())).device))
 

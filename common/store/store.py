@@ -23,7 +23,6 @@ from common.blocks.spatial import ImageBlock
 from common.blocks.values import Ragged, count_of
 from common.errors import ConfigError, CookbookError, ItemError
 from common.sources.items import Items, item_name, subset, take
-from common.store.cache import RaggedColumn
 from common.store.cache_index import CacheIndex
 from common.store.dirty import DirtyLog, DirtyPolicy, Failure, state
 from common.store.fields import Encoded, FieldColumns, available_bytes, value_bytes
@@ -110,7 +109,7 @@ class SampleStore:
         """Returns an item's name for people: its path, or the row of a table with the file it names."""
         name, raws = item_name(self.items, row), self.raws[0]
         known = isinstance(raws, (list, pd.Series)) and not self.encoder.blocks[0].eager
-        shown = take(cast(Items, raws), row) if known else None
+        shown = take(raws, row) if known else None
         named = is_file(shown, self.encoder.blocks[0].from_file)
         return f"{name}, {shown}" if named and str(shown) != name else name
 
@@ -125,7 +124,7 @@ class SampleStore:
 
     def _state(self, row: int) -> str:
         from_file = [block.from_file for block in self.encoder.blocks[: len(self.raws)]]
-        return state([take(cast(Items, raws), row) for raws in self.raws], from_file)
+        return state([take(raws, row) for raws in self.raws], from_file)
 
     def _leave_out(self, row: int, error: ItemError) -> None:
         self.dirty.add(row, error, partial(self._state, row))
@@ -144,9 +143,9 @@ class SampleStore:
             while len(rows):
                 everything = bool(torch.zeros(self.count, dtype=torch.bool).index_fill_(0, rows, True).all())
                 rows = torch.arange(self.count) if everything else rows
-                chosen = raws if everything else subset(cast(Items, raws), rows.numpy())
+                chosen = raws if everything else subset(raws, rows.numpy())
                 try:
-                    field.put_many(rows, field.block.encode_many(cast("Sequence[Any]", chosen)))
+                    field.put_many(rows, field.block.encode_many(chosen))
                     break
                 except (CookbookError, ValueError, TypeError, KeyError, RuntimeError):
                     # Find the bad rows, leave them out, and try again; an error without a bad row is not the data's.
@@ -160,7 +159,7 @@ class SampleStore:
     def _find(self, block: Block, raws: Sequence[Any], rows: Tensor) -> None:
         """Finds and names each of some rows that cannot be encoded."""
         try:
-            block.encode_many(cast("Sequence[Any]", subset(cast(Items, raws), rows.numpy())))
+            block.encode_many(subset(raws, rows.numpy()))
         except (CookbookError, ValueError, TypeError, KeyError, RuntimeError):
             for row in rows.tolist():
                 self._one(block, raws, row)
@@ -182,9 +181,9 @@ class SampleStore:
 
     def _each(self, block: Block, raws: Sequence[Any], rows: list[int]) -> dict[int, Value]:
         """The encoded values of some rows, by row; rows that cannot be encoded are left out, or raise."""
-        chosen = subset(cast(Items, raws), rows)
+        chosen = subset(raws, rows)
         try:
-            each = chosen.tolist() if isinstance(chosen, pd.Series) else cast("Sequence[Any]", chosen)
+            each = chosen.tolist() if isinstance(chosen, pd.Series) else chosen
             return dict(zip(rows, block.encode_each(each), strict=True))
         except (CookbookError, ValueError, TypeError, KeyError):  # one by one, to name the row that fails
             values = {row: self._one(block, raws, row) for row in rows}
@@ -196,7 +195,7 @@ class SampleStore:
 
     def _one(self, block: Block, raws: Sequence[Any], row: int) -> Value | None:
         try:
-            return block.encode(take(cast(Items, raws), row))
+            return block.encode(take(raws, row))
         except (CookbookError, ValueError, TypeError, KeyError) as error:
             failure = ItemError(self.name(row), f"encode of {type(block).__name__}", str(error))
             failure.__cause__ = error
@@ -211,7 +210,7 @@ class SampleStore:
         Raises:
             ItemError: naming the item, the stage and the reason.
         """
-        values = [take(cast(Items, raws), row) for raws in self.raws]
+        values = [take(raws, row) for raws in self.raws]
         return self.encoder.encode(values, partial(self.name, row), skip=[not late for late in self._late()])
 
     def probe(self) -> None:
@@ -230,8 +229,8 @@ class SampleStore:
             for field, value in zip(self.fields, self._probe[1] if self._probe else [], strict=False):
                 if value is not None:
                     field.expect(value)
-                if value is not None and field.block is self.encoder.image_block:
-                    height, width = cast(Tensor, value).shape[:2]
+                if isinstance(value, Tensor) and field.block is self.encoder.image_block:
+                    height, width = value.shape[:2]
                     self.image_size = height, width
             self._probed = True
 
@@ -359,9 +358,8 @@ class SampleStore:
             spare: The return value of `load`.
             blank: (height, width) of the black placeholder for an item that is left out.
         """
-        place = self.encoder.blocks.index(cast(Block, self.encoder.image_block))
-        column = self.fields[place].columns.get("values")
-        channels = cast(ImageBlock, self.encoder.image_block).channels
+        place = self.encoder.blocks.index(self.encoder.image_block)
+        columns, channels = self.fields[place].columns, cast(ImageBlock, self.encoder.image_block).channels
         images: list[np.ndarray] = []
         for row in rows:
             if self._bad[row]:
@@ -369,7 +367,7 @@ class SampleStore:
             elif row in spare:
                 images.append(cast(Tensor, spare[row][place]).numpy())
             else:
-                images.append(cast(RaggedColumn, column).array(row))
+                images.append(columns["values"].array(row))
         return images
 
     def batch(

@@ -1,7 +1,7 @@
 """The classification task: one label per sample, or several; for images, sounds, texts and rows alike."""
 
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ class ClassificationTask(Task):
         multi_label: Whether a sample may have several labels, or none.
         label_smoothing: Share of the target that is spread over all classes in training, in [0, 1).
         threshold: With ``multi_label``: the probability above which a label is predicted.
+        least: With one label: the probability that it must have; else the record's label is None.
 
     Examples:
         >>> task = ClassificationTask(("cat", "dog"))
@@ -42,19 +43,21 @@ class ClassificationTask(Task):
     multi_label: bool = False
     label_smoothing: float = 0.0
     threshold: float = 0.5
+    least: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocab", tuple(self.vocab))
         in_range("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
         in_range("threshold", self.threshold, 0, 1)
+        in_range("least", self.least, 0, 1)
         if not self.vocab:
             raise ConfigError("vocab must name at least one class")
 
-    def _losses(self, output: Any, batch: Batch, smoothing: float) -> Tensor:
-        logits, target = cast(Tensor, output), cast(Tensor, batch.y)
+    def _losses(self, logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
         if logits.dim() < 3:
-            return self._each(logits, target, smoothing)
+            return self._each(logits, batch.y, smoothing)
         count, networks = logits.shape[:2]
+        target: Tensor = batch.y
         target = target[:, None].expand(count, networks, *target.shape[1:]).flatten(0, 1)
         return self._each(logits.flatten(0, 1), target, smoothing).reshape(count, networks).mean(dim=1)
 
@@ -64,20 +67,19 @@ class ClassificationTask(Task):
             return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
         return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
 
-    def losses(self, output: Any, batch: Batch) -> Tensor:
+    def losses(self, output: Tensor, batch: Batch) -> Tensor:
         return self._losses(output, batch, 0.0)
 
-    def loss(self, output: Any, batch: Batch) -> Tensor:
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return self.mean(self._losses(output, batch, self.label_smoothing), batch)
 
     def metrics(self) -> tuple[Metric, ...]:
         return as_metrics(F1ScoreMulti(self.threshold)) if self.multi_label else as_metrics([accuracy, error_rate])
 
-    def activation(self, output: Any) -> Tensor:
-        logits = cast(Tensor, output)
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+    def activation(self, output: Tensor) -> Tensor:
+        return output.sigmoid() if self.multi_label else output.softmax(dim=1)
 
-    def decode(self, output: Any) -> list[Record]:
+    def decode(self, output: Tensor) -> list[Record]:
         records: list[Record] = []
         for row in self.activation(output).double().tolist():
             probabilities = dict(zip(self.vocab, row, strict=True))
@@ -86,7 +88,8 @@ class ClassificationTask(Task):
                 records.append({"labels": labels, "probabilities": probabilities})
             else:
                 label = max(probabilities, key=probabilities.__getitem__)
-                records.append({"label": label, "probabilities": probabilities})
+                sure = probabilities[label] >= self.least
+                records.append({"label": label if sure else None, "probabilities": probabilities})
         return records
 
     def report(self, outputs: Outputs) -> dict[str, float]:
@@ -96,7 +99,7 @@ class ClassificationTask(Task):
         probabilities = self.activation(output).double()
         loss = float(self.losses(output, Batch(x=output, y=target)).double().mean())
         if self.multi_label:
-            chosen, truth = (probabilities > self.threshold).numpy(), (cast(Tensor, target) > 0.5).numpy()
+            chosen, truth = (probabilities > self.threshold).numpy(), (target > 0.5).numpy()
             scores = {
                 "accuracy": float((chosen == truth).mean()),
                 "f1": float(sk.f1_score(truth, chosen, average="macro", zero_division=_NOTHING)),
@@ -104,13 +107,13 @@ class ClassificationTask(Task):
                 "loss": loss,
             }
         else:
-            truth, chosen = hard_target(cast(Tensor, target)).numpy(), probabilities.argmax(dim=1).numpy()
+            truth, chosen = hard_target(target).numpy(), probabilities.argmax(dim=1).numpy()
             right = float(sk.accuracy_score(truth, chosen))
             # Classes that neither occur nor are predicted would enter the macro mean as 0.
             classes = sorted({*truth.tolist(), *chosen.tolist()})
             f1 = float(sk.f1_score(truth, chosen, labels=classes, average="macro", zero_division=_NOTHING))
             scores = {"accuracy": right, "error_rate": 1 - right, "f1": f1, "loss": loss}
-        auc = self._auc(probabilities, cast(Tensor, target))
+        auc = self._auc(probabilities, target)
         return scores if auc is None else {**scores, "auc": auc}
 
     def _auc(self, probabilities: Tensor, target: Tensor) -> float | None:
@@ -136,7 +139,13 @@ class ClassificationTask(Task):
         probabilities = record["probabilities"]
         if self.multi_label:
             return ", ".join(f"{name} {probabilities[name]:.3f}" for name in record["labels"]) or "(none)"
+        if record["label"] is None:
+            likeliest = max(probabilities, key=probabilities.__getitem__)
+            return f"(unsure: {likeliest} {probabilities[likeliest]:.3f})"
         return f"{record['label']} {probabilities[record['label']]:.3f}"
+
+    def with_threshold(self, threshold: float) -> "ClassificationTask":
+        return replace(self, threshold=threshold) if self.multi_label else replace(self, least=threshold)
 
     def view(self, record: Record) -> dict[str, Any]:
         """Returns the probabilities of the likeliest classes as bars; with several labels, of every predicted one."""
@@ -149,7 +158,8 @@ class ClassificationTask(Task):
         if self.multi_label:
             return f"{'; '.join(truth)} / {'; '.join(record['labels'])}", truth == record["labels"]
         label = record["label"]
-        return f"{truth} / {label} {record['probabilities'][label]:.2f}", truth == label
+        said = self.brief(record) if label is None else f"{label} {record['probabilities'][label]:.2f}"
+        return f"{truth} / {said}", truth == label
 
 
 def confusion(output: Tensor, target: Tensor, classes: int) -> Tensor:

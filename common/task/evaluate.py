@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common.blocks.batch import Batch
 from common.blocks.values import joined, map_tensors
 from common.data.loader import Loader
-from common.sources.items import Items, take
+from common.sources.items import take
 from common.task.task import Outputs, Task
 
 
@@ -90,5 +90,5 @@ def _targets(batch: Batch, loader: Any, task: Task) -> Any:
     if not task.raw_targets or not isinstance(loader, Loader):
         return map_tensors(batch.y, lambda t: t.cpu())
     store, rows = loader.store, cast(Tensor, batch.ids).tolist()
-    fields = [[take(cast(Items, raws), row) for row in rows] for raws in store.raws[store.encoder.n_inp :]]
+    fields = [[take(raws, row) for row in rows] for raws in store.raws[store.encoder.n_inp :]]
     return fields[0]

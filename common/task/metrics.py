@@ -5,7 +5,7 @@ A metric object has no state, and nothing is read from the device before the epo
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Accuracy(Metric):
     better = "higher"
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
-        target = hard_target(cast(Tensor, batch.y))
+        target = hard_target(batch.y)
         right = (output.argmax(dim=1) == target).sum(dtype=torch.float64)
         return torch.stack([right, right.new_full((), len(target))])
 
@@ -97,7 +97,7 @@ class TopKAccuracy(Metric):
     better = "higher"
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
-        target = hard_target(cast(Tensor, batch.y))
+        target = hard_target(batch.y)
         best = output.topk(min(self.k, output.shape[1]), dim=1).indices
         right = (best == target[:, None]).any(dim=1).sum(dtype=torch.float64)
         return torch.stack([right, right.new_full((), len(target))])
@@ -122,7 +122,7 @@ class AccuracyMulti(Metric):
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
         chosen = (output.sigmoid() if self.sigmoid else output) > self.thresh
-        right = (chosen == (cast(Tensor, batch.y) > 0.5)).sum(dtype=torch.float64)
+        right = (chosen == (batch.y > 0.5)).sum(dtype=torch.float64)
         return torch.stack([right, right.new_full((), chosen.numel())])
 
     def compute(self, sums: Tensor) -> float:
@@ -175,7 +175,7 @@ class F1Score(_F1):
 
     def _marks(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         classes = torch.arange(output.shape[1], device=output.device)
-        target = hard_target(cast(Tensor, batch.y))
+        target = hard_target(batch.y)
         return output.argmax(dim=1)[:, None] == classes, target[:, None] == classes
 
 
@@ -201,7 +201,7 @@ class F1ScoreMulti(_F1):
 
     def _marks(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         chosen = (output.sigmoid() if self.sigmoid else output) > self.thresh
-        return chosen, cast(Tensor, batch.y) > 0.5
+        return chosen, batch.y > 0.5
 
 
 @dataclass
@@ -212,7 +212,7 @@ class RootMeanSquaredError(Metric):
     better = "lower"
 
     def measure(self, output: Tensor, batch: Batch) -> Tensor:
-        target = cast(Tensor, batch.y)
+        target: Tensor = batch.y
         error = (output.reshape(target.shape).to(torch.float64) - target).square().sum()
         return torch.stack([error, error.new_full((), target.numel())])
 
@@ -266,7 +266,7 @@ def as_metrics(given: Any) -> tuple[Metric, ...]:
     """
     if given is None:
         return ()
-    many = cast("list[Any]", given) if isinstance(given, (list, tuple)) else [given]
+    many = given if isinstance(given, (list, tuple)) else [given]
     metrics: list[Metric] = []
     for one in many:
         metric = one() if isinstance(one, type) and issubclass(one, Metric) else one

@@ -1,7 +1,7 @@
 """The regression task: a number, or a row of them, by the mean squared error."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,16 +19,16 @@ from common.task.task import Outputs, Record, Task
 class RegressionTask(Task):
     """Outputs (B,), (B, 1) or (B, k) against float targets of as many numbers; loss is the squared error."""
 
-    def losses(self, output: Any, batch: Batch) -> Tensor:
-        target = cast(Tensor, batch.y)
-        error = (cast(Tensor, output).reshape(target.shape) - target).square()
+    def losses(self, output: Tensor, batch: Batch) -> Tensor:
+        target: Tensor = batch.y
+        error = (output.reshape(target.shape) - target).square()
         return error.reshape(len(error), -1).mean(dim=1)
 
     def metrics(self) -> tuple[Metric, ...]:
         return (rmse,)
 
-    def decode(self, output: Any) -> list[Record]:
-        values = cast(Tensor, output).reshape(len(output), -1)
+    def decode(self, output: Tensor) -> list[Record]:
+        values = output.reshape(len(output), -1)
         return [{"value": row[0] if len(row) == 1 else row} for row in values.tolist()]
 
     def report(self, outputs: Outputs) -> dict[str, float]:

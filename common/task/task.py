@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -58,7 +58,7 @@ class Outputs:
 
         def some(value: Any) -> Any:
             if isinstance(value, list):
-                return [cast("list[Any]", value)[row] for row in rows]
+                return [value[row] for row in rows]
             return None if value is None else map_tensors(value, lambda tensor: tensor[rows])
 
         fields = (self.output, self.target, self.ids, self.losses, self.inputs, self.weights)
@@ -75,6 +75,22 @@ class Outputs:
         if self.weights is None:
             return float(self.losses.double().mean())
         return float((self.losses.double() * self.weights).sum() / self.weights.sum())
+
+
+def flat(record: Record, prefix: str = "") -> dict[str, Any]:
+    """Returns a record with the fields of its mappings in one row, their names joined by a dot; lists as JSON.
+
+    Examples:
+        >>> flat({"label": "a", "probabilities": {"a": 0.75, "b": 0.25}})
+        {'label': 'a', 'probabilities.a': 0.75, 'probabilities.b': 0.25}
+    """
+    made: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            made |= flat(value, f"{prefix}{name}.")
+        else:
+            made[prefix + name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+    return made
 
 
 class Task:
@@ -172,6 +188,25 @@ class Task:
     def brief(self, record: Record) -> str:
         """Returns a record in a few words."""
         return json.dumps(record, ensure_ascii=False)
+
+    def with_threshold(self, threshold: float) -> "Task":
+        """Returns the task with a least confidence for its predictions: what is less sure is left out of records.
+
+        Args:
+            threshold: In [0, 1].
+
+        Raises:
+            ConfigError: for a task whose predictions have no confidence.
+        """
+        raise ConfigError(f"threshold is for predictions that have a confidence: those of {type(self).__name__} do not")
+
+    def rows(self, record: Record) -> list[dict[str, Any]]:
+        """Returns a record as flat rows of a table: one, or one for each thing that was found.
+
+        Args:
+            record: A prediction.
+        """
+        return [flat(record)]
 
     def view(self, record: Record) -> dict[str, Any]:
         """Returns a record as plain data that a page draws, in the schema of `RecordView`.

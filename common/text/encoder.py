@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -193,11 +193,10 @@ class TextEncoder(nn.Module):
         Raises:
             ConfigError: for a field of the wrong name, type or range.
         """
-        if not isinstance(spec, dict) or set(cast("dict[str, Any]", spec)) != {"kind", "fields"}:
+        if not isinstance(spec, dict) or set(spec) != {"kind", "fields"}:
             raise ConfigError(f"a text encoder is described by kind and fields, got {spec!r:.60}")
-        given = cast("dict[str, Any]", spec)
-        fields = coerce(given["fields"], dict[str, Any], "text_encoder.fields")
-        return cls(coerce(given["kind"], str, "text_encoder.kind"), fields)
+        fields = coerce(spec["fields"], dict[str, Any], "text_encoder.fields")
+        return cls(coerce(spec["kind"], str, "text_encoder.kind"), fields)
 
 
 def _checked(fields: dict[str, Any]) -> dict[str, Any]:
@@ -223,7 +222,7 @@ def _body(kind: str, fields: dict[str, Any]) -> Any:
         raise ConfigError("a text encoder needs transformers: pip install 'applications-cookbook[nlp]'") from error
     try:
         with torch.random.fork_rng(devices=[]):
-            made = cast(Any, AutoModel).from_config(AutoConfig.for_model(kind, **fields), trust_remote_code=False)
+            made = AutoModel.from_config(AutoConfig.for_model(kind, **fields), trust_remote_code=False)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise ConfigError(f"text encoder: {str(error).splitlines()[0]}") from error
     if getattr(made, "pooler", None) is not None:

@@ -147,7 +147,7 @@ class Prepared:
 
     def _wrap(self, make_optimizer: Callable[[nn.Module], Optimizer]) -> Optimizer:
         if self.several:
-            self.model = cast(nn.Module, self.accelerator.prepare_model(self.model))
+            self.model = self.accelerator.prepare_model(self.model)
         return make_optimizer(self.inner)
 
     def unsynced(self) -> AbstractContextManager[Any]:

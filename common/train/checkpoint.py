@@ -4,7 +4,7 @@ import errno
 import json
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -42,7 +42,7 @@ def _verified(folder: Path) -> list[str]:
     """Returns the names of a checkpoint's files, every one of them hashed."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        files = cast("dict[str, str]", dict(manifest["files"]))
+        files: dict[str, str] = dict(manifest["files"])
         schema = manifest["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: the manifest is missing or damaged: {error}") from error
@@ -66,7 +66,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
     try:
         names = _verified(folder)
         groups = {Path(n).stem: load_file(folder / n) for n in names if n.endswith(".safetensors")}
-        return groups, cast("dict[str, Any]", json.loads((folder / "state.json").read_text("utf-8")))
+        return groups, json.loads((folder / "state.json").read_text("utf-8"))
     except (SafetensorError, ValueError, OSError) as error:
         if isinstance(error, CheckpointError):
             raise

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -112,4 +112,4 @@ def changes(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def known(value: Any) -> dict[str, Any]:
     """Returns a fingerprint that was read from a checkpoint, or an empty one."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}

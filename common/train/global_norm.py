@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -48,8 +48,8 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):  # type: ignore[reportPr
         axes = [0, *range(2, x.dim())]
         shape = [1, -1, *[1] * (x.dim() - 2)]
         count = x.new_tensor([x.numel() / x.shape[1]])
-        sums = _SumOverProcesses.apply(torch.cat([x.sum(axes), x.square().sum(axes), count]))
-        total, square, samples = cast(Tensor, sums).split([x.shape[1], x.shape[1], 1])
+        sums: Tensor = _SumOverProcesses.apply(torch.cat([x.sum(axes), x.square().sum(axes), count]))
+        total, square, samples = sums.split([x.shape[1], x.shape[1], 1])
         mean = total / samples
         variance = (square / samples - mean.square()).clamp(min=0)  # E[x²] - E[x]² may round to just below 0
         # As in torch: the biased variance normalises, the unbiased one enters the running statistics.

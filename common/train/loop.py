@@ -260,7 +260,7 @@ class Fit:
         trainer, group = self.trainer, cast(Tensor, self._group)
         self._group = None
         if trainer.world > 1:
-            group = cast(Tensor, trainer.accelerator.reduce(group.reshape(1), "sum"))[0]
+            group = trainer.accelerator.reduce(group.reshape(1), "sum")[0]
         gradients = [p.grad for p in self.prepared.parameters if p.grad is not None]
         for gradient in gradients:
             gradient.mul_(trainer.world / group)

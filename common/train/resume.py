@@ -3,7 +3,7 @@
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -198,6 +198,6 @@ def read(trainer: "Trainer", path: Path) -> tuple[Resumption, str]:
         say_changes(folder, differing)
     with torch.no_grad():
         trainer.model.load_state_dict(found)
-    trainer.history = list(cast("list[dict[str, Any]]", state["history"]))
+    trainer.history = list(state["history"])
     trainer.epoch, trainer.step, trainer.phase = int(state["epoch"]), int(state["step"]), 0
     return resumption, f"resumed from {folder}" + "".join(f"; passed over: {p}" for p in passed)

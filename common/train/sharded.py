@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Sharded(Prepared):
         self.inner = copy.deepcopy(self.whole)
         prepared: Any = self.accelerator.prepare(self.inner, make_optimizer(self.inner))
         self.model = prepared[0]
-        return cast(Optimizer, prepared[1].optimizer)
+        return prepared[1].optimizer
 
     def clip(self, norm: float) -> None:
         """Clips the global norm of the gradients over all processes."""
@@ -51,14 +51,14 @@ class Sharded(Prepared):
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Returns the optimizer's unsharded tensors; a collective call, which every process must make."""
-        found = get_optimizer_state_dict(self.inner, self.optimizer, options=WHOLE)
-        state = cast("dict[str, dict[str, Any]]", found["state"])
+        found: dict[str, Any] = get_optimizer_state_dict(self.inner, self.optimizer, options=WHOLE)
+        state: dict[str, dict[str, Any]] = found["state"]
         return {f"{name}.{e}": torch.as_tensor(v) for name, values in state.items() for e, v in values.items()}
 
     def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
         """Gives each process its share of the optimizer's tensors."""
-        found = get_optimizer_state_dict(self.inner, self.optimizer, options=WHOLE)
-        state = cast("dict[str, dict[str, Any]]", found["state"])
+        found: dict[str, Any] = get_optimizer_state_dict(self.inner, self.optimizer, options=WHOLE)
+        state: dict[str, dict[str, Any]] = found["state"]
         for key, value in tensors.items():
             name, entry = key.rsplit(".", 1)
             if name in state:

@@ -182,7 +182,7 @@ class Trainer(Learner):
     def tell(self, moment: str, *arguments: Any) -> None:
         """Calls a method of every hook."""
         for hook in self.hooks:
-            cast("Callable[..., None]", getattr(hook, moment))(self, *arguments)
+            getattr(hook, moment)(self, *arguments)
 
     def summed(self, sums: Tensor) -> Tensor:
         """Returns the sum of a CPU tensor over the processes."""
@@ -206,7 +206,7 @@ class Trainer(Learner):
         return forward_of(self.model, self.device, self.options.precision)
 
     def _gather(self, own: list[Tensor]) -> list[list[Tensor]]:
-        return [own] if self.world == 1 else cast("list[list[Tensor]]", gather_object([own]))
+        return [own] if self.world == 1 else gather_object([own])
 
     def tta(self, part: str = "valid", n: int = 4, beta: float = 0.25) -> tuple[Tensor, Any]:
         """Returns probabilities averaged over augmented versions (test-time augmentation), and the targets.

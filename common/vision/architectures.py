@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -68,7 +68,7 @@ def find_weights(arch: str, name: str | None = None) -> Any:
     """
     from torchvision import models
 
-    known = list(cast("Any", models.get_model_weights(arch)))
+    known = list(models.get_model_weights(arch))
     if name is not None:
         for weights in known:
             if weights.name.lower() == name.lower():

@@ -4,7 +4,7 @@ The digits are scikit-learn's (UCI, CC BY 4.0), the photos its sample images chi
 """
 
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def _digits(part: str) -> tuple[list[np.ndarray], list[int]]:
     from sklearn.datasets import load_digits
 
     data: Any = load_digits()
-    images, labels = cast(np.ndarray, data.images), cast(np.ndarray, data.target)
+    images, labels = data.images, data.target
     chosen: list[int] = []
     for digit in range(10):
         rows = np.random.default_rng(digit).permutation(np.flatnonzero(labels == digit))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -116,3 +117,72 @@ def rectangles(tmp_path):
         return root
 
     return make
+
+
+OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+
+
+def rectangle(i, size=(40, 56)):
+    """An image of one red or blue rectangle on grey, its mask, and its box."""
+    kind, (height, width) = 1 + i % 2, size
+    ids = np.zeros(size, np.uint8)
+    box = 4 + i % 5, 5 + i % 3, width // 2 + i % 5, height // 2 + i % 3
+    ids[box[1] : box[3], box[0] : box[2]] = kind
+    colors = np.array([(90, 90, 90), (210, 40, 40), (40, 60, 210)])
+    noise = np.random.default_rng(i).normal(0, 8, (*size, 3))
+    return np.clip(colors[ids] + noise, 0, 255).astype(np.uint8), ids, box, ("red", "blue")[kind - 1]
+
+
+def images(folder, rows, part):
+    place = folder / part
+    for i in rows:
+        pixels, _, _, name = rectangle(i)
+        (place / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / name / f"{i}.png")
+
+
+def boxes(folder, rows, part):
+    place = folder / part
+    place.mkdir(parents=True, exist_ok=True)
+    for i in rows:
+        pixels, _, (x0, y0, x1, y1), name = rectangle(i)
+        Image.fromarray(pixels).save(place / f"{i}.png")
+        text = OBJECT.format(name, x0 + 1, y0 + 1, x1, y1)
+        (place / f"{i}.xml").write_text(f"<annotation>{text}</annotation>")
+
+
+def masks(folder, rows, part):
+    for i in rows:
+        pixels, ids, _, _ = rectangle(i)
+        for kind, array in (("images", pixels), ("masks", ids)):
+            (folder / part / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / part / kind / f"{i}.png")
+
+
+def table(folder, rows, part):
+    numbers = np.random.default_rng(7).normal(size=(200, 2)).round(3)
+    frame = pd.DataFrame({"a": numbers[:, 0], "code": [f"{i % 7:02}" for i in range(200)], "b": numbers[:, 1]})
+    frame["kind"] = np.where(frame["a"] + frame["b"] > 0, "up", "down")
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.iloc[list(rows)].to_csv(folder / f"{part or 'rows'}.csv", index=False)
+
+
+MAKE = {"classification": images, "detection": boxes, "segmentation": masks, "tabular": table}
+OPTIONS = {
+    "classification": ("--epochs", "2", "--size", "32", "--batch-size", "8"),
+    "detection": ("--epochs", "2", "--batch-size", "4"),
+    "segmentation": ("--epochs", "2", "--batch-size", "4"),
+    "tabular": ("--members", "linear", "--folds", "2"),
+}
+
+
+@pytest.fixture(scope="session")
+def make_data():
+    """Writes toy data of a domain, some rows of it as one part (``""``: without parts) below a folder."""
+    return lambda domain, folder, rows, part: MAKE[domain](Path(folder), rows, part)
+
+
+@pytest.fixture(scope="session")
+def short():
+    """Options of each recipe with which a run on that data is short."""
+    return OPTIONS

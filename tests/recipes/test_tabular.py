@@ -1,11 +1,13 @@
 """The tabular recipe as a person types it."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "tabular"
 
@@ -88,10 +90,22 @@ def test_wrong_options_are_one_sentence_and_leave_nothing(here, rows, options, s
     assert not Path("runs").exists()
 
 
+def seconds_of_a_step():
+    """This machine's seconds for a step of a plain network of about the size of the ensemble's."""
+    layers = torch.nn.Sequential(torch.nn.Linear(200, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256))
+    rows, times = torch.ones(1024, 200), []
+    for _ in range(20):
+        started = time.perf_counter()
+        layers(rows).mean().backward()
+        times.append(time.perf_counter() - started)
+    return sorted(times)[10]
+
+
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.exists(), reason="the shared tables are not beside the project")
 def test_titanic_and_penguins_in_seconds(here):
+    step = seconds_of_a_step()
     for file, target, least in (("titanic.csv", "Survived", 0.75), ("penguins.csv", "species", 0.95)):
         frame = pd.read_csv(DATA / file)
         frame[frame[target].notna()].to_csv(file, index=False)
@@ -99,4 +113,5 @@ def test_titanic_and_penguins_in_seconds(here):
         assert code == 0, err
         metrics = json.loads(Path("runs/tabular/metrics.json").read_text())
         assert metrics["accuracy"] > least
-        assert metrics["seconds"] < 120
+        assert metrics["seconds"] < 6_000 * step, (metrics["seconds"], step)
+        print(metrics["seconds"], step)

@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from applications.classification import ImageDataLoaders, Resize, read_source
+from applications.classification import (
+    CategoryBlock,
+    DataBlock,
+    ImageBlock,
+    ImageDataLoaders,
+    Resize,
+    read_source,
+)
 from applications.classification.data import baseline, read_idx
 from common.errors import ConfigError, DataError
 from common.sources.items import read_field
@@ -154,8 +161,6 @@ def test_a_table_without_the_named_column_names_the_near_one(tmp_path, draw, col
     [
         ("t.csv", b"", r"t\.csv: cannot be read as a table"),
         ("t.csv", b"image,label\n", r"t\.csv has no rows"),
-        ("t.csv", b"image,label\na.png,x\nb.png,x\n", r"t\.csv has only one class \(x\)"),
-        ("t.csv", b"image,label\na.png,\nb.png,\n", r"t\.csv"),
         ("t.csv", b'image,label\n"a,b\nc', r"t\.csv: cannot be read as a table"),
         ("t.csv", b"\xff\xfe\x00\x01image", r"t\.csv: cannot be read as a table"),
         (
@@ -172,7 +177,7 @@ def test_a_table_without_the_named_column_names_the_near_one(tmp_path, draw, col
         ("photo.jpg", b"\xff\xd8", r"photo\.jpg is not a table this reads"),
     ],
     ids=[
-        "empty", "no rows", "one class", "no label", "open quote", "no text", "odd split", "no gzip", "cut gzip", "odd json",
+        "empty", "no rows", "open quote", "no text", "odd split", "no gzip", "cut gzip", "odd json",
         "empty json", "odd parquet", "spreadsheet", "photo",
     ],
 )  # fmt: skip
@@ -273,17 +278,12 @@ def test_a_different_number_of_labels_is_named(tmp_path):
         read_source(tmp_path)
 
 
-def test_test_files_alone_are_refused(tmp_path):
+def test_test_files_alone_are_to_be_measured_not_to_learn_from(tmp_path):
     write_idx(tmp_path, "t10k", 6)
-    with pytest.raises(DataError, match="holds no train-images-idx3-ubyte file"):
-        read_source(tmp_path)
-
-
-def test_a_single_class_of_idx_is_refused(tmp_path):
-    write_idx(tmp_path, "train", 12)
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(12, np.uint8)))
-    with pytest.raises(DataError, match="only one class"):
-        read_source(tmp_path)
+    source = read_source(tmp_path)
+    assert set(source.parts) == {"test"}
+    with pytest.raises(DataError, match=r"no part train to learn from: found test \(6 items\)"):
+        source.splitter(0.2, 0)
 
 
 def test_an_idx_array_is_read_back(tmp_path):
@@ -340,9 +340,17 @@ def test_a_folder_of_other_files_is_named(tmp_path):
         read_source(tmp_path)
 
 
-def test_one_class_is_refused(class_folders):
-    with pytest.raises(DataError, match=r"has only one class \(red\): a classifier needs at least two"):
-        read_source(class_folders(classes=("red",)))
+@pytest.mark.parametrize("form", ["folders", "table"])
+def test_one_class_is_nothing_to_learn_from(class_folders, form, tmp_path):
+    source = read_source(root := class_folders(classes=("red",)))
+    if form == "table":
+        names = [file.relative_to(root).as_posix() for file in source.items]
+        pd.DataFrame({"image": names, "label": "red"}).to_csv(root / "t.csv", index=False)
+        source = read_source(root / "t.csv")
+    block = DataBlock((ImageBlock, CategoryBlock), get_x=source.get_x, get_y=source.get_y)
+    with pytest.raises(DataError, match=r"the training items have only one class \(red\)"):
+        block.dataloaders(source.items)
+    assert "only one class: red" in str(block.check(source.items))
 
 
 @pytest.mark.parametrize("parts", [("",), ("train", "test")])
@@ -361,9 +369,23 @@ def test_an_image_outside_the_parts_is_named(class_folders, draw):
         read_source(root)
 
 
-def test_a_test_folder_alone_is_refused(class_folders):
-    with pytest.raises(DataError, match="has no folder train: found test"):
-        read_source(class_folders(("test",)))
+def test_a_test_folder_alone_is_to_be_measured_not_to_learn_from(class_folders):
+    source = read_source(class_folders(("test",)))
+    assert set(source.parts) == {"test"}
+    with pytest.raises(DataError, match="no part train to learn from: found test"):
+        source.splitter(0.2, 0)
+
+
+def test_what_is_passed_over_is_counted(class_folders):
+    root = class_folders()
+    (root / "red" / "notes.txt").write_text("hello")
+    (root / "red" / "a.heic").write_bytes(b"")
+    (root / "red" / ".hidden").mkdir()
+    (root / "blue" / "b.heic").write_bytes(b"")
+    assert read_source(root).notes == (
+        "passed over: 2 .heic files (such as b.heic), 1 .txt files (such as notes.txt), "
+        "1 hidden folders (such as .hidden)",
+    )
 
 
 def test_a_class_of_the_test_folder_that_is_not_trained_is_named(class_folders, draw):

@@ -83,7 +83,6 @@ def test_rows_are_divided_by_group_or_by_time():
     [
         (lambda f: (f, "z"), r"no column 'z' \(target\)"),
         (lambda f: (f.assign(y=f["y"].where(f.index != 7)), "y"), "1 rows have no 'y', the first is row 7"),
-        (lambda f: (f.assign(y="same"), "y"), "every 'y' is 'same'"),
         (lambda f: (f.set_axis(["y", "b", "c", "y"], axis=1), "y"), "two columns called 'y'"),
     ],
 )
@@ -93,12 +92,26 @@ def test_what_is_no_table_to_learn_from_is_one_sentence(change, match):
         table_source(frame, target)
 
 
+def test_a_target_of_one_class_is_nothing_to_learn_from():
+    source = table_source(FRAME.assign(y="same"), "y")
+    with pytest.raises(DataError, match=r"only one class \(same\)"):
+        source.block(source.dividing(0.5, 0)).dataloaders(source.items)
+
+
 def test_folders_without_train_or_with_other_columns_are_named(tmp_path):
     FRAME.to_csv(tmp_path / "test.csv", index=False)
-    with pytest.raises(DataError, match="no table called train"):
-        read_source(tmp_path)
+    with pytest.raises(DataError, match="no part train to learn from"):
+        read_source(tmp_path).dividing(0.5, 0)
     FRAME.assign(more=1).to_csv(tmp_path / "train.csv", index=False)
     with pytest.raises(DataError, match=r"test\.csv has no column 'more', which train\.csv has"):
+        read_source(tmp_path)
+
+
+def test_the_only_table_of_a_folder_is_read_and_of_several_one_is_asked_for(tmp_path):
+    FRAME.to_csv(tmp_path / "rows.csv", index=False)
+    assert len(read_source(tmp_path).items) == len(FRAME)
+    FRAME.to_csv(tmp_path / "more.csv", index=False)
+    with pytest.raises(DataError, match=r"no table called train .*: name the table's own file"):
         read_source(tmp_path)
 
 

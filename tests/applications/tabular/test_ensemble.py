@@ -196,10 +196,14 @@ def test_a_missing_fold_column_is_named(fit, frames):
 
 
 def test_the_budget_is_kept_and_what_was_left_out_is_told(fit, frames, capsys):
+    def seconds(budget_s):
+        started = time.perf_counter()
+        fit(frame, ("xgboost", "linear", "network"), folds=2, budget_s=budget_s, progress=True)
+        return time.perf_counter() - started
+
     frame = frames["regression"](3000)
-    started = time.perf_counter()
-    fit(frame, ("xgboost", "linear", "network"), folds=2, budget_s=3.0, progress=True)
-    assert time.perf_counter() - started < 3.0 * 1.1 + 1.5  # and what is not the fit: reading, encoding, validation
+    least = min(seconds(1e-3), seconds(1e-3))  # what is not the budget's: reading, encoding, one member, validation
+    assert seconds(3.0) < 3.0 * 1.1 + 2 * least
     assert "ensemble: out-of-fold loss" in capsys.readouterr().out
 
 

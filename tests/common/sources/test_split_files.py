@@ -122,7 +122,7 @@ def test_a_manifest_is_a_table_that_a_person_can_read(tmp_path):
     Split(np.array([0]), np.array([1]), np.array([2])).write(
         tmp_path / "s.csv", ["d/b/1.png", "d/a/1.png", "d/c/1.png"]
     )
-    assert (tmp_path / "s.csv").read_text() == "item,split\na/1.png,valid\nb/1.png,train\nc/1.png,test\n"
+    assert (tmp_path / "s.csv").read_text() == ("item,split,content\na/1.png,valid,\nb/1.png,train,\nc/1.png,test,\n")
 
 
 @pytest.mark.parametrize(
