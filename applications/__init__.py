@@ -1,1 +1,1 @@
-"""The applications: one package a domain, the same vocabulary in each (data, model, task)."""
+"""The applications: one package per domain, the same vocabulary in each (data, model, task)."""

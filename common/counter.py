@@ -1,4 +1,4 @@
-"""Counted randomness: a number is a function of (seed, epoch, sample id, stream), never of what was drawn before.
+"""Counter-based random numbers: each is a function of (seed, epoch, sample id, stream), not of earlier draws.
 
 So a sample's augmentation is the same for any batch size, worker count or rank, can be replayed from its id, and
 resuming needs no state. The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast
@@ -14,16 +14,17 @@ from torch import Tensor
 
 _Words = np.ndarray[tuple[int], np.dtype[np.uint64]]
 _MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
+_GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment and its two multipliers
 _FIRST = 0xBF58476D1CE4E5B9
 _SECOND = 0x94D049BB133111EB
 ORDER_STREAM = 0
 MODEL_STREAM = 1
 AUGMENT_STREAM = 1000
-SORTED = 4096  # positions up to which an order is sorted
+SORTED = 4096  # the largest number of positions that are permuted by sorting random keys
 
 
 def _signed(value: int) -> int:
+    """The same 64 bits as a signed integer, for torch's int64 arithmetic."""
     value &= _MASK
     return value - (1 << 64) if value >> 63 else value
 
@@ -50,10 +51,10 @@ def key(*parts: int) -> int:
 
 @contextmanager
 def seeded_weights(seed: int) -> Generator[None]:
-    """Makes the weights of models that are built within a function of a seed; torch's own generator is left as it was.
+    """Seeds the initial weights of models built within the ``with`` block; torch's generator is restored afterwards.
 
     Args:
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Examples:
         >>> with seeded_weights(1): one = torch.nn.Linear(2, 2)
@@ -79,13 +80,13 @@ def _mix_tensor(value: Tensor) -> Tensor:
 
 
 def uniform(seed: int, epoch: int, ids: Tensor, stream: int, count: int) -> Tensor:
-    """Returns uniform numbers in [0, 1), one row a sample.
+    """Returns uniform numbers in [0, 1), one row per sample.
 
     Args:
         seed: The run's seed.
         epoch: The epoch, from 0.
         ids: int64, shape (B,): the samples' ids.
-        stream: Which operation asks (its own stream of numbers).
+        stream: The stream of the operation that draws: different streams are independent.
         count: How many numbers each sample needs.
 
     Returns:
@@ -101,12 +102,12 @@ def uniform(seed: int, epoch: int, ids: Tensor, stream: int, count: int) -> Tens
 
 
 def stream_keys(seed: int, epoch: int, streams: Sequence[tuple[int, int]]) -> Tensor:
-    """Returns what numbers of several streams are made from in an epoch: int64 (2, total), on the CPU.
+    """Returns the keys of several streams in an epoch, for `uniform_of`: int64 (2, total), on the CPU.
 
     Args:
         seed: The run's seed.
         epoch: The epoch, from 0.
-        streams: Each stream and how many numbers of it a sample needs.
+        streams: Each stream, and how many of its numbers a sample needs.
     """
     bases = [_signed(key(seed, epoch, stream)) for stream, count in streams for _ in range(count)]
     places = [_signed(place * _GOLDEN) for _, count in streams for place in range(count)]
@@ -116,20 +117,21 @@ def stream_keys(seed: int, epoch: int, streams: Sequence[tuple[int, int]]) -> Te
 def uniform_of(keys: Tensor, ids: Tensor) -> Tensor:
     """Returns the uniform numbers of `stream_keys`, float64 (B, total), for samples int64 (B,), on their device."""
     state = _mix_tensor(ids.to(torch.int64)[:, None] ^ keys[0])
+    # The top 53 bits, as many as a float64 holds exactly: a uniform number in [0, 1).
     return _shift(_mix_tensor(state + keys[1]), 11).to(torch.float64) * (1.0 / (1 << 53))
 
 
 def permuted(places: Tensor, count: int, seed: int, epoch: int) -> Tensor:
-    """Returns which of ``count`` positions stand at some places of an epoch's order; each place costs the same.
+    """Returns which of ``count`` positions come at some places of an epoch's random order; each place costs the same.
 
-    A Feistel network of six rounds over the smallest power of two that holds ``count``; what falls outside is sent
-    through again until it lies inside (cycle walking: Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
-    So the order of an epoch is never laid out, and any place of it is known at once. Up to 4,096 positions, where so
-    small a network would favour some orders, counted numbers are sorted.
+    A Feistel network of six rounds over the smallest power of two that holds ``count``; results outside are permuted
+    again until they lie inside (cycle walking: Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). So the
+    permutation of an epoch is never materialised, and any element of it is computed directly. Up to 4,096 positions,
+    where so small a network would favour some orders, random keys are sorted instead.
 
     Args:
         places: int64 (n,), each in [0, count), on the CPU.
-        count: How many positions are in the order, at least 1.
+        count: The number of positions, at least 1.
         seed: The run's seed.
         epoch: The epoch, from 0.
 
@@ -154,7 +156,7 @@ def permuted(places: Tensor, count: int, seed: int, epoch: int) -> Tensor:
 
 
 def _feistel(value: _Words, high: int, low: int, keys: list[np.uint64]) -> _Words:
-    """A permutation of [0, 2^(high + low)): each round changes one half by a function of the other."""
+    """A permutation of [0, 2^(high + low)): each round XORs one half with a hash of the other, which is invertible."""
     left, right = value >> np.uint64(low), value & np.uint64((1 << low) - 1)
     masks = np.uint64((1 << high) - 1), np.uint64((1 << low) - 1)
     for turn, word in enumerate(keys):
@@ -172,13 +174,13 @@ def _mix_words(value: _Words) -> _Words:
 
 
 def words(start: Tensor, count: int) -> Tensor:
-    """Returns ``count`` words of 32 random bits for each start, for pixels, where 64 would cost twice.
+    """Returns ``count`` words of 32 random bits for each start, for per-pixel noise, where 64 bits would cost twice.
 
-    The mixing function is Wellons' "lowbias32" of the place and the start.
+    The mixing function is Wellons' "lowbias32", applied to the word's index XOR the start.
 
     Args:
-        start: int64 (B,): 32 bits each.
-        count: How many words.
+        start: int64 (B,): the low 32 bits of each are used.
+        count: The number of words.
 
     Returns:
         int64 (B, count), each in [0, 2^32).
@@ -190,7 +192,7 @@ def words(start: Tensor, count: int) -> Tensor:
 
 
 def words_alone(start: int, count: int) -> np.ndarray:
-    """Returns the same words for one start as numpy's uint32 (count,), in a third of the time."""
+    """Returns the words of `words` for one start as numpy uint32 (count,), in a third of the time."""
     value = np.arange(count, dtype=np.uint32) ^ np.uint32(start & 0xFFFF_FFFF)
     value ^= value >> np.uint32(16)
     value *= np.uint32(0x7FEB_352D)

@@ -1,4 +1,4 @@
-"""Figures: axes, lines, matrices and curves, drawn without global state; a notebook shows what is returned."""
+"""Figures: grids of axes, lines, matrices and curves, without pyplot's global state; a notebook shows the result."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from common.files import write_bytes
 
 
 class Picture(Figure):
-    """A matplotlib figure that a notebook shows when it is the value of a cell, and `save` writes whole."""
+    """A matplotlib figure that a notebook displays as the value of a cell and that `save` writes atomically."""
 
     def png(self) -> bytes:
         """Returns the figure as PNG bytes."""
@@ -55,7 +55,7 @@ def axes_grid(count: int, nrows: int | None, cell: float = 2.0) -> tuple[Picture
     rows = nrows or max(1, round(math.sqrt(count)))
     columns = math.ceil(count / rows)
     figure = picture(columns * cell, rows * (cell + 0.3))
-    figure.set_layout_engine("compressed")  # for images; the plain constrained one moves a little at every drawing
+    figure.set_layout_engine("compressed")  # for images; the plain constrained layout shifts a little at every drawing
     every = list(np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel())
     for spare in every[count:]:
         spare.set_axis_off()
@@ -63,10 +63,10 @@ def axes_grid(count: int, nrows: int | None, cell: float = 2.0) -> tuple[Picture
 
 
 def fit_rows(figure: Picture, every: Sequence[Any], title: float = 0.3) -> None:
-    """Makes the rows of a grid as high as what is drawn in them needs, at the width that they have.
+    """Sets the height of a grid's rows to the aspect ratio of the images in them, at the given width.
 
     Args:
-        figure: A picture of `axes_grid`.
+        figure: A picture made by `axes_grid`.
         every: Its axes.
         title: Inches of each row for titles.
     """
@@ -84,7 +84,7 @@ def matrix_figure(matrix: Any, labels: Sequence[str], *, normalize: bool = False
     Args:
         matrix: Counts, (classes, classes).
         labels: The classes.
-        normalize: Whether to show shares of each row.
+        normalize: Whether to show each row's shares instead of counts.
         path: A file to write the picture to.
     """
     counts = np.asarray(matrix, dtype=float)
@@ -120,9 +120,9 @@ def line_figure(
 
     Args:
         lines: The x and y values of each line, by its name.
-        x_name: What x is.
-        y_name: What y is.
-        log_x: Whether x is drawn in its logarithm.
+        x_name: The label of the x axis.
+        y_name: The label of the y axis.
+        log_x: Whether the x axis is logarithmic.
         marks: Places on the x axis to mark, by their names.
         path: A file to write the picture to.
     """
@@ -143,13 +143,13 @@ def line_figure(
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]], names: Sequence[str], *, path: Any = None) -> Picture:
-    """Draws numbers of each epoch's record over the epochs.
+    """Draws metrics over the epochs.
 
     Args:
         history: A Trainer's history.
-        names: Which numbers; those that a record lacks are left out.
+        names: The metrics to draw; those that the records lack are left out.
         path: A file to write the picture to.
     """
     epochs = [float(record["epoch"]) for record in history]
-    found = {name: (epochs, [float(r[name]) for r in history]) for name in names if history and name in history[0]}
-    return line_figure(found, "epoch", ", ".join(found), path=path)
+    lines = {name: (epochs, [float(r[name]) for r in history]) for name in names if history and name in history[0]}
+    return line_figure(lines, "epoch", ", ".join(lines), path=path)

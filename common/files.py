@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, flushed to the disk, then renamed."""
+"""Atomic writes: a file or folder is written under a temporary name, flushed to the disk, then renamed."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ def sha256(path: Path) -> str:
 
 
 def dump_json(value: Any) -> str:
-    """Returns the one text this project writes for JSON data: sorted keys, two spaces, a final newline.
+    """Returns JSON data in the project's canonical form: sorted keys, two spaces, a final newline.
 
     Raises:
         ValueError: for NaN or infinity, which JSON does not have.
@@ -28,7 +28,7 @@ def dump_json(value: Any) -> str:
 
 
 def finite(value: Any) -> Any:
-    """Returns plain data with null in the place of NaN and infinity, which JSON does not have."""
+    """Returns plain data with NaN and infinity, which JSON does not have, replaced by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -60,12 +60,12 @@ def write_bytes(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(aside, 0o644)
+        os.chmod(aside, 0o644)  # mkstemp makes files that only their owner may read
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    sync(path.parent)  # the rename itself lives in the directory
 
 
 def write_text(path: Path, text: str) -> None:
@@ -75,9 +75,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def staged_directory(target: Path) -> Iterator[Path]:
-    """Yields a fresh folder beside ``target`` which takes its place when the block ends without an error.
+    """Yields a new folder next to ``target`` that replaces it when the ``with`` block ends without an error.
 
-    On an error the fresh folder is removed and ``target`` is as it was. An existing ``target`` is replaced at the end.
+    On an error the new folder is removed and ``target`` is unchanged.
 
     Raises:
         OSError: if the folder cannot be made, written or renamed.
@@ -88,11 +88,11 @@ def staged_directory(target: Path) -> Iterator[Path]:
     try:
         os.chmod(aside, 0o755)
         yield aside
-        for file in aside.rglob("*"):
+        for file in aside.rglob("*"):  # before the rename, so that a crash never leaves a renamed but empty file
             sync(file)
         sync(aside)
         old = aside.with_name(aside.name + ".old")
-        if target.exists():
+        if target.exists():  # a folder cannot be renamed onto one that is not empty: the old one steps aside first
             os.rename(target, old)
         try:
             os.rename(aside, target)

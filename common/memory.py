@@ -1,4 +1,4 @@
-"""Memory that is freed is kept for the next step: on a CPU, fresh pages cost more than the arithmetic on them."""
+"""Freed memory is reused in the next step: on a CPU, page faults cost more than the arithmetic on the pages."""
 
 import ctypes
 import sys
@@ -10,9 +10,9 @@ _done = False
 def keep_freed_memory() -> bool:
     """Tells glibc's allocator to keep large freed blocks instead of giving them back to the system.
 
-    Each training step allocates and frees the same activations; given back, every one of their pages is faulted in and
-    zeroed again (a third to a half of the time of a step on small machines). The setting is process-wide, costs at
-    most the process's own peak memory, and is made once.
+    Each training step allocates and frees the same activations; once returned to the system, their pages are faulted in
+    and zeroed again (a third to a half of a step's time on small machines). The setting is process-wide, costs at most
+    the process's own peak memory, and is made once.
 
     Returns:
         Whether the allocator took it; False where the C library is not glibc.

@@ -58,7 +58,7 @@ def names(group: str) -> list[str]:
 
 def installed(group: str) -> "EntryPoints":
     """Returns what installed distributions declare under a group of entry points."""
-    from importlib.metadata import entry_points  # not with the module: it costs a tenth of what --help may take
+    from importlib.metadata import entry_points  # imported here: it costs a tenth of the time budget of --help
 
     return entry_points(group=group)
 
@@ -69,7 +69,7 @@ def domains() -> list[str]:
 
 
 def domain_holding(cls: type[Any]) -> str | None:
-    """Returns the installed domain whose package a class lies in, or None."""
+    """Returns the installed domain whose package contains a class, or None."""
     for point in installed("cookbook.domains"):
         package = point.module.rpartition(".")[0] or point.module
         if f"{cls.__module__}.".startswith(f"{package}."):

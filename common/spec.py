@@ -15,7 +15,7 @@ def option(default: Any, help: str, **more: Any) -> Any:
     """Returns a field of a dataclass of options, with the help text that the command line shows.
 
     Args:
-        default: Its value where nobody gives one.
+        default: Its default value.
         help: What it means, in a few words.
         more: Other metadata, such as ``metavar``.
     """
@@ -80,7 +80,7 @@ def build(cls: type[_T], fields: dict[str, Any], where: str) -> _T:
 
 
 class Configured:
-    """Base of the models that are made from a frozen dataclass, their config: their spec holds that and no more."""
+    """Base of the models that are built from a frozen config dataclass: their spec is that config and nothing else."""
 
     registered_name: ClassVar[str]
     config_type: ClassVar[type[Any]]
@@ -95,7 +95,7 @@ class Configured:
         """Builds the untrained model from `spec`; never loads or downloads weights.
 
         Args:
-            fields: What `spec` gave, without ``kind``.
+            fields: The output of `spec`, without ``kind``.
 
         Raises:
             ConfigError: for a field of the wrong type or range.

@@ -93,12 +93,12 @@ def make_loaders(options: Options, source: "ImageSource") -> "tuple[Prepared, Da
 
 
 def valid_share(options: Options, source: "ImageSource") -> float:
-    """The share of the training images that validate: a fifth, but not more than 5,000 images."""
+    """The share of validation images in train: a fifth, but not more than 5,000 images."""
     return options.valid_pct if options.valid_pct is not None else min(0.2, 5000 / len(source.items))
 
 
 def item_transforms(options: Options, source: "ImageSource") -> "list[ItemTransform]":
-    """Photos are cut to a different part each epoch; small images that lie in memory are taken whole."""
+    """Photos get a different random crop in each epoch; small grey images are used whole."""
     from common.data import RandomResizedCrop, Resize
 
     if source.grey:
@@ -108,7 +108,7 @@ def item_transforms(options: Options, source: "ImageSource") -> "list[ItemTransf
 
 
 def batch_transforms(options: Options, source: "ImageSource") -> "list[BatchTransform]":
-    """Mirrors and light for photos; small turns, shifts and zooms for digits and the like."""
+    """Flips, small rotations and lighting for photos; small shifts for digits and other grey images."""
     from common import Augment, CutMix, Mixup
 
     found: list[BatchTransform] = []
@@ -181,7 +181,7 @@ def write_report(
     outputs: "Outputs",
     metrics: dict[str, float],
 ) -> None:
-    """What a person looks at: the figures beside a simple baseline, the curves, the data, and the mistakes."""
+    """The report: metrics next to a simple baseline, learning curves, samples, and the largest errors."""
     from applications.classification import ClassificationInterpretation, Interpretation
     from applications.classification.data import baseline
     from common.sources.splits import PARTS, Split

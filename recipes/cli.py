@@ -1,4 +1,4 @@
-"""The command line: ``cookbook``. Only what a verb needs is imported, so that help answers at once."""
+"""The command line: ``cookbook``. Each verb imports only what it needs, so that help is fast."""
 
 import errno
 import json
@@ -66,7 +66,7 @@ def _add_evaluation(parser: Parser, domain: "Domain | None" = None) -> None:
 
 
 def _parse_rest(parser: Parser, arguments: Namespace, domain: "Domain") -> Namespace:
-    """Parses what stands behind the bundle; an option of another domain is an error that says whose it is."""
+    """Parses the arguments after the bundle; an option of another domain is an error that names that domain."""
     from common.deploy.domain import owners
     from common.errors import ConfigError
 
@@ -187,15 +187,15 @@ def _note(message: Warning | str, *_: Any) -> None:
 
 
 def _stopped(stop: KeyboardInterrupt, given: Sequence[str]) -> int:
-    """Says how to go on after Ctrl-C or SIGTERM, and returns the exit code that a shell gives for the signal."""
+    """Prints how to resume after Ctrl-C or SIGTERM, and returns the exit code that a shell gives for the signal."""
     epoch: int | None = getattr(stop, "epoch", None)  # of a fit: see common.train.Interrupted
-    said = "cookbook: stopped"
+    message = "cookbook: stopped"
     if epoch is not None:
-        said += f" in epoch {epoch} of {getattr(stop, 'epochs', epoch)}"
+        message += f" in epoch {epoch} of {getattr(stop, 'epochs', epoch)}"
         again = shlex.join(["cookbook", *given, *([] if "--resume" in given else ["--resume"])])
-        kept = getattr(stop, "folder", None) is not None and given[0] == "run"
-        said += f"; go on with: {again}" if kept else "; no checkpoint is kept"
-    print(said, file=sys.stderr)
+        resumable = getattr(stop, "folder", None) is not None and given[0] == "run"
+        message += f"; go on with: {again}" if resumable else "; no checkpoint is kept"
+    print(message, file=sys.stderr)
     return 128 + int(getattr(stop, "signal", signal.SIGINT))
 
 

@@ -36,8 +36,8 @@ def run_data(arguments: Any, recipes: Collection[str]) -> None:
     """Runs ``cookbook data list`` or ``cookbook data get``.
 
     Args:
-        arguments: What was typed.
-        recipes: The names of the recipes, to say which of them reads the set.
+        arguments: The parsed arguments.
+        recipes: The names of the recipes, to name the one that reads the set.
     """
     if arguments.action == "list":
         _list(arguments.json)
@@ -111,7 +111,7 @@ def _get(arguments: Any, recipes: Collection[str]) -> None:
 
 
 class _Shown(contextlib.AbstractContextManager["_Shown"]):
-    """A bar in a terminal, one line a file in a pipe; both on standard error."""
+    """A progress bar in a terminal, one line per file in a pipe; both on standard error."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -119,7 +119,7 @@ class _Shown(contextlib.AbstractContextManager["_Shown"]):
         self.name, self.received, self.started = "", 0, 0.0
 
     def update(self, name: str, received: int, total: int | None) -> None:
-        """Shows how far a file is; it is called for every piece that comes."""
+        """Shows the progress of a file; called for every received piece."""
         if name != self.name:
             self._end()
             self.name, self.started = name, time.perf_counter()

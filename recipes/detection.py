@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from common.task.task import Outputs
     from recipes.run import RunFolder
 
-MOST_PX = 240 * 320  # pixels of the frame that the model sees, where no size is given
-SCENES = 800, 100, 100  # that train, validate and test, where there is no data
+MOST_PX = 240 * 320  # the most pixels of the model's input, where no size is given
+SCENES = 800, 100, 100  # training, validation and test scenes, where no data is given
 QUICK = 400, 60, 60
 
 
@@ -48,7 +48,7 @@ class Options(VisionOptions):
 
     @property
     def masks(self) -> bool:
-        """Whether the model gives a mask of each thing."""
+        """Whether the model predicts masks."""
         from applications.detection.torchvision_detector import gives_masks
 
         return gives_masks(self.arch)
@@ -104,7 +104,7 @@ def make_loaders(options: Options, source: "DetectionSource") -> "tuple[Prepared
 
 
 def batch_transforms(options: Options, source: "DetectionSource") -> "list[BatchTransform]":
-    """Mirrored, nearer and farther, moved, in another light; digits keep their sides."""
+    """Flips, zooms, shifts and colour changes; digits are not mirrored."""
     from common.augment import Augment, Mosaic
 
     if not options.augment:
@@ -150,7 +150,7 @@ def make_trainer(options: Options, dls: "DataLoaders", source: "DetectionSource"
 
 
 def train(options: Options, trainer: "Trainer") -> None:
-    """One cycle; then each class gets the score from which it is told, the best by F1 on the validation part."""
+    """One cycle; then each class gets the score threshold with the best F1 on the validation part."""
     from applications.detection import TorchvisionDetector, choose_thresholds
 
     full = 13 if options.data is None else 40 if options.pretrained else 80
@@ -186,7 +186,7 @@ def write_report(
     outputs: "Outputs",
     metrics: dict[str, float],
 ) -> None:
-    """What a person looks at: average precision class by class, thresholds, the data, hits and misses."""
+    """The report: average precision per class, thresholds, samples, hits and misses."""
     from applications.detection import average_precision, choose_thresholds, coco_results, ground_truth
     from common.files import dump_json, write_text
     from common.show import line_figure, show_results
@@ -201,19 +201,19 @@ def write_report(
     truth = ground_truth(outputs.target, task.vocab, sizes=sizes, category_ids=task.category_ids)
     write_text(folder.path / "predictions.json", dump_json(coco_results(records)))
     write_text(folder.path / "ground_truth.json", dump_json(truth))
-    found = choose_thresholds(records, outputs.target, task.vocab)
+    best = choose_thresholds(records, outputs.target, task.vocab)
     with folder.section("Average precision"):
         table = average_precision(records, outputs.target, task.vocab)
         page.table(f"Average precision on the {part} part", [class_row(row) for row in table.classes])
     page.table("The score from which a thing is told: the best F1 of the validation part", [
         {"class": name, "score": score} for name, score in zip(task.vocab, task.thresholds, strict=True)
     ])  # fmt: skip
-    page.table(f"The best F1 on the {part} part", [f1_row(row) for row in (*found.classes, found.overall)])
+    page.table(f"The best F1 on the {part} part", [f1_row(row) for row in (*best.classes, best.overall)])
     folder.training(trainer, metrics)
     with folder.section("Precision over recall"):
         curves = {
             row.label or "all": (row.recalls.tolist(), row.precisions.tolist())
-            for row in (*found.classes[:9], found.overall)
+            for row in (*best.classes[:9], best.overall)
         }
         folder.picture("Precision over recall", "precision_recall", line_figure(curves, "recall", "precision"))
     caption = "found in green, missed in orange, not there in red"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Recipe(Protocol):
-    """A module of a recipe: its docstring says what it does, its options are a dataclass, and it runs."""
+    """The interface of a recipe's module: a docstring that describes it, a dataclass of options, and ``run``."""
 
     __doc__: str | None
     Options: type[CommonOptions]

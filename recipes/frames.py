@@ -1,11 +1,11 @@
-"""The frame that whole images are brought to, from what a person asks for and what shapes the images have."""
+"""The frame that whole images are resized to, from the option ``size`` and the images' shapes."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from common.sources.source import Source
 
-ALIKE = 1.3  # the greatest over the least width / height of images that may be squeezed into one shape
+ALIKE = 1.3  # images are squeezed into one shape if their largest aspect ratio is at most this times the smallest
 LOOKED_AT = 50
 
 
@@ -14,7 +14,7 @@ def size_of(name: str, text: str | None) -> tuple[int, int] | None:
 
     Args:
         name: The option's name, for errors.
-        text: What was typed.
+        text: The typed text.
 
     Raises:
         ConfigError: unless it is such a size, each side from 16 to 4096 pixels.
@@ -37,12 +37,12 @@ def size_of(name: str, text: str | None) -> tuple[int, int] | None:
 
 
 def frame_of(asked: str | None, source: "Source", most_px: int) -> tuple[tuple[int, int], str]:
-    """Returns the frame and the way to it: images of about one shape are squeezed into it, others padded.
+    """Returns the frame's size and the resize method: images of similar shape are squeezed into it, others padded.
 
     Args:
-        asked: ``N`` or ``HEIGHTxWIDTH``; None: the images' own middle size, made smaller to ``most_px``.
+        asked: ``N`` or ``HEIGHTxWIDTH``; None: the images' median size, scaled down to ``most_px``.
         source: The images.
-        most_px: The most pixels of a frame that nobody asked for.
+        most_px: The most pixels of a frame whose size is not given.
     """
     import numpy as np
 
@@ -53,7 +53,7 @@ def frame_of(asked: str | None, source: "Source", most_px: int) -> tuple[tuple[i
     for i in range(0, len(source.items), max(1, len(source.items) // LOOKED_AT)):
         try:
             sizes.append(block.extent(block.open(source.get_x(source.items[i]))))
-        except DataError:  # met again, and named, when it is loaded
+        except DataError:  # loading it will report the error with the item's name
             continue
     heights, widths = np.array(sizes or [(256, 256)], dtype=float).T
     shapes = widths / heights

@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence with the near options."""
+    """An argument parser whose errors are one sentence with similar options."""
 
     def knows(self, word: str) -> bool:
         """Whether a word such as ``--size`` or ``--size=96`` is one of its options."""
@@ -54,7 +54,7 @@ class CommonOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VisionOptions(CommonOptions):
-    """Options of the recipes that train a network on images; a recipe says its own defaults and words."""
+    """Options of the recipes that train a network on images; a recipe may override defaults and help texts."""
 
     arch: str = option("small_resnet", "small_resnet or one of torchvision's models, such as mobilenet_v2")
     pretrained: bool = option(False, "start from ImageNet weights and fine-tune")
@@ -85,7 +85,7 @@ class VisionOptions(CommonOptions):
 
 
 def chosen(given: _T | None, default: _T) -> _T:
-    """Returns what the user gave, else the default."""
+    """Returns the given value, or the default if it is None."""
     return default if given is None else given
 
 
@@ -95,7 +95,7 @@ def add_arguments(parser: Arguments, options: type[Any], *, unset: bool = False)
     Args:
         parser: The parser, or a group of one.
         options: The dataclass.
-        unset: Whether what is not given is left out of the result; else it has the field's default.
+        unset: Whether options that are not given are left out of the result; else they have the field's default.
     """
     hints = typing.get_type_hints(options)
     for field in dataclasses.fields(options):

@@ -1,4 +1,4 @@
-"""What every recipe does around its training: the folder of results, and the table of metrics at the end."""
+"""The shared part of all recipes: the folder of results, export, evaluation, report and the table of metrics."""
 
 import dataclasses
 import html
@@ -38,12 +38,12 @@ UNMADE = "could not be made"
 
 
 class RunFolder:
-    """The folder of a run's results; each file in it is whole or absent.
+    """The folder of a run's results; each file in it is complete or absent.
 
     Attributes:
         path: The folder.
-        recipe: The recipe's name.
-        report: The page that is written at the end.
+        recipe: The name of the recipe.
+        report: The report, written at the end.
     """
 
     def __init__(self, path: Path, recipe: str) -> None:
@@ -62,7 +62,7 @@ class RunFolder:
         return self.path / "bundle"
 
     def picture(self, heading: str, name: str, figure: Picture, caption: str = "") -> None:
-        """Writes a picture to the folder and puts it into the report."""
+        """Writes a picture to the folder and adds it to the report."""
         figure.save(self.pictures / f"{name}.png")
         self.report.picture(heading, figure.png(), caption)
 
@@ -100,7 +100,7 @@ class RunFolder:
             print(f"the report's section {name!r} {UNMADE}: {said.splitlines()[0]}", file=sys.stderr)
 
     def training(self, trainer: Learner, metrics: Mapping[str, float]) -> None:
-        """Adds what every report tells: the metrics, the epochs, what was left out, the curves and the batches."""
+        """Adds the sections of every report: metrics, epochs, items left out, learning curves and batches."""
         from common.show import learning_curves
 
         page, train, history = self.report, trainer.dls.train, trainer.history
@@ -122,21 +122,21 @@ class RunFolder:
 
     def write_metrics(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes config and metrics, and returns the metrics with the seconds of the run so far."""
-        found = {name: float(value) for name, value in metrics.items()}
-        found["seconds"] = round(time.perf_counter() - self.started, 2)
+        numbers = {name: float(value) for name, value in metrics.items()}
+        numbers["seconds"] = round(time.perf_counter() - self.started, 2)
         write_text(self.path / "config.json", dump_json(dataclasses.asdict(options)))
-        write_text(self.path / "metrics.json", dump_json(found))
-        return found
+        write_text(self.path / "metrics.json", dump_json(numbers))
+        return numbers
 
     def finish(self, options: CommonOptions, metrics: Mapping[str, float]) -> dict[str, float]:
         """Writes the report, and the metrics again with the seconds of the whole run, which are returned."""
-        found = self.write_metrics(options, metrics)
-        speed = digits(found["items_per_second"])
-        self.report.lead["how long"] = f"{found['seconds']:,.0f} s in all; {speed} items a second in training"
+        numbers = self.write_metrics(options, metrics)
+        speed = digits(numbers["items_per_second"])
+        self.report.lead["how long"] = f"{numbers['seconds']:,.0f} s in all; {speed} items a second in training"
         self.report.lead["made by"] = command_of(options, self.recipe)
         self.report.write(self.path / "report.html")
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-        return found
+        return numbers
 
 
 def command_of(options: CommonOptions, recipe: str) -> str:
@@ -168,20 +168,20 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
 
 def folder_of(options: CommonOptions, recipe: str) -> Path:
-    """Returns the folder that a run's results go to."""
+    """Returns the folder of a run's results."""
     return Path(options.out or f"runs/{recipe}")
 
 
 def dirty_policy(options: CommonOptions, recipe: str) -> DirtyPolicy:
-    """Returns what happens to an item that cannot be used; the quarantine lies beside the results."""
+    """Returns the policy for items that cannot be used, with the quarantine file in the folder of results."""
     return DirtyPolicy(on_error=options.on_error, quarantine=folder_of(options, recipe) / "quarantine.jsonl")
 
 
 @contextmanager
 def run_folder(options: CommonOptions, recipe: str) -> Iterator[RunFolder]:
-    """Yields the folder of a run; if the run fails before anything worth keeping, a folder made here is removed.
+    """Yields the folder of a run; if the run fails before a bundle or checkpoint, a folder made here is removed.
 
-    A run that is resumed goes on with the log of the one before; see `EventLog`.
+    A resumed run appends to the log of the run before; see `EventLog`.
     """
     path = folder_of(options, recipe)
     if path.exists() and not path.is_dir():
@@ -207,24 +207,24 @@ def run_folder(options: CommonOptions, recipe: str) -> Iterator[RunFolder]:
 
 
 def reading_of(reading: type[_R], options: CommonOptions) -> _R:
-    """Returns those of a recipe's options with which its data is read, as a bundle keeps them.
+    """Returns the reading options among a recipe's options, as a bundle stores them.
 
     Args:
-        reading: The domain's dataclass of them.
-        options: Of the recipe, which has all of them under the same names.
+        reading: The domain's dataclass of reading options.
+        options: The recipe's options, which include all of them under the same names.
     """
     names = [field.name for field in dataclasses.fields(cast(Any, reading))]
     return reading(**{name: getattr(options, name) for name in names})
 
 
 def judged(bundle: Path, trainer: Learner, source: Source, part: str) -> tuple[Outputs, dict[str, float]]:
-    """Returns the outputs and the metrics of a part by the bundle as it was written; the model sees the part once.
+    """Returns the outputs and metrics of the reloaded bundle on a part, from one pass over it.
 
-    The test part is seen in the batches of a `Predictor`, so that ``cookbook evaluate`` finds the same numbers.
+    The test part is evaluated in the batches of a `Predictor`, so that ``cookbook evaluate`` gives the same numbers.
 
     Args:
-        bundle: Its folder.
-        trainer: Whose loaders know the part, decoded already.
+        bundle: The bundle's folder.
+        trainer: The trainer whose loaders have the part, already decoded.
         source: The data.
         part: ``test`` or ``valid``.
     """
@@ -243,7 +243,7 @@ def worst_ids(outputs: Outputs, count: int) -> list[int]:
     """Returns the ids of the samples with the largest losses, the largest first.
 
     Args:
-        outputs: Of a part, with losses.
+        outputs: The outputs of a part, with losses.
         count: The most samples.
     """
     losses, ids = cast(Tensor, outputs.losses), cast(Tensor, outputs.ids)
@@ -260,18 +260,18 @@ def carry_out(
     write_report: Callable[[RunFolder, _L, Prepared, str, Outputs, dict[str, float]], None],
     said: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Trains, exports, measures and reports, the same way in every recipe; returns the metrics.
+    """Trains, exports, evaluates and reports, the same way in every recipe; returns the metrics.
 
-    The test part (without one, the validation part) is measured once, with the bundle as it was written, loaded again.
+    The test part (without one, the validation part) is evaluated once, with the exported bundle loaded again.
 
     Args:
-        options: Of the recipe.
+        options: The recipe's options.
         recipe: Its name.
         source: The data.
         prepared: The DataBlock applied to it.
-        trainer: Of the model.
-        train: Trains it; gets the options and the trainer.
-        write_report: Fills the report; gets the folder, the trainer, what was prepared, the part that was measured, its
+        trainer: The model's trainer.
+        train: Trains it; called with the options and the trainer.
+        write_report: Fills the report; called with the folder, the trainer, the prepared data, the evaluated part, its
             outputs and the metrics.
         said: What more there is to say of what was read, a line each.
     """
@@ -352,7 +352,7 @@ def open_held_out(trainer: Learner) -> None:
 
 
 def print_metrics(results: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints one line a metric, in a table of recipes."""
+    """Prints a table of recipes with one line per metric."""
     from rich.console import Console
     from rich.table import Table
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from common.task.task import Outputs
     from recipes.run import RunFolder
 
-MOST_PX = 360 * 480  # pixels of the frame that the model sees whole, where no size is given
-CROP = 2 / 3  # of each side of that frame is what it sees of it in training
-SCENES = 1000, 150, 150  # that train, validate and test, where there is no data
+MOST_PX = 360 * 480  # the most pixels of the whole frame, where no size is given
+CROP = 2 / 3  # the side of a training crop, as a share of the frame's
+SCENES = 1000, 150, 150  # training, validation and test scenes, where no data is given
 QUICK = 800, 100, 100
 
 
@@ -95,7 +95,7 @@ def make_loaders(options: Options, source: "SegmentationSource") -> "tuple[Prepa
 
 
 def batch_transforms(options: Options, source: "SegmentationSource", size: tuple[int, int]) -> "list[BatchTransform]":
-    """A piece of each image, of a size and place of its own, mirrored, in another light; scenes are taken whole."""
+    """Random crops, flips and lighting; scenes are used whole."""
     from common import Augment
     from recipes.frames import size_of
 
@@ -110,7 +110,7 @@ def batch_transforms(options: Options, source: "SegmentationSource", size: tuple
         Augment(
             flip=flip,
             size=crop,
-            min_scale=min(1.0, area * 0.5),  # a piece is enlarged at most 1.4 times
+            min_scale=min(1.0, area * 0.5),  # a crop of half the area is enlarged 1.4 times per side
             max_scale=min(1.0, area * 2),
             ratio=(shape * 0.8, shape * 1.25),
             brightness=0.25,
@@ -145,7 +145,7 @@ def make_trainer(options: Options, dls: "DataLoaders", counts: "np.ndarray", out
 
 
 def train(options: Options, trainer: "Trainer") -> None:
-    """One cycle; a pretrained body learns more slowly, its first layers most."""
+    """One cycle; a pretrained backbone has lower rates, the lowest in its first layers."""
     full = 10 if options.data is None else 24 if options.pretrained else 40
     short = 7 if options.data is None else max(1, full // 10)
     epochs = chosen(options.epochs, short if options.quick else full)
@@ -182,7 +182,7 @@ def write_report(
     outputs: "Outputs",
     metrics: dict[str, float],
 ) -> None:
-    """What a person looks at: the figures beside two simple rules, class by class, the data, and the mistakes."""
+    """The report: metrics next to two simple baselines, per class, samples, and the largest errors."""
     from applications.segmentation import baseline, show_maps
     from common.show import learning_curves
     from recipes.run import worst_ids

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from common.train import AtOnce
     from recipes.run import RunFolder
 
-LEAST_ROWS = 40  # of a part that is told apart from train
+LEAST_ROWS = 40  # the least rows of a part for adversarial validation against train
 QUICK_MEMBERS = ("linear", "xgboost", "network")
 
 
@@ -73,15 +73,15 @@ class Options(CommonOptions):
 
 
 def names_of(text: str | None) -> tuple[str, ...]:
-    """Returns the names in a list that was typed with commas."""
+    """Returns the names in a comma-separated list."""
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
 def quantiles_of(text: str | None) -> tuple[float, ...]:
-    """Returns the quantiles in a list that was typed with commas.
+    """Returns the quantiles in a comma-separated list.
 
     Raises:
-        ConfigError: if one is no number.
+        ConfigError: if one is not a number.
     """
     from common.errors import ConfigError
 
@@ -92,7 +92,7 @@ def quantiles_of(text: str | None) -> tuple[float, ...]:
 
 
 def places_of(text: str | None) -> tuple[tuple[str, str], ...]:
-    """Returns the pairs in a list that was typed with commas.
+    """Returns the (latitude, longitude) pairs in a comma-separated list.
 
     Raises:
         ConfigError: if a longitude is missing.
@@ -167,7 +167,7 @@ def make_learner(options: Options, dls: "DataLoaders", reading: "TableReading", 
 
 
 def train(options: Options, learner: "AtOnce") -> None:
-    """Every member, fold by fold, and the weights of their mean."""
+    """Fits every member in every fold, and the weights of their mean."""
     learner.fit()
 
 
@@ -192,7 +192,7 @@ def write_report(
     outputs: "Outputs",
     metrics: dict[str, float],
 ) -> None:
-    """What a person looks at: the figures beside a simple rule and each member, the columns, and what matters."""
+    """The report: metrics next to a simple baseline and each member, the columns, and explanations."""
     from applications.tabular import baseline, member_metrics
     from common.show.report import digits
     from recipes.run import interval
@@ -229,12 +229,12 @@ def write_report(
 
 
 def columns_of(prepared: "Prepared") -> "ColumnsBlock":
-    """What was found out of the columns."""
+    """The fitted block of the columns."""
     return cast("ColumnsBlock", prepared.encoder.blocks[0])
 
 
 def explain(folder: "RunFolder", learner: "AtOnce", prepared: "Prepared", part: str, outputs: "Outputs") -> None:
-    """What matters, how it moves the answer, where the model errs, and what should make one suspicious."""
+    """Adds importances, partial dependence, slices with high error, and leakage warnings to the report."""
     import numpy as np
 
     from applications.tabular import (

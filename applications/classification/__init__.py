@@ -1,4 +1,4 @@
-"""Image classification: one label an image, or several.
+"""Image classification: one label per image, or several.
 
 ``from applications.classification import *`` gives the names of the fast.ai book's chapter 2, so that its lines run
 after changing the import. What differs on purpose: a learner is exported as a bundle (a folder of data, never a

@@ -1,4 +1,4 @@
-"""Data for image classification from the forms people have: class folders, tables, idx files; embedded digits."""
+"""Reading data for image classification: class folders, tables, idx files; embedded digits."""
 
 import gzip
 import math
@@ -31,10 +31,10 @@ from common.sources.tables import parts_of, read_table
 
 
 class Pixels(NamedTuple):
-    """An image that lies in memory.
+    """An image in memory.
 
     Attributes:
-        name: What a person calls it.
+        name: Its name for people.
         pixels: uint8 (H, W) or (H, W, C).
         label: Its class.
     """
@@ -50,13 +50,13 @@ class ImageSource(Source):
 
     Attributes:
         items: The items.
-        get_x: From an item to the image.
-        get_y: From an item to the label, or labels.
-        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
-        kind: What was found, in words.
-        notes: What a person should know of how it was read: what was guessed, and what was passed over.
+        get_x: Returns an item's image.
+        get_y: Returns an item's label, or labels.
+        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source has no split.
+        kind: The recognised format, in words.
+        notes: What a person should know of how the data was read: what was guessed, and what was passed over.
         grey: Whether the images are known to have one channel.
-        mirrored: Whether a mirrored image still shows its class (not so for digits).
+        mirrored: Whether mirroring an image preserves its class (not so for digits).
     """
 
     grey: bool = False
@@ -71,18 +71,18 @@ def read_source(
     split_column: str = "split",
     label_delim: str | None = None,
 ) -> ImageSource:
-    """Returns the images and labels of a source, its form found out.
+    """Returns the images and labels of a source, with its format inferred.
 
     Args:
         path: A folder of class folders (with or without train/valid/test above), a table (CSV, TSV, JSONL, parquet)
-            with an image and a label column, a folder of idx files (MNIST's form); None: the embedded digits.
+            with an image and a label column, a folder of idx files (MNIST's format); None: the embedded digits.
         image_column: The table's column of image paths, relative to the table.
         label_column: The table's column of labels.
         split_column: The table's column of parts, which may be absent.
-        label_delim: What separates several labels of one image.
+        label_delim: The delimiter between several labels of one image.
 
     Raises:
-        DataError: if the path does not exist, or holds no images with labels; the message says what was looked for.
+        DataError: if the path does not exist, or holds no images with labels; the message lists what was looked for.
     """
     if path is None:
         return embedded_digits()
@@ -131,10 +131,10 @@ def _table(path: Path, image: str, label: str, split: str, delim: str | None) ->
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Returns the uint8 array of an idx file (MNIST's form), gzipped or not.
+    """Returns the uint8 array of an idx file (MNIST's format), gzipped or not.
 
     Raises:
-        DataError: if the header is not idx's, or the file is shorter or longer than it says.
+        DataError: if the header is invalid, or the file's length does not match it.
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -202,31 +202,31 @@ def embedded_digits() -> ImageSource:
 def baseline(
     raws: Sequence[Any], labels: Sequence[Any], split: Split, part: str, limit: int = 5000
 ) -> dict[str, float]:
-    """Returns the accuracy of two simple rules on a part: the most frequent class, the nearest of grey thumbnails.
+    """Returns the accuracy of two simple baselines on a part: the most frequent class, and 5-NN on grey thumbnails.
 
     Args:
         raws: The images: paths or arrays.
-        labels: One label an image.
+        labels: One label per image.
         split: The parts.
-        part: Which part to judge on.
-        limit: The most training images that the second rule looks at.
+        part: The part to evaluate on.
+        limit: The most training images for the nearest neighbours.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
     truth = np.array([str(label) for label in labels])
-    train, judged = split.train, split[part]
+    train, evaluated = split.train, split[part]
     names, counts = np.unique(truth[train], return_counts=True)
-    found = {"most_frequent_class": float((truth[judged] == names[counts.argmax()]).mean())}
+    accuracies = {"most_frequent_class": float((truth[evaluated] == names[counts.argmax()]).mean())}
     chosen = np.random.default_rng(0).permutation(train)[:limit]
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
-        made = [np.asarray(open_image(take(raws, int(r))).convert("L").resize((16, 16))) for r in rows]
-        flat = np.stack(made).reshape(len(rows), -1).astype(np.float32)
+        small = [np.asarray(open_image(take(raws, int(r))).convert("L").resize((16, 16))) for r in rows]
+        flat = np.stack(small).reshape(len(rows), -1).astype(np.float32)
         return (flat - flat.mean(axis=1, keepdims=True)) / (flat.std(axis=1, keepdims=True) + 1e-3)
 
     knn = KNeighborsClassifier(min(5, len(chosen))).fit(thumbnails(chosen), truth[chosen])
-    found["nearest_thumbnails"] = float((knn.predict(thumbnails(judged)) == truth[judged]).mean())
-    return found
+    accuracies["nearest_thumbnails"] = float((knn.predict(thumbnails(evaluated)) == truth[evaluated]).mean())
+    return accuracies
 
 
 class ImageDataLoaders:

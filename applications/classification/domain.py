@@ -1,4 +1,4 @@
-"""Image classification as a domain: what the command line, evaluation and server know of it."""
+"""Image classification as a domain: the value from which command line, evaluation and server are made."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from common.spec import option
 
 @dataclass(frozen=True, kw_only=True)
 class ImageReading:
-    """How images and labels are read."""
+    """The options for reading images and labels."""
 
     image_column: str = option("image", "a table's column of image paths")
     label_column: str = option("label", "a table's column of labels")
@@ -22,12 +22,12 @@ class ImageReading:
 
 
 def read(data: str | Path | None, reading: ImageReading, predictor: Predictor | None = None) -> ImageSource:
-    """Returns the images and labels of a source, to learn from or to judge a predictor on.
+    """Returns the images and labels of a source, for training or for the evaluation of a predictor.
 
     Args:
-        data: In any form that `read_source` takes.
-        reading: How it is read.
-        predictor: Taken for the sake of the other domains: a bundle decides nothing here.
+        data: In any format that `read_source` takes.
+        reading: The reading options.
+        predictor: Ignored; part of the interface of all domains.
     """
     return read_source(
         data,

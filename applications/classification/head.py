@@ -1,4 +1,4 @@
-"""A head fitted in closed form: one pass over the training images through the frozen body, then discriminants."""
+"""A linear head fitted in closed form: linear discriminants on the frozen body's features of the training images."""
 
 from typing import Any, cast
 
@@ -12,13 +12,13 @@ from common.task.metrics import hard_target
 from common.train import ClassificationTask, optim
 from common.train.trainer import Trainer
 
-SHRINKAGE = 0.5  # of the covariance towards a multiple of the identity: there are more features than images
+SHRINKAGE = 0.5  # towards a multiple of the identity: with fewer images than features the covariance is singular
 
 
 def discriminant(features: Tensor, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Returns weight (classes, D) and bias (classes,) of the linear discriminants of features (N, D).
 
-    Fisher's rule with one shrunken covariance for all classes and equal priors (Friedman 1989, "Regularized
+    Linear discriminant analysis with a shrunken pooled covariance and equal priors (Friedman 1989, "Regularized
     discriminant analysis"); a class without samples gets a score below all others.
 
     Examples:
@@ -48,17 +48,17 @@ def discriminant(features: Tensor, target: Tensor, classes: int) -> tuple[Tensor
 def fit_head(trainer: Trainer) -> float:
     """Fits the last linear layer in closed form from one augmented pass over the training images.
 
-    This takes the place of the frozen epochs of `fine_tune`: one pass costs less than an epoch of training and gives a
-    better head than a few dozen gradient steps. The outputs are scaled so that the training loss is least.
+    It replaces the frozen epochs of `fine_tune`: one pass costs less than an epoch of training and gives a better head
+    than a few dozen gradient steps. The outputs are scaled to minimise the training loss.
 
     Args:
-        trainer: Of a model whose ``head`` is a linear layer, with one label an image.
+        trainer: A trainer of a model whose ``head`` is a linear layer, with one label per image.
 
     Returns:
         The training loss of the fitted head.
 
     Raises:
-        ConfigError: if the head is not one linear layer, or the task has several labels an image.
+        ConfigError: if the head is not one linear layer, or the task has several labels per image.
     """
     task, model = cast(ClassificationTask, trainer.task), trainer.model
     head: Any = getattr(model, "head", None)
@@ -80,7 +80,7 @@ def fit_head(trainer: Trainer) -> float:
 
 @torch.no_grad()
 def _features(trainer: Trainer, linear: nn.Linear) -> tuple[Tensor, Tensor]:
-    """What reaches the last layer on one augmented epoch, (N, D) on the CPU, and the classes (N,)."""
+    """The last layer's inputs in one augmented epoch, (N, D) on the CPU, and the classes (N,)."""
     caught: list[Tensor] = []
 
     def catch(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -99,16 +99,16 @@ def _features(trainer: Trainer, linear: nn.Linear) -> tuple[Tensor, Tensor]:
 
 
 def fine_tune_upper(trainer: Trainer, epochs: int, lr: float = 3e-3, lr_mult: float = 10.0) -> None:
-    """Fine-tunes pretrained weights on few images: the head in closed form, then the upper half of the body with it.
+    """Fine-tunes pretrained weights on few images: the head in closed form, then head and upper half of the body.
 
-    The lower half keeps its weights, which saves more than half of the time and, on few images, loses nothing; batch
-    norms keep their statistics where the trainer's ``freeze_norm`` says so.
+    The lower half stays frozen, which saves more than half of the time and, on few images, costs no accuracy; batch
+    norms keep their statistics if the trainer's ``freeze_norm`` is set.
 
     Args:
-        trainer: Of a model with three layer groups, such as `TorchvisionClassifier`.
-        epochs: After the pass that fits the head.
+        trainer: A trainer of a model with three layer groups, such as `TorchvisionClassifier`.
+        epochs: Epochs after the pass that fits the head.
         lr: Peak rate of the head.
-        lr_mult: The head's rate over the upper body's.
+        lr_mult: The ratio of the head's rate to the upper body's.
     """
     if not trainer.resuming:
         trainer.freeze()

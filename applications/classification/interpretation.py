@@ -1,4 +1,4 @@
-"""Looking at a trained classifier: where it is wrong, and on which photos most."""
+"""Interpretation of a trained classifier: confusion matrix and largest losses."""
 
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ class Interpretation:
     Args:
         trainer: A trained trainer.
         part: ``valid`` or ``test``.
-        outputs: Of that part, where the model has seen it already; else it sees it now.
+        outputs: The outputs of that part, if already computed.
     """
 
     def __init__(self, trainer: Trainer, part: str = "valid", outputs: Outputs | None = None) -> None:
@@ -45,7 +45,7 @@ class Interpretation:
         """Draws the k samples with the largest losses: true / predicted and the loss.
 
         Args:
-            k: How many.
+            k: The number of samples.
             nrows: Rows of the picture; about square when None.
             figsize: Width and height in inches.
             path: A file to write the picture to.
@@ -62,7 +62,7 @@ class ClassificationInterpretation(Interpretation):
     Args:
         trainer: A trained trainer.
         part: ``valid`` or ``test``.
-        outputs: Of that part, where the model has seen it already; else it sees it now.
+        outputs: The outputs of that part, if already computed.
     """
 
     @property
@@ -88,7 +88,7 @@ class ClassificationInterpretation(Interpretation):
         Args:
             normalize: Whether to show shares of each true class instead of counts.
             figsize: Width and height in inches.
-            dpi: Pixels an inch.
+            dpi: Pixels per inch.
             path: A file to write the picture to.
         """
         vocab = self._task.vocab

@@ -21,7 +21,7 @@ def make_task(dls: DataLoaders, label_smoothing: float = 0.0, threshold: float =
     Args:
         dls: Loaders that a DataBlock made.
         label_smoothing: Share of the target that is spread over all classes.
-        threshold: For several labels: the probability from which one is given.
+        threshold: For several labels: the probability above which one is predicted.
 
     Raises:
         ConfigError: if their last block is not a category.
@@ -53,7 +53,7 @@ def vision_learner(
         pretrained: Start from ImageNet weights (``small_resnet`` has none and ignores it).
         weights: Which of torchvision's weights; see `find_weights`.
         label_smoothing: Share of the target that is spread over all classes.
-        dropout: Before the last layer, beside what the model has of its own.
+        dropout: Dropout rate before the last layer, in addition to the model's own.
         options: How to train.
 
     Raises:

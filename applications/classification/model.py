@@ -16,15 +16,15 @@ from common.vision.small import small_body
 
 @dataclass(frozen=True, kw_only=True)
 class SmallResNetConfig:
-    """What a `SmallResNet` is made of.
+    """The configuration of a `SmallResNet`.
 
     Attributes:
         arch: Always ``small_resnet``.
-        classes: How many outputs.
-        channels: Of the input image, 1 or 3.
+        classes: The number of outputs.
+        channels: The channels of the input image, 1 or 3.
         stem: Channels of the first convolution.
         widths: Channels of each stage; a stage halves height and width.
-        dropout: Before the last layer, in [0, 1).
+        dropout: Dropout rate before the last layer, in [0, 1).
     """
 
     arch: str = SMALL
@@ -48,7 +48,7 @@ class SmallResNet(Configured, nn.Module):
     """A residual network for images of 8 to 64 pixels: 0.17 million parameters, 5.5 million multiplications at 28x28.
 
     Args:
-        config: What it is made of.
+        config: The network's configuration.
 
     Shape:
         float (B, channels, H, W) to (B, classes).
@@ -76,12 +76,12 @@ class SmallResNet(Configured, nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class TorchvisionConfig:
-    """Which of torchvision's models, and its head.
+    """The configuration of a `TorchvisionClassifier`.
 
     Attributes:
         arch: The name, as in ``torchvision.models.list_models()``.
-        classes: How many outputs.
-        dropout: Before the last layer, in [0, 1).
+        classes: The number of outputs.
+        dropout: Dropout rate before the last layer, in [0, 1).
     """
 
     arch: str
@@ -101,7 +101,7 @@ class TorchvisionClassifier(Configured, nn.Module):
     """One of torchvision's classification models with a new last layer.
 
     Args:
-        config: Which one.
+        config: The model's configuration.
         weights: The name of torchvision's weights to start from, or None for random ones.
 
     Shape:
@@ -148,7 +148,7 @@ class TorchvisionClassifier(Configured, nn.Module):
 
 
 def _boundary(network: nn.Module, count: int) -> int:
-    """The number of parameters before the block that begins nearest to their half: groups never divide a block."""
+    """The number of parameters before the block that begins nearest to their half: groups never split a block."""
     blocks: list[nn.Module] = [network]
     while len(blocks) < 8 and any(list(block.children()) for block in blocks):
         blocks = [part for block in blocks for part in (list(block.children()) or [block])]
@@ -188,15 +188,15 @@ def create_model(
 
     Args:
         arch: ``small_resnet`` or one of torchvision's.
-        classes: How many outputs.
-        channels: Of the images; torchvision's models take 3.
-        pretrained: Start from ImageNet weights.
-        weights: Which of them, e.g. ``IMAGENET1K_V1``; see `find_weights`.
-        seed: Of the random weights.
-        dropout: Before the last layer, beside what the model has of its own.
+        classes: The number of outputs.
+        channels: The channels of the images; torchvision's models take 3.
+        pretrained: Whether to start from ImageNet weights.
+        weights: The name of the weights, e.g. ``IMAGENET1K_V1``; see `find_weights`.
+        seed: Seed of the random weights.
+        dropout: Dropout rate before the last layer, in addition to the model's own.
 
     Raises:
-        ConfigError: for an unknown name, channels that do not fit, or weights that cannot be had.
+        ConfigError: for an unknown name, channels that do not fit, or unavailable weights.
 
     Examples:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Object detection: what is where in an image, and, with Mask R-CNN, which pixels it covers."""
+"""Object detection: classes and boxes of the objects in an image and, with Mask R-CNN, their masks."""
 
 from applications.detection.anchor_free import AnchorFreeConfig, AnchorFreeDetector
 from applications.detection.data import DetectionSource, read_source, scene_source

@@ -1,4 +1,4 @@
-"""The project's own detector: one stage, no anchors, any classification network as its body."""
+"""The project's own detector: one-stage, anchor-free, with any classification network as backbone."""
 
 import math
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ from common.spec import Configured
 from common.vision.backbone import Backbone, make_backbone
 
 STRIDES = (8, 16, 32)
-PRIOR = 0.01  # the score that every place begins with (Lin et al. 2017, arXiv:1708.02002)
-REACH = 2.0  # strides from a place to each side of its box, to begin with
+PRIOR = 0.01  # the initial score at every position (Lin et al. 2017, arXiv:1708.02002)
+REACH = 2.0  # the initial distance from a position to each side of its box, in strides
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorFreeConfig:
-    """What an `AnchorFreeDetector` is made of.
+    """The configuration of an `AnchorFreeDetector`.
 
     Attributes:
-        arch: The classification network that is its body; see `common.vision.backbone_names`.
-        classes: How many classes.
-        channels: Of the input image.
+        arch: The classification network of its backbone; see `common.vision.backbone_names`.
+        classes: The number of classes.
+        channels: The channels of the input image.
         width: Channels of the pyramid and the heads.
-        depth: Layers of each head before its last.
-        least_score: Below it nothing counts as found.
-        most_overlap: The intersection over union from which two boxes of a class are one thing.
-        most: The most things found in an image.
+        depth: Layers of each head before the last one.
+        least_score: Detections below this score are dropped.
+        most_overlap: The IoU threshold of non-maximum suppression.
+        most: The most detections in an image.
     """
 
     arch: str
@@ -55,7 +55,7 @@ class AnchorFreeConfig:
 
 
 def separable(inputs: int, outputs: int) -> nn.Sequential:
-    """Returns a 5x5 convolution of each channel by itself and a 1x1 convolution of all, with norm and activation."""
+    """Returns a depthwise separable convolution: depthwise 5x5 and 1x1, with batch norms and activation."""
     return nn.Sequential(
         nn.Conv2d(inputs, inputs, 5, padding=2, groups=inputs, bias=False),
         nn.BatchNorm2d(inputs),
@@ -66,7 +66,7 @@ def separable(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def head(width: int, depth: int, outputs: int, bias: float) -> nn.Sequential:
-    """Returns ``depth`` separable convolutions and a 1x1 convolution that begins by saying ``bias`` everywhere."""
+    """Returns ``depth`` separable convolutions and a 1x1 convolution whose initial output is about ``bias``."""
     last = nn.Conv2d(width, outputs, 1)
     nn.init.normal_(last.weight, std=0.01)
     nn.init.constant_(cast(Tensor, last.bias), bias)
@@ -78,7 +78,7 @@ def _logit(p: float) -> float:
 
 
 class Pyramid(nn.Module):
-    """Features of every stride told of the coarser ones above and the finer ones below (Liu et al. 2018, PANet)."""
+    """A feature pyramid with a top-down and a bottom-up path (Liu et al. 2018, PANet)."""
 
     def __init__(self, widths: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -101,11 +101,11 @@ class Pyramid(nn.Module):
 
 @register("model", "anchor_free")
 class AnchorFreeDetector(Configured, nn.Module):
-    """A detector whose every place says what is there and how far its sides are (after Tian et al. 2019, FCOS).
+    """A detector that predicts classes and distances to a box's sides at every position (as FCOS, Tian et al. 2019).
 
     Args:
-        config: What it is made of.
-        backbone: The body, with its weights; a new one with random weights when None.
+        config: The detector's configuration.
+        backbone: The backbone, with its weights; a new one with random weights when None.
 
     Shape:
         images float (B, channels, H, W), and targets ``boxes`` (B, N, 4) in pixels, ``labels`` (B, N) and ``valid``
@@ -122,13 +122,14 @@ class AnchorFreeDetector(Configured, nn.Module):
         self.backbone = backbone or make_backbone(config.arch, STRIDES, config.channels)
         width = config.width
         self.pyramid = Pyramid(self.backbone.widths, width)
-        # heads of their own for each stride: shared norms would see other statistics in training than they keep
+        # Separate heads per stride: batch norms shared by all would mix the statistics of different strides.
         levels = self.backbone.strides
         self.scores = nn.ModuleList(head(width, config.depth, config.classes, _logit(PRIOR)) for _ in levels)
+        # The bias is the inverse softplus of REACH, since `predictions` applies a softplus.
         self.sides = nn.ModuleList(head(width, config.depth, 4, math.log(math.expm1(REACH))) for _ in levels)
 
     def predictions(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns logits (B, A, classes), boxes (B, A, 4) in pixels, places (A, 2) in pixels and their strides (A,)."""
+        """Returns logits (B, A, classes), boxes (B, A, 4) and positions (A, 2) in pixels, and their strides (A,)."""
         logits, boxes, points, strides = [], [], [], []
         maps = self.pyramid(self.backbone(images))
         for stride, features, score_of, sides_of in zip(
@@ -160,7 +161,7 @@ class AnchorFreeDetector(Configured, nn.Module):
         return found
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Returns the parameters of the body's lower half, its upper half, and of pyramid and heads."""
+        """Returns the parameters of the backbone's lower half, its upper half, and of pyramid and heads."""
         lower, upper = self.backbone.halves()
         own = {id(p) for p in (*lower, *upper)}
         return [lower, upper, [p for p in self.parameters() if id(p) not in own]]

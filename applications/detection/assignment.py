@@ -1,4 +1,4 @@
-"""Which place of the network answers for which thing, and the loss that follows from it."""
+"""The assignment of objects to positions of the network's maps, and the loss that follows from it."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from applications.detection.boxes import overlaps
 
-TOP = 10  # places that answer for one thing
+TOP = 10  # positions that are assigned to one object
 SCORE_POWER = 0.5
 OVERLAP_POWER = 6.0
 BOX_WEIGHT = 2.5
@@ -17,12 +17,12 @@ SLACK = 1.01
 
 @dataclass(frozen=True)
 class Assigned:
-    """What each place is to say.
+    """The training target of each position.
 
     Attributes:
-        scores: float (B, A, classes): the score of each class, 0 where a place answers for nothing.
-        boxes: float (B, A, 4): the box to find, anything where it answers for nothing.
-        weight: float (B, A): how much a place counts, the score it is to give.
+        scores: float (B, A, classes): the target score of each class, 0 at unassigned positions.
+        boxes: float (B, A, 4): the target box, arbitrary at unassigned positions.
+        weight: float (B, A): the weight of the box loss, equal to the target score.
     """
 
     scores: Tensor
@@ -34,32 +34,33 @@ class Assigned:
 def assign(
     scores: Tensor, found: Tensor, points: Tensor, strides: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor
 ) -> Assigned:
-    """Returns what each place is to say: task-aligned assignment (Feng et al. 2021, TOOD, arXiv:2108.07755).
+    """Returns the target of each position: task-aligned assignment (Feng et al. 2021, TOOD, arXiv:2108.07755).
 
-    For each thing the ten places within its box count whose score and box together fit it best; a place that fits
-    several things answers for the one its box overlaps most. The score it is to give is how well its box fits.
+    Each object gets the ten positions within its box whose predicted score and box together fit it best; a position
+    chosen by several objects goes to the one that its predicted box overlaps most. The target score is the fit,
+    normalised to the object's largest IoU.
 
     Args:
-        scores: float (B, A, classes), probabilities as they are now.
-        found: float (B, A, 4): the boxes as they are now.
-        points: float (A, 2): the places in pixels.
+        scores: float (B, A, classes): the predicted probabilities.
+        found: float (B, A, 4): the predicted boxes.
+        points: float (A, 2): the positions in pixels.
         strides: float (A,): the stride of each.
         boxes: float (B, N, 4): the true boxes.
         labels: int64 (B, N).
-        valid: bool (B, N): which of them are there.
+        valid: bool (B, N): False where padded.
     """
     things = labels.shape[1]
     if not things:
         nothing = scores.new_zeros(scores.shape[:2])
         return Assigned(torch.zeros_like(scores), torch.zeros_like(found), nothing)
-    least = strides.min() * SLACK  # a thing smaller than the finest stride would else hold no place
+    least = strides.min() * SLACK  # an object smaller than the finest stride would otherwise contain no position
     middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, ((boxes[..., 2:] - boxes[..., :2]) / 2).clamp(min=least / 2)
     inside = ((points[None, None] - middle[:, :, None]).abs() < half[:, :, None]).all(dim=-1)
     inside = inside & valid[..., None]
     iou = overlaps(boxes[:, :, None], found[:, None]) * inside
     given = scores.transpose(1, 2).gather(1, labels[..., None].expand(-1, -1, scores.shape[1]))
     fit = given.pow(SCORE_POWER) * iou.pow(OVERLAP_POWER) * inside
-    # before anything overlaps, the places nearest to the middle come first
+    # Early in training nothing overlaps: then the positions nearest to the centre rank first.
     near = 1 / (1 + (points[None, None] - middle[:, :, None]).square().sum(dim=-1) / strides.square())
     rank = torch.where(inside, fit + 1e-9 * near, torch.full_like(fit, -1.0))
     best = rank.topk(min(TOP, rank.shape[2]), dim=2)
@@ -77,13 +78,13 @@ def assign(
 
 
 def detection_losses(logits: Tensor, found: Tensor, goal: Assigned, *, whole: bool) -> Tensor:
-    """Returns the loss of each image, (B,): cross-entropy of the scores and the generalized overlap of the boxes.
+    """Returns the loss of each image, (B,): binary cross-entropy of the scores and the GIoU loss of the boxes.
 
     Args:
         logits: float (B, A, classes).
-        found: float (B, A, 4).
-        goal: What each place is to say.
-        whole: Whether what all images of the batch are to say sets the scale (in training), or each image's own.
+        found: float (B, A, 4): the predicted boxes.
+        goal: The target of each position.
+        whole: Whether to normalise by the batch's mean sum of target scores (in training), or by each image's own.
     """
     scores = F.binary_cross_entropy_with_logits(logits, goal.scores, reduction="none").sum(dim=(1, 2))
     boxes = ((1 - overlaps(found, goal.boxes, generalized=True)) * goal.weight).sum(dim=1)

@@ -1,14 +1,14 @@
-"""Boxes as tensors: overlap, distances from points, and the suppression of what was found twice."""
+"""Boxes as tensors: IoU, boxes from distances to points, and non-maximum suppression."""
 
 import torch
 from torch import Tensor
 
 MOST_BEFORE = 1000
-"""Boxes of an image, the surest ones, that go into the suppression."""
+"""The most boxes of an image, the highest scores first, that enter the suppression."""
 
 
 def areas(boxes: Tensor) -> Tensor:
-    """Returns the areas (…) of boxes (…, 4) as (x0, y0, x1, y1); 0 for one without extent."""
+    """Returns the areas (…) of boxes (…, 4) as (x0, y0, x1, y1); 0 for an empty box."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
 
 
@@ -16,9 +16,10 @@ def overlaps(first: Tensor, second: Tensor, *, generalized: bool = False) -> Ten
     """Returns the intersection over union of boxes (…, 4) and (…, 4), which may be broadcast.
 
     Args:
-        first: As (x0, y0, x1, y1).
+        first: Boxes as (x0, y0, x1, y1).
         second: Likewise.
-        generalized: Less what is empty of the box around both (Rezatofighi et al. 2019, arXiv:1902.09630), in (-1, 1].
+        generalized: Whether to return the generalized IoU (Rezatofighi et al. 2019, arXiv:1902.09630), in (-1, 1]:
+            minus the share of the enclosing box that neither covers.
 
     Examples:
         >>> overlaps(torch.tensor([0.0, 0, 2, 2]), torch.tensor([1.0, 0, 3, 2]))
@@ -36,26 +37,26 @@ def overlaps(first: Tensor, second: Tensor, *, generalized: bool = False) -> Ten
 
 
 def around_points(points: Tensor, distances: Tensor) -> Tensor:
-    """Returns the boxes (…, 4) whose left, top, right and bottom sides lie at ``distances`` from points (…, 2)."""
+    """Returns boxes (…, 4) from ``distances`` of points (…, 2) to their left, top, right and bottom sides."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
 
 
 def suppressed(
     boxes: Tensor, scores: Tensor, *, least_score: float, most_overlap: float, most: int
 ) -> list[dict[str, Tensor]]:
-    """Returns what is left of each image's boxes when of overlapping ones of a class only the surest stay.
+    """Returns each image's boxes after class-wise non-maximum suppression.
 
-    One call for the whole batch: boxes of different images and classes are kept apart by their group.
+    One call serves the whole batch: boxes of different images and classes are separated by a group index.
 
     Args:
         boxes: float (B, A, 4) in pixels.
         scores: float (B, A, classes), probabilities.
-        least_score: Below it nothing counts as found.
-        most_overlap: The intersection over union from which two boxes of a class are one thing.
+        least_score: Boxes below this score are dropped.
+        most_overlap: The IoU threshold of the suppression.
         most: The most boxes of an image.
 
     Returns:
-        For each image ``boxes`` (N, 4), ``scores`` (N,), surest first, and ``labels`` int64 (N,).
+        For each image ``boxes`` (N, 4), ``scores`` (N,), in descending order, and ``labels`` int64 (N,).
     """
     from torchvision.ops import batched_nms
 
@@ -70,6 +71,6 @@ def suppressed(
     image, corners, value, label = image[kept], corners[kept], value[kept], label[kept]
     result: list[dict[str, Tensor]] = []
     for i in range(count):
-        own = torch.nonzero(image == i)[:, 0][:most]  # batched_nms gives the surest first
+        own = torch.nonzero(image == i)[:, 0][:most]  # batched_nms sorts by descending score
         result.append({"boxes": corners[own], "scores": value[own], "labels": label[own]})
     return result

@@ -19,7 +19,7 @@ _KEPT = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
 
 class CocoImage(NamedTuple):
-    """An image as a COCO file has it.
+    """An image's entry in a COCO file.
 
     Attributes:
         file_name: Its file, below the folder of the images.
@@ -31,7 +31,7 @@ class CocoImage(NamedTuple):
 
 
 class _Annotation(NamedTuple):
-    """What is kept of an annotation: polygons as arrays, which take a quarter of the memory of lists of numbers."""
+    """The needed fields of an annotation; polygons as arrays, which take a quarter of the memory of lists."""
 
     name: Any
     image: Any
@@ -44,7 +44,7 @@ class _Annotation(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoFile:
-    """The images, categories and annotations of a COCO file; the boxes of an image are checked when asked for.
+    """The images, categories and annotations of a COCO file; the boxes of an image are checked when requested.
 
     Attributes:
         path: The file.
@@ -80,8 +80,8 @@ class CocoFile:
             path: The JSON file.
 
         Raises:
-            DataError: naming the file and the line, id or position, if it is not JSON, lacks a list or a key, has an id
-                or a category name twice, or an annotation of an image that it does not declare.
+            DataError: naming the file and the line, id or position, if it is not JSON, lacks a list or a key, has a
+                duplicate id or category name, or an annotation of an image that it does not declare.
         """
         file = Path(path)
         content = _load(file)
@@ -111,12 +111,12 @@ class CocoFile:
     def objects(self, image_id: Any, image_size: tuple[int, int] | None = None) -> Objects:
         """Returns the objects of one image: corners, category names, shapes, crowds, stated areas.
 
-        A box without extent or outside the image is left out, one that is partly outside is cut to it, both with a
-        note. Shapes are None where an annotation has none: half of them would teach that the others are background.
+        An empty box or one outside the image is left out, one that is partly outside is clipped, both with a note.
+        Shapes are None where any annotation lacks one: with some only, the others would be trained as background.
 
         Args:
             image_id: One of ``images``.
-            image_size: (height, width) of the image itself in pixels, where known; it must be what the file says.
+            image_size: (height, width) of the image itself in pixels, where known; it must match the file's.
 
         Raises:
             DataError: naming file, annotation and image, for a category that is not declared, a box that is not four
@@ -147,7 +147,7 @@ class CocoFile:
         )
 
     def _thing(self, entry: _Annotation, size: tuple[int, int] | None, notes: list[str]) -> _Annotation | None:
-        """An annotation with corners, name and values as `Objects` takes them, or None where it is left out."""
+        """Converts an annotation to corners, name and values for `Objects`; None where it is left out."""
         where = f"{self.path}: annotation {entry.name} of image {entry.image}"
         corners = _corners(where, entry.box)
         name = self._names.get(entry.category) if isinstance(entry.category, (int, float)) else None
@@ -180,12 +180,12 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _compact(entry: dict[str, Any]) -> Any:
-    """An annotation's dictionary with what is needed of it, as soon as it is read; any other one as it is."""
+    """A hook of the JSON decoder: reduces an annotation to its needed fields, and returns other objects unchanged."""
     if "image_id" not in entry and "category_id" not in entry:
         return entry
     shape = entry.get("segmentation")
     if isinstance(shape, list):
-        with suppress(TypeError, ValueError):  # refused with its name when its image is asked for
+        with suppress(TypeError, ValueError):  # an invalid shape is reported when its image is requested
             shape = [np.array(part, dtype=np.float64) for part in shape]
     name, image, category, box, area, crowd = map(entry.get, _KEPT)
     return _Annotation(name, image, category, box, shape, area, crowd)
@@ -259,7 +259,7 @@ def _box_area(box: Sequence[float]) -> float:
 
 
 def _shape(where: str, shape: Any) -> tuple[Any, int]:
-    """The shape as `Objects` takes it (None: there is none), and how many polygons are none."""
+    """The shape for `Objects` (None: there is none), and the number of invalid polygons."""
     if shape is None or isinstance(shape, dict):
         return (None if shape is None or "counts" not in shape else shape), 0
     parts = shape if isinstance(shape, list) else [shape]

@@ -1,4 +1,4 @@
-"""Data for detection from the forms people have: Pascal VOC folders, COCO files; embedded scenes of digits."""
+"""Reading data for detection: Pascal VOC folders, COCO files; embedded scenes of digits."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,15 +36,15 @@ class DetectionSource(Source):
 
     Attributes:
         items: The items: the images' paths, or scenes.
-        get_x: From an item to the image.
-        get_y: From an item to its `Objects`; what is wrong with an annotation is raised here, one item at a time.
-        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
-        kind: What was found, in words.
-        notes: What a person should know of how it was read: what was guessed, and what was passed over.
-        vocab: The classes that the source declares, in its order; empty where it declares none: those that are found.
-        category_ids: The number of each class in the source's own results (COCO's, with gaps); empty: it has none.
-        outlined: Whether every box is known to come with a shape.
-        mirrored: Whether a mirrored image still shows its classes (not so for digits).
+        get_x: Returns an item's image.
+        get_y: Returns an item's `Objects`; errors in an annotation are raised here, one item at a time.
+        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source has no split.
+        kind: The recognised format, in words.
+        notes: What a person should know of how the data was read: what was guessed, and what was passed over.
+        vocab: The classes that the source declares, in its order; empty where it declares none, to be fitted.
+        category_ids: The source's own number of each class (COCO's, with gaps); empty: it has none.
+        outlined: Whether every box is known to have a shape.
+        mirrored: Whether mirroring an image preserves its classes (not so for digits).
     """
 
     vocab: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class DetectionSource(Source):
     mirrored: bool = True
 
     def with_masks(self) -> "DetectionSource":
-        """Returns it with two targets, the objects of each image for a BBoxBlock and again for an InstanceBlock.
+        """Returns the source with two targets: the objects of each image for a BBoxBlock and for an InstanceBlock.
 
         Raises:
             DataError: if some of the boxes have no shape.
@@ -64,7 +64,7 @@ class DetectionSource(Source):
         return replace(self, get_y=[target, target])
 
     def numbers(self, vocab: Sequence[str]) -> tuple[int, ...]:
-        """Returns the number that stands for each class in records: the source's own, else 1, 2, ….
+        """Returns the number of each class in records: the source's own, else 1, 2, ….
 
         Args:
             vocab: The classes, in the order of their ids.
@@ -81,12 +81,12 @@ class DetectionSource(Source):
 
 @dataclass(frozen=True)
 class VocTarget:
-    """From an image's path to the objects of its Pascal VOC file.
+    """Maps an image's path to the objects of its Pascal VOC file.
 
     Attributes:
         annotations: The XML file of each image.
-        faults: What is wrong with some images' files in words, found when the folder was read.
-        check_sizes: Whether the image's own size is read and compared with the one that is stated.
+        faults: The errors of some images' files, found when the folder was read.
+        check_sizes: Whether to read the image's own size and compare it with the stated one.
     """
 
     annotations: Mapping[Path, Path]
@@ -104,12 +104,12 @@ class VocTarget:
 
 @dataclass(frozen=True)
 class CocoTarget:
-    """From an image's path to the objects that a COCO file has of it.
+    """Maps an image's path to its objects in a COCO file.
 
     Attributes:
-        places: The file and the image's id in it of each image.
-        images: Where the images of each file, by its path, are.
-        check_sizes: Whether the image's own size is read and compared with the one that is stated.
+        places: For each image, the COCO file and the image's id in it.
+        images: For each COCO file, by its path, the locator of its images.
+        check_sizes: Whether to read the image's own size and compare it with the stated one.
     """
 
     places: Mapping[Path, tuple[CocoFile, Any]]
@@ -135,20 +135,20 @@ def read_source(
     images: str | Path | None = None,
     check_sizes: bool = True,
 ) -> DetectionSource:
-    """Returns the images and boxes of a source, its form found out.
+    """Returns the images and boxes of a source, with its format inferred.
 
     Args:
         path: A Pascal VOC folder (``JPEGImages/``, ``Annotations/``, ``ImageSets/Main/``), a folder of images with XML
-            files beside them or in ``images/`` and ``annotations/``, with or without train/valid/test in the path; a
+            files next to them or in ``images/`` and ``annotations/``, with or without train/valid/test in the path; a
             COCO folder (``annotations/instances_*.json``, or ``train/_annotations.coco.json``), or one COCO file.
             None: the embedded scenes.
         annotations: The COCO file to use, below the folder, where it holds several.
         images: The folder of the COCO file's images, below the folder, where they are not found.
-        check_sizes: Whether each image's header is read, to compare its size with the one that its boxes were made for.
+        check_sizes: Whether to read each image's header and compare its size with the annotation's.
 
     Raises:
-        DataError: if the path does not exist or holds none of these (the message says what was looked for), or a COCO
-            file or a split list as a whole is at fault.
+        DataError: if the path does not exist or holds none of these (the message lists what was looked for), or a COCO
+            file or a split list is invalid.
     """
     if path is None:
         return scene_source()
@@ -220,7 +220,7 @@ def _voc(root: Path, xmls: Sequence[Path], check_sizes: bool) -> DetectionSource
 
 
 def _parts(root: Path, owner: Mapping[Path, Path]) -> np.ndarray | None:
-    """The part of each image, in their order, by the folders of their annotations; None where these do not say."""
+    """The part of each image, in order, by the folders of their annotations; None where these name no parts."""
     found: list[str] = []
     for image in sorted(owner):
         words = [part.lower() for part in owner[image].relative_to(root).parts[:-1]]
@@ -291,8 +291,8 @@ def scene_source(
     """Returns scenes of handwritten digits on photos with their boxes, which need no network.
 
     Args:
-        counts: How many to train on, to validate on, and to test on.
-        seed: Of everything random in them.
+        counts: The numbers of training, validation and test scenes.
+        seed: Random seed.
         size: (height, width) of each, in pixels.
     """
     items, parts = embedded_scenes(*counts, seed=seed, size=size)

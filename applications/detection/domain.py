@@ -1,4 +1,4 @@
-"""Object detection as a domain: what the command line, evaluation and server know of it."""
+"""Object detection as a domain: the value from which command line, evaluation and server are made."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,18 @@ from common.spec import option
 
 @dataclass(frozen=True, kw_only=True)
 class BoxReading:
-    """How images and boxes are read."""
+    """The options for reading images and boxes."""
 
     annotations: str | None = option(None, "the COCO file, where the folder holds several for one set of images")
 
 
 def read(data: str | Path | None, reading: BoxReading, predictor: Predictor | None = None) -> DetectionSource:
-    """Returns the images and boxes of a source, with masks where the predictor gives some.
+    """Returns the images and boxes of a source, with masks if the predictor predicts masks.
 
     Args:
-        data: In any form that `read_source` takes.
-        reading: How it is read.
-        predictor: What is to be judged, or None.
+        data: In any format that `read_source` takes.
+        reading: The reading options.
+        predictor: The predictor to evaluate, or None.
     """
     source = read_source(data, annotations=reading.annotations)
     masks = predictor is not None and len(predictor.encoder.y_blocks) > 1

@@ -1,4 +1,4 @@
-"""COCO's average precision of what was found (Lin et al. 2014, arXiv:1405.0312)."""
+"""COCO's average precision of detections (Lin et al. 2014, arXiv:1405.0312)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from common.task.task import Record
 Overlap = Literal["bbox", "segm"]
 AREAS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e5**2)}
 """COCO's ranges of an object's area, in square pixels."""
-MOST = 100  # of an image's predictions of one class, the surest ones, count
-AT_50, AT_75 = 0, 5  # positions of the overlaps 0.50 and 0.75 among 0.50, 0.55, … 0.95
+MOST = 100  # per image and class, only this many predictions with the highest scores are evaluated
+AT_50, AT_75 = 0, 5  # indices of the IoU thresholds 0.50 and 0.75 among 0.50, 0.55, … 0.95
 
 
 @dataclass(frozen=True)
 class ClassPrecision:
-    """How well one class is found; None where there is none of it.
+    """The average precision of one class; None where it has no objects.
 
     Attributes:
         label: The class.
-        objects: How many there are, crowds left out.
-        ap: The mean over the overlaps 0.50, 0.55, … 0.95.
-        ap50: At the overlap 0.50.
-        ar_100: The greatest recall of 100 predictions an image, mean over the overlaps.
+        objects: The number of objects, without crowds.
+        ap: The mean over the IoU thresholds 0.50, 0.55, … 0.95.
+        ap50: At the IoU threshold 0.50.
+        ar_100: The maximal recall with 100 predictions per image, mean over the thresholds.
     """
 
     label: str
@@ -39,17 +39,17 @@ class ClassPrecision:
 
 @dataclass(frozen=True)
 class APTable:
-    """COCO's average precisions, each from 0 to 1; None where there is nothing to find of that kind.
+    """COCO's average precisions, each from 0 to 1; None where there are no such objects.
 
     Attributes:
-        ap: The mean over the classes and the overlaps (intersection over union) 0.50, 0.55, … 0.95.
-        ap50: At the overlap 0.50, as Pascal VOC counts.
-        ap75: At the overlap 0.75.
-        ap_small: Of objects below 32 x 32 square pixels.
-        ap_medium: Of those between.
-        ap_large: Of those above 96 x 96 square pixels.
-        ar_100: The greatest recall of 100 predictions an image, mean over classes and overlaps.
-        classes: One row a class.
+        ap: The mean over the classes and the IoU thresholds 0.50, 0.55, … 0.95.
+        ap50: At the IoU threshold 0.50, as in Pascal VOC.
+        ap75: At the IoU threshold 0.75.
+        ap_small: For objects below 32 x 32 square pixels.
+        ap_medium: For objects between these sizes.
+        ap_large: For objects above 96 x 96 square pixels.
+        ar_100: The maximal recall with 100 predictions per image, mean over classes and thresholds.
+        classes: One row per class.
     """
 
     ap: float | None
@@ -72,13 +72,13 @@ def ground_truth(
     """Returns targets as a COCO data set: images 1, 2, …, annotations with stated areas, else those of their boxes.
 
     Args:
-        targets: What `Objects.of` takes, one an image.
+        targets: One per image, as `Objects.of` takes them.
         vocab: The classes.
-        sizes: (height, width) of each image in pixels, where the targets do not say.
+        sizes: (height, width) of each image in pixels, where the targets do not state it.
         category_ids: The number of each class; 1, 2, … when empty.
 
     Raises:
-        DataError: for a class that ``vocab`` has not, naming image and class.
+        DataError: for a class that is not in ``vocab``, naming image and class.
     """
     numbers = _numbers(vocab, category_ids)
     images: list[dict[str, Any]] = []
@@ -108,15 +108,15 @@ def coco_results(
     image_ids: Sequence[Any] | None = None,
     category_ids: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
-    """Returns records in the form in which COCO takes results: one entry an object found.
+    """Returns records in COCO's result format: one entry per detected object.
 
     Args:
-        records: One an image, with ``objects``; boxes are [x, y, width, height] in the image's own pixels.
+        records: One per image, with ``objects``; boxes are [x, y, width, height] in the image's own pixels.
         image_ids: The id of each image; 1, 2, … when None.
         category_ids: The number of each class; each object's own ``category_id`` when None.
 
     Raises:
-        DataError: if there are not as many ids as records, or a class has no number.
+        DataError: if ids and records differ in number, or a class has no number.
     """
     ids = range(1, len(records) + 1) if image_ids is None else image_ids
     if len(ids) != len(records):
@@ -135,19 +135,19 @@ def coco_results(
 def average_precision(
     records: Sequence[Record], targets: Sequence[Any], vocab: Sequence[str], iou_type: Overlap = "bbox"
 ) -> APTable:
-    """Returns COCO's average precisions: crowds neither count nor harm, classes without objects are left out.
+    """Returns COCO's average precisions: crowds are ignored, classes without objects are left out.
 
-    Give everything that was found, however unsure: a threshold would cut the curve off. Of equal scores the earlier
-    image goes first, as in COCO the one with the lower id.
+    Give all detections, also those with low scores: a threshold would truncate the precision-recall curve. Ties in
+    score are broken by the order of the images, as in COCO by their ids.
 
     Args:
-        records: What was found, one an image; see `coco_results`.
-        targets: What is there, one an image; see `Objects.of`.
+        records: The detections, one record per image; see `coco_results`.
+        targets: The true objects, one per image; see `Objects.of`.
         vocab: The classes; records are matched by ``label``.
-        iou_type: Overlap of boxes (``bbox``) or of masks (``segm``: records hold run lengths, targets shapes).
+        iou_type: IoU of boxes (``bbox``) or of masks (``segm``: records hold run lengths, targets shapes).
 
     Raises:
-        DataError: if there are not as many records as targets, one has another size than its image, or lacks a mask.
+        DataError: if records and targets differ in number, one has another size than its image, or lacks a mask.
     """
     one_of("iou_type", iou_type, ("bbox", "segm"))
     truth = [Objects.of(target) for target in targets]
@@ -155,7 +155,7 @@ def average_precision(
     numbers = _numbers(vocab, ())
     sizes = [(int(record["height"]), int(record["width"])) for record in records]
     results = coco_results(records, None, numbers)
-    if iou_type == "segm":  # with a box, COCO would take its area for the mask's
+    if iou_type == "segm":  # if there is a box, COCO uses its area instead of the mask's
         results = [{name: value for name, value in entry.items() if name != "bbox"} for entry in results]
     dataset = ground_truth(truth, vocab, sizes=sizes)
     there = np.array([a["category_id"] for a in dataset["annotations"] if not a["iscrowd"]], dtype=np.int64)
@@ -176,9 +176,9 @@ def average_precision(
 def _accumulated(
     dataset: dict[str, Any], results: list[dict[str, Any]], iou_type: Overlap
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (overlaps, recalls, classes, areas) and recall (overlaps, classes, areas), -1 where there is nothing.
+    """Precision (IoUs, recalls, classes, areas) and recall (IoUs, classes, areas), -1 where there are no objects.
 
-    Everything that decides is set here and not left to the library: its defaults may become others than COCO's.
+    All parameters are set explicitly: the library's defaults may change.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -201,7 +201,7 @@ def _accumulated(
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """The mean of what is not -1, which stands for a class, or a range of areas, without objects."""
+    """The mean of the values that are not -1, which marks a class or a range of areas without objects."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None
 
@@ -233,7 +233,7 @@ def _number(numbers: Mapping[str, int], label: Any, where: str) -> int:
 
 
 def _segmentation(shape: Any) -> Any:
-    """A shape as COCO has it: lists of numbers, or run lengths."""
+    """A shape in COCO's format: lists of numbers, or run lengths."""
     found = polygons(shape)
     if found is not None:
         return [corners.reshape(-1).tolist() for corners in found]

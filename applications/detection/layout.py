@@ -1,4 +1,4 @@
-"""Where people keep boxes and images: which image an annotation is of, which part it belongs to, which JSON counts."""
+"""Folder layouts of boxes and images: the image and the part of an annotation, and which JSON files hold boxes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,19 +15,19 @@ from common.sources.source import PART_NAMES
 
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "xml", "xmls")
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "photos", "")
-"""Names beside a folder of annotations that hold its images, in small letters; empty: the folder above both."""
+"""Lower-case names of image folders next to a folder of annotations; empty: their parent folder itself."""
 INSTANCES, ROBOFLOW = "instances", "_annotations.coco.json"
 OTHER_TASKS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
-"""How COCO's own files begin that hold something else, or less."""
-JSON_DEPTH = 3  # parts of a JSON's path below the data set's folder
-TRIED = 20  # images by which the folder of all of them is found
+"""Prefixes of COCO's files for other tasks, which hold no boxes or not all."""
+JSON_DEPTH = 3  # the most path components of a JSON file below the data set's folder
+TRIED = 20  # the number of images that are looked for to find the image folder
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 _FILENAME = re.compile(rb"<filename>\s*(.*?)\s*</filename>", re.DOTALL)
 _PART_WORD = re.compile(r"([a-z]+)\d*")
 
 
 class ImageFinder:
-    """From an annotation to its image: by its ``<filename>``, else by its own name; each folder is listed once.
+    """Finds an annotation's image: by its ``<filename>``, else by its own name; each folder is listed once.
 
     Args:
         root: The folder of the data set.
@@ -40,7 +40,7 @@ class ImageFinder:
         self._places: dict[Path, list[Path]] = {}
 
     def find(self, annotation: Path) -> tuple[Path, str]:
-        """Returns an annotation's image, and what is wrong with it in words (empty: nothing).
+        """Returns an annotation's image, and an error message (empty: no error).
 
         Args:
             annotation: The XML file.
@@ -63,10 +63,10 @@ class ImageFinder:
         return by_name or by_stem[0], ""
 
     def places(self, folder: Path) -> list[Path]:
-        """Returns the folders that the images of a folder of annotations may lie in, the likely one first.
+        """Returns the folders that may hold the images of a folder of annotations, the most likely first.
 
         Args:
-            folder: That of the annotations.
+            folder: The folder of the annotations.
         """
         if folder not in self._places:
             below, found = folder.relative_to(self.root).parts, list[Path]()
@@ -81,7 +81,7 @@ class ImageFinder:
         return self._places[folder]
 
     def _list(self, place: Path) -> bool:
-        """Lists the images of a folder, and says whether it has any."""
+        """Lists the images of a folder; returns whether it has any."""
         if place not in self._files:
             inside = sorted(place.iterdir()) if place.is_dir() else []
             images = [f for f in inside if f.suffix.lower() in IMAGE_ENDINGS and not f.name.startswith(".")]
@@ -92,12 +92,12 @@ class ImageFinder:
         return bool(self._files[place])
 
     def images(self) -> dict[str, Path]:
-        """Returns every image in the folders looked into, by its name without ending."""
+        """Returns every image in the folders listed so far, by its name without ending."""
         return {stem: files[0] for place in self._stems.values() for stem, files in place.items()}
 
 
 def _stated_name(annotation: Path) -> str:
-    """The last part of ``<filename>``, wherever it stands and whether or not the rest of the file is whole."""
+    """The last path component of ``<filename>``, by a text search, so that invalid XML does not matter here."""
     try:
         with open(annotation, "rb") as stream:
             found = _FILENAME.search(stream.read(4096))
@@ -109,16 +109,16 @@ def _stated_name(annotation: Path) -> str:
 def read_lists(folder: Path, known: Iterable[str]) -> dict[str, str]:
     """Returns the part of each name in the split lists of a folder; nothing where there are no lists.
 
-    ``train``, ``val`` and ``test`` count; ``trainval`` only where there is neither of the first two. A name may have
-    its ending; a second column of 1, 0 and -1 (VOC's lists of one class have it) is passed over. Where no list names
-    training items, they are those that are in none.
+    It reads ``train``, ``val`` and ``test``; ``trainval`` only where there is neither of the first two. A name may have
+    its ending; a second column of 1, 0 and -1 (as in VOC's lists of one class) is ignored. Where no list names training
+    items, they are those that are in no list.
 
     Args:
         folder: ``ImageSets/Main``.
-        known: The names that there are, without ending.
+        known: The existing names, without ending.
 
     Raises:
-        DataError: naming list and line, for a name that is not known, or is listed twice.
+        DataError: naming list and line, for an unknown name, or one that is listed twice.
     """
     lists = {file.stem.lower(): file for file in sorted(folder.glob("*.txt"))}
     parts = {name: PART_NAMES[name] for name in lists if name in PART_NAMES}
@@ -146,7 +146,7 @@ def read_lists(folder: Path, known: Iterable[str]) -> dict[str, str]:
 
 
 def _listed(line: str, names: set[str]) -> str | None:
-    """The name that a line means: as it stands, without its ending, or without its second column."""
+    """The name on a line: as written, without its ending, or without its second column."""
     columns = re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line)
     for text in (line, *(columns.groups() if columns else ())):
         if text in names:
@@ -157,7 +157,7 @@ def _listed(line: str, names: set[str]) -> str | None:
 
 
 def part_of(path: Path) -> tuple[str, str]:
-    """Returns the part that a relative path speaks of and the word that says so; both empty where none does.
+    """Returns the part that a relative path names and the word that names it; both empty where there is none.
 
     Args:
         path: Relative to the data set's folder.
@@ -178,7 +178,7 @@ def find_instances(root: Path) -> list[Path]:
     """Returns the JSON files of a folder that hold COCO's boxes: ``instances_*``, else Roboflow's, else any such.
 
     Args:
-        root: The folder; its JSON files lie up to two folders deep.
+        root: The folder; its JSON files may be up to two folders deep.
     """
     files = [file for file in get_files(root, {".json"}) if len(file.relative_to(root).parts) <= JSON_DEPTH]
     for chosen in (
@@ -191,7 +191,7 @@ def find_instances(root: Path) -> list[Path]:
 
 
 def _has_boxes(file: Path) -> bool:
-    """Whether the words of COCO's boxes are in a file, which is then read as one: damage in it is not passed over."""
+    """Whether a file contains COCO's keys; it is then read as a COCO file, so that damage in it is reported."""
     try:
         data = file.read_bytes()
     except OSError:
@@ -200,16 +200,16 @@ def _has_boxes(file: Path) -> bool:
 
 
 class CocoImages:
-    """From the ``file_name`` of a COCO file to the image, in the folder where most of them are.
+    """Maps a ``file_name`` of a COCO file to its image, in the folder where most of them exist.
 
     Args:
         root: The folder of the data set.
         file: The JSON file.
-        names: The names in it, for trying.
-        folder: The folder of the images, where a person named it.
+        names: The names in it, of which some are looked for.
+        folder: The folder of the images, if the user named it.
 
     Attributes:
-        places: The folders that were looked into, the one that was taken first.
+        places: The folders that were searched, the chosen one first.
     """
 
     def __init__(self, root: Path, file: Path, names: Sequence[str], folder: Path | None = None) -> None:
@@ -227,31 +227,31 @@ class CocoImages:
         """Returns where the image of a ``file_name`` (``name``) is, or would be.
 
         Args:
-            name: As the JSON file has it.
+            name: The ``file_name`` in the JSON file.
         """
         return self.places[0] / _relative(name, self._whole)
 
 
 def _relative(name: str, whole: bool) -> str:
-    """A ``file_name`` below the images' folder: whole where it stays in it, else its last part."""
+    """A ``file_name`` relative to the images' folder: as it is if it stays inside, else its last component."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.name if not whole or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] else str(path)
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
-    """Returns (height, width) of an image in pixels as it is trained on, from its header alone.
+    """Returns (height, width) of an image in pixels as used in training, from its header alone.
 
     Args:
-        path: The image; a quarter turn by its EXIF orientation is taken into account.
+        path: The image; its EXIF orientation is applied.
 
     Returns:
-        None where the header cannot be read; opening the image then says why.
+        None where the header cannot be read; opening the image then reports why.
     """
     try:
         Image.init()
         with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS
-    except Exception:  # whatever Pillow stumbles over in a damaged header
+    except Exception:  # any error of Pillow on a damaged header
         return None
     return (width, height) if turned else (height, width)

@@ -49,9 +49,9 @@ def detection_learner(
         arch: A classification network for our own detector, or one of torchvision's detectors; see `create_model`. A
             name, or torchvision's function (``resnet18``).
         metrics: Metrics to show; none when None.
-        pretrained: Start from ImageNet weights (``small_resnet`` has none and ignores it), or from COCO weights of
-            torchvision's detectors.
-        weights: Which of them.
+        pretrained: Whether to start from ImageNet weights (``small_resnet`` has none and ignores it), or for
+            torchvision's detectors from COCO weights.
+        weights: The name of the weights.
         category_ids: The number of each class in records.
         options: How to train.
 

@@ -1,4 +1,4 @@
-"""Which prediction is which object: hits, misses and false alarms at one overlap, and the score to act from."""
+"""Matching predictions to objects (hits, misses and false alarms at one IoU), and choosing score thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from common.blocks.objects import Objects
 from common.errors import DataError, in_range
 from common.task.task import Record
 
-NEAR_ONE = 1 - 1e-10  # COCO's: an overlap of 1 is asked for with room for rounding
+NEAR_ONE = 1 - 1e-10  # as in COCO: an IoU threshold of 1 allows for rounding
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of the predictions and objects of one image: positions, int64, in ascending order.
+    """The matching of the predictions and objects of one image: indices, int64, in ascending order.
 
     Attributes:
-        hits: (K,) positions of the predictions that found an object.
-        found: (K,) positions of the objects that they found, in the order of ``hits``.
-        misses: Positions of the objects that nothing found, crowds left out.
-        false_alarms: Positions of the predictions that found nothing.
-        ignored: Positions of the predictions that lie on a crowd: neither right nor wrong.
+        hits: (K,) indices of the predictions that match an object (true positives).
+        found: (K,) indices of the matched objects, in the order of ``hits``.
+        misses: Indices of the unmatched objects, without crowds (false negatives).
+        false_alarms: Indices of the unmatched predictions (false positives).
+        ignored: Indices of the predictions on a crowd: neither right nor wrong.
     """
 
     hits: np.ndarray
@@ -34,18 +34,18 @@ class Matches:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The score from which predictions are best acted on, by F1: the harmonic mean of precision and recall.
+    """The score threshold with the best F1, the harmonic mean of precision and recall.
 
     Attributes:
-        label: The class; None: all of them together.
-        objects: How many there are, crowds left out.
-        score: The threshold, half way to the next lower score; None where nothing is found, or nothing is there.
-        precision: The share of the predictions from there on that are right; 0 where there is none.
+        label: The class; None: all classes together.
+        objects: The number of objects, without crowds.
+        score: The threshold, half way to the next lower score; None without predictions or objects.
+        precision: The share of correct predictions at or above it; 0 where there is none.
         recall: The share of the objects that they find; 0 where there is none.
         f1: Their harmonic mean.
-        scores: (T,) every distinct score, the highest first; the curve's points, for a plot.
-        precisions: (T,) the precision of what has at least this score.
-        recalls: (T,) the recall of it.
+        scores: (T,) every distinct score in descending order; the points of the curve, for a plot.
+        precisions: (T,) the precision of the predictions with at least this score.
+        recalls: (T,) their recall.
     """
 
     label: str | None
@@ -66,7 +66,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The best score overall, and of each class by itself.
+    """The best score threshold overall, and of each class.
 
     Attributes:
         overall: One threshold for all classes, their predictions pooled.
@@ -78,14 +78,14 @@ class Thresholds:
 
 
 def match(record: Record, target: Any, *, iou: float = 0.5, threshold: float = 0.0) -> Matches:
-    """Returns what became of the predictions and objects of one image, as COCO matches them.
+    """Returns the matching of the predictions and objects of one image, by COCO's rule.
 
-    The surest prediction comes first and takes the object of its class that it overlaps most, if enough and not taken.
+    In order of descending score, each prediction takes the free object of its class with the largest sufficient IoU.
 
     Args:
         record: ``objects`` with ``label``, ``bbox`` [x, y, width, height] in pixels and ``score``.
-        target: What `Objects.of` takes.
-        iou: The least overlap (intersection over union; with a crowd: the share of the prediction inside it).
+        target: The true objects, as `Objects.of` takes them.
+        iou: The IoU threshold (for a crowd: the least share of the prediction inside it).
         threshold: Predictions below this score are left out.
 
     Examples:
@@ -109,7 +109,7 @@ def match(record: Record, target: Any, *, iou: float = 0.5, threshold: float = 0
         free = np.flatnonzero(row & ~crowd & (taken < 0))
         if len(free):
             best = overlaps[i, free]
-            taken[free[np.flatnonzero(best == best.max())[-1]]] = i  # of equal ones the last, as COCO does
+            taken[free[np.flatnonzero(best == best.max())[-1]]] = i  # the last one on a tie, as in COCO
         elif (row & crowd).any():
             ignored.append(int(i))
     found = np.flatnonzero(taken >= 0)
@@ -125,7 +125,7 @@ def match(record: Record, target: Any, *, iou: float = 0.5, threshold: float = 0
 
 
 def _overlaps(objects: list[Record], things: Objects, crowd: np.ndarray) -> np.ndarray:
-    """float64 (predictions, objects): the overlap of each pair, -1 where the classes differ."""
+    """The IoU of each pair, float64 (predictions, objects); -1 where the classes differ."""
     boxes = np.array([thing["bbox"] for thing in objects], dtype=np.float64).reshape(-1, 4)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     truth = things.corners().reshape(-1, 4)
@@ -144,19 +144,19 @@ def _overlaps(objects: list[Record], things: Objects, crowd: np.ndarray) -> np.n
 def choose_thresholds(
     records: Sequence[Record], targets: Sequence[Any], vocab: Sequence[str], iou: float = 0.5
 ) -> Thresholds:
-    """Returns the score with the best F1, over all classes together and of each, with the curves that led to it.
+    """Returns the score thresholds with the best F1, for all classes together and for each, with their curves.
 
-    One matching serves every threshold: what a prediction takes depends on surer ones only. Choose on validation
-    images, never on those that the result is reported on.
+    One matching serves every threshold, since a prediction's match depends only on those with higher scores. Choose
+    thresholds on validation images, never on those on which results are reported.
 
     Args:
-        records: What was found, one an image; see `match`.
-        targets: What is there, one an image.
+        records: The detections, one record per image; see `match`.
+        targets: The true objects, one per image.
         vocab: The classes.
-        iou: The least overlap of a hit.
+        iou: The IoU threshold of a hit.
 
     Raises:
-        DataError: if there are not as many records as targets.
+        DataError: if records and targets differ in number.
     """
     if len(records) != len(targets):
         raise DataError(f"there must be one record an image: {len(records)} records, {len(targets)} targets")
@@ -185,7 +185,7 @@ def choose_thresholds(
 def _best(label: str | None, objects: int, scores: np.ndarray, right: np.ndarray) -> Threshold:
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], np.cumsum(right[order])
-    last = np.flatnonzero(np.diff(scores, append=-np.inf))  # equal scores are acted on together
+    last = np.flatnonzero(np.diff(scores, append=-np.inf))  # a threshold cannot separate equal scores
     points, hits = scores[last], hits[last].astype(np.float64)
     precisions, recalls = hits / (last + 1), hits / max(objects, 1)
     f1s = _f1(precisions, recalls)

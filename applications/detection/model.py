@@ -23,7 +23,7 @@ def check_arch(arch: str) -> None:
     """Checks the name of an architecture.
 
     Raises:
-        ConfigError: if there is none of that name; the message holds the near ones.
+        ConfigError: if there is none of that name; the message lists similar ones.
     """
     one_of("arch", arch, arch_names())
 
@@ -40,16 +40,17 @@ def create_model(
     """Returns a detector by name.
 
     Args:
-        arch: A classification network (``small_resnet``, ``mobilenet_v2``, …), which becomes the body of the project's
-            own detector; or one of torchvision's detectors (``fcos_resnet50_fpn``, …).
-        classes: How many classes.
-        channels: Of the images; torchvision's take 3.
-        pretrained: Start from ImageNet weights of the body; for torchvision's detectors from their COCO weights.
-        weights: Which of them; see `find_weights`.
-        seed: Of the random weights.
+        arch: A classification network (``small_resnet``, ``mobilenet_v2``, …) as backbone of the project's own
+            detector; or one of torchvision's detectors (``fcos_resnet50_fpn``, …).
+        classes: The number of classes.
+        channels: The channels of the images; torchvision's detectors take 3.
+        pretrained: Whether to start from ImageNet weights of the backbone; for torchvision's detectors from COCO
+            weights.
+        weights: The name of the weights; see `find_weights`.
+        seed: Seed of the random weights.
 
     Raises:
-        ConfigError: for an unknown name, channels that do not fit, or weights that cannot be had.
+        ConfigError: for an unknown name, channels that do not fit, or unavailable weights.
 
     Examples:
         >>> import torch

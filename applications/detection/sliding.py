@@ -1,4 +1,4 @@
-"""Images larger than the model's input, piece by piece: each at its own resolution, what is found put together."""
+"""Detection in images larger than the model's input: by overlapping windows, with merged results."""
 
 from typing import Any
 
@@ -12,27 +12,27 @@ from common.errors import ConfigError
 from common.task.task import Record
 from common.vision.windows import windows_of
 
-SAME = 0.6  # of the smaller box that another one covers: then one that a window cut off is part of it
-SAME_WHOLE = 0.6  # intersection over union from which two whole boxes are one thing
+SAME = 0.6  # a box cut off by a window is a duplicate if more than this share of the smaller one overlaps another
+SAME_WHOLE = 0.6  # two whole boxes are duplicates above this IoU
 EDGE_PX = 1.0
 
 
 def predict_sliding(
     predictor: Predictor, image: Any, window_px: int | tuple[int, int] | None = None, overlap: float = 0.25
 ) -> Record:
-    """Returns the record of an image that is looked at through overlapping windows, at its own resolution.
+    """Returns the record of an image, predicted through overlapping windows at its own resolution.
 
-    A thing at the edge of a window is cut off there; it goes where another window saw more of it. Things larger than
-    the overlap can stay in pieces: take larger windows for them.
+    An object at the edge of a window is cut off there; that box is dropped if another window shows more of the object.
+    Objects larger than the overlap can remain in pieces: use larger windows for them.
 
     Args:
-        predictor: Of a detection bundle.
+        predictor: A predictor of a detection bundle.
         image: A path, bytes, a PIL image or an array.
-        window_px: The windows' pixels, one number for a square or (height, width); the model's input when None.
-        overlap: The least share of a window that the next one sees too, in [0, 1).
+        window_px: The windows' size in pixels, one number for a square or (height, width); the model's input when None.
+        overlap: The least share of a window that overlaps with the next one, in [0, 1).
 
     Raises:
-        ConfigError: if the predictor is none of boxes, or a number is out of its range.
+        ConfigError: if the predictor does not predict boxes, or a number is out of its range.
     """
     task = predictor.task
     if not isinstance(task, DetectionTask) or task.masks:
@@ -45,10 +45,10 @@ def predict_sliding(
 def together(
     found: list[dict[str, Tensor]], corners: list[tuple[int, int]], shapes: list[Any], size: tuple[int, int]
 ) -> dict[str, Tensor]:
-    """Returns what was found in all windows as of one image, each thing once, the surest first.
+    """Returns the merged detections of all windows, without duplicates, by descending score.
 
     Args:
-        found: Of each window ``boxes`` (N, 4), ``scores`` (N,) and ``labels`` (N,); see `DetectionTask.condense`.
+        found: For each window ``boxes`` (N, 4), ``scores`` (N,) and ``labels`` (N,); see `DetectionTask.condense`.
         corners: (y, x) of each window in the image, in pixels.
         shapes: (height, width) of each window in pixels.
         size: (height, width) of the image in pixels.
@@ -74,7 +74,8 @@ def together(
 
 
 def _kept(boxes: Tensor, scores: Tensor, labels: Tensor, cut: Tensor, window: Tensor) -> Tensor:
-    """Which boxes stay: whole ones before those that were cut off, the surest first, none that is part of another."""
+    """Indices of the boxes to keep: greedy, whole boxes before those cut off, then by score, without duplicates."""
+    # Scores are at most 1: minus 2 puts every box that was cut off behind all whole ones.
     order = (scores.double() - 2 * cut.double()).argsort(descending=True, stable=True)
     space = areas(boxes)
     gone = torch.zeros(len(boxes), dtype=torch.bool)

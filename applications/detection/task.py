@@ -1,4 +1,4 @@
-"""The detection task: which things are in an image, where, and how sure that is."""
+"""The detection task: the objects in an image with their classes, boxes and scores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,16 +28,16 @@ HIT_OVERLAP = 0.5
 @register("task", "detection")
 @dataclass(frozen=True)
 class DetectionTask(Task):
-    """Boxes with labels and scores, told in the pixels of the source image.
+    """Boxes with labels and scores, reported in pixels of the source image.
 
-    The model brings its own loss: it is called with images and targets and gives ``losses`` (B,), and in evaluation
-    ``detections``, what it found in each image.
+    The model computes its own loss: called with images and targets it returns ``losses`` (B,), and in evaluation
+    ``detections``, one dictionary per image.
 
     Args:
         vocab: The classes, in order.
-        thresholds: The score of each class from which a thing is told in a record; empty: everything the model finds.
+        thresholds: The least score of each class for an object to be in a record; empty: all detections.
         category_ids: The number of each class in a COCO file; 1, 2, … when empty.
-        masks: Whether the model gives a mask of each thing (Mask R-CNN).
+        masks: Whether the model predicts a mask of each object (Mask R-CNN).
 
     Examples:
         >>> found = {"boxes": torch.tensor([[1.0, 2, 4, 6]]), "scores": torch.tensor([0.75]),
@@ -69,7 +69,7 @@ class DetectionTask(Task):
         return output["losses"]
 
     def condense(self, output: Any, batch: Batch) -> list[dict[str, Any]]:
-        """Returns what was found in each image: boxes in source pixels, scores, labels and the source's size."""
+        """Returns the detections of each image: boxes in source pixels, scores, labels and the source's size."""
         found: list[dict[str, Any]] = []
         sizes = batch.sizes if batch.sizes is not None else _own_sizes(batch)
         for i, one in enumerate(output["detections"]):
@@ -89,11 +89,11 @@ class DetectionTask(Task):
         return self.records(output, self.thresholds)
 
     def records(self, output: Any, thresholds: tuple[float, ...] = ()) -> list[Record]:
-        """Returns one record an image: ``height``, ``width`` and ``objects``, surest first, as COCO's results.
+        """Returns one record per image: ``height``, ``width`` and ``objects`` by descending score, as COCO's results.
 
         Args:
-            output: What `condense` gave.
-            thresholds: The least score of each class; empty: everything.
+            output: The result of `condense`.
+            thresholds: The least score of each class; empty: all detections.
         """
         made: list[Record] = []
         numbers = self.category_ids or tuple(range(1, len(self.vocab) + 1))
@@ -113,7 +113,7 @@ class DetectionTask(Task):
         return made
 
     def report(self, outputs: Outputs) -> dict[str, float]:
-        """Returns COCO's average precisions over everything found, whatever the thresholds (Lin et al. 2014)."""
+        """Returns COCO's average precisions over all detections, regardless of thresholds (Lin et al. 2014)."""
         truth = [Objects.of(one) for one in outputs.target]
         records = self.records(outputs.output)
         table = average_precision(records, truth, self.vocab)
@@ -140,7 +140,7 @@ class DetectionTask(Task):
         return found or [dict.fromkeys(("label", "score", *names), "")]
 
     def view(self, record: Record) -> dict[str, Any]:
-        """Returns what was found as boxes in the pixels of the image, each in the colour of its class."""
+        """Returns the detections as boxes in pixels of the image, each in the colour of its class."""
         colors = dict(zip(self.vocab, hex_colors(class_colors(len(self.vocab))), strict=True))
         boxes = [
             ViewBox(
@@ -165,7 +165,7 @@ class DetectionTask(Task):
             raise ConfigError("masks need an InstanceBlock among the targets, and only then")
 
     def draw(self, axes: Any, record: Record, block: Block, target: Any) -> None:
-        """Draws what was rightly found in green, what was missed in orange, and what is not there in red."""
+        """Draws hits in green, missed objects in orange, and false alarms in red."""
         truth = Objects.of(target)
         found = match(record, truth, iou=HIT_OVERLAP)
         for i, thing in enumerate(record["objects"]):
@@ -190,7 +190,7 @@ APS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_100")
 
 
 def _targets(y: Any) -> dict[str, Tensor]:
-    """The targets of a model: boxes, labels and which are valid, and where there are two blocks the instances too."""
+    """The targets for a model: boxes, labels and their ``valid`` mask, and with two blocks the instances too."""
     boxes, *more = y if isinstance(y, tuple) else (y,)
     return {**boxes.values, "valid": boxes.valid, **({"instances": more[0]} if more else {})}
 
@@ -201,7 +201,7 @@ def _own_sizes(batch: Batch) -> Tensor:
 
 
 def _in_source(boxes: Tensor, back: Tensor, size: Tensor) -> Tensor:
-    """Boxes (N, 4) of the network's image as boxes of the source image, cut to it; maps here keep axes upright."""
+    """Maps boxes (N, 4) from the network's image to the source image and clips them; the map only scales and shifts."""
     corners = boxes.cpu().to(torch.float64).reshape(-1, 2, 2)
     corners = corners * back.diagonal()[:2] / back[2, 2] + back[:2, 2] / back[2, 2]
     limit = size.cpu().flip(0).to(torch.float64)
@@ -209,7 +209,7 @@ def _in_source(boxes: Tensor, back: Tensor, size: Tensor) -> Tensor:
 
 
 def _masks_in_source(masks: Tensor, back: Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Probabilities (N, H, W) of the network's image as run lengths of the source image, from one half on."""
+    """Maps mask probabilities (N, H, W) to the source image; returns run lengths of the pixels of one half and more."""
     import cv2
 
     from common.blocks.shapes import encode_rle

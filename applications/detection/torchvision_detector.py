@@ -1,4 +1,4 @@
-"""torchvision's detectors by name, called as ours is: images of the batch's size and padded targets in, records out."""
+"""torchvision's detectors by name, with the interface of ours: batched images and padded targets in, detections out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from common.spec import Configured
 from common.vision.architectures import torchvision_network
 
 LEAST_SCORE = 0.01
-BACKGROUND = 1  # torchvision keeps class 0 for it
+BACKGROUND = 1  # the shift of class ids: torchvision reserves class 0 for the background
 
 
 def torchvision_names() -> list[str]:
@@ -25,17 +25,17 @@ def torchvision_names() -> list[str]:
 
 
 def gives_masks(arch: str) -> bool:
-    """Returns whether a detector of that name gives a mask of each thing, not its box alone."""
+    """Returns whether a detector of that name predicts masks as well as boxes."""
     return arch.startswith("maskrcnn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchvisionDetectorConfig:
-    """Which of torchvision's detectors.
+    """The configuration of a `TorchvisionDetector`.
 
     Attributes:
         arch: The name, as in ``torchvision.models.list_models(module=torchvision.models.detection)``.
-        classes: How many classes, without the background.
+        classes: The number of classes, without the background.
     """
 
     arch: str
@@ -49,7 +49,7 @@ class TorchvisionDetectorConfig:
 
     @property
     def masks(self) -> bool:
-        """Whether it gives a mask of each thing."""
+        """Whether it predicts masks."""
         return gives_masks(self.arch)
 
 
@@ -57,14 +57,14 @@ class TorchvisionDetectorConfig:
 class TorchvisionDetector(Configured, nn.Module):
     """One of torchvision's detectors (Faster and Mask R-CNN, RetinaNet, FCOS, SSD) for our batches.
 
-    Normalisation and size are the DataBlock's, so its own transform only pads. The loss is the sum of its losses over
-    the batch, the same number for each image.
+    The DataBlock normalises and resizes, so the detector's own transform only pads. The loss is the sum of its losses
+    over the batch, the same number for each image.
 
     Args:
-        config: Which one.
+        config: The detector's configuration.
         weights: torchvision's weights of the whole detector to start from; layers that depend on the number of classes
             stay random.
-        backbone: torchvision's weights of its body alone.
+        backbone: torchvision's weights of its backbone alone.
 
     Shape:
         As `AnchorFreeDetector`; targets of Mask R-CNN have ``instances`` int16 (B, H, W) too, and its detections
@@ -101,7 +101,7 @@ class TorchvisionDetector(Configured, nn.Module):
 
     @contextmanager
     def _learning(self) -> Iterator[None]:
-        """Makes the detector give its losses; its norms and dropout stay as they are."""
+        """Makes the detector return losses, also in evaluation; the mode of norms and dropout is unchanged."""
         heads = [self.network, *(getattr(self.network, name, None) for name in ("rpn", "roi_heads"))]
         parts = [part for part in heads if part is not None]
         before = [part.training for part in parts]
@@ -114,7 +114,7 @@ class TorchvisionDetector(Configured, nn.Module):
                 part.training = was
 
     def _listed(self, targets: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """The targets of each image without padding, as torchvision takes them."""
+        """The targets of each image without padding, in torchvision's format."""
         made: list[dict[str, Tensor]] = []
         for i, valid in enumerate(targets["valid"]):
             one = {"boxes": targets["boxes"][i][valid], "labels": targets["labels"][i][valid] + BACKGROUND}
@@ -131,7 +131,7 @@ class TorchvisionDetector(Configured, nn.Module):
         return made
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Returns the parameters of the body's lower half, its upper half, and of everything behind it."""
+        """Returns the parameters of the backbone's lower half, its upper half, and all other layers."""
         body = [p for p in self.network.backbone.parameters() if p.requires_grad]
         own = {id(p) for p in body}
         rest = [p for p in self.parameters() if id(p) not in own]
@@ -139,12 +139,12 @@ class TorchvisionDetector(Configured, nn.Module):
 
 
 def _as_it_is(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
-    """What stands for torchvision's resize: images come at the size that the DataBlock gave them."""
+    """Replaces torchvision's resize: images already have the size that the DataBlock gave them."""
     return image, target
 
 
 def _load_fitting(network: nn.Module, weights: Any) -> None:
-    """Loads those tensors of the weights whose shape the network has."""
+    """Loads the tensors of the weights whose shapes match the network's."""
     try:
         given: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file an image (Everingham et al. 2010), read with the line of every object."""
+"""Pascal VOC: one XML file per image (Everingham et al. 2010), read with the line number of every object."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from common.errors import DataError
 MAX_BYTES = 10_000_000
 MAX_DEPTH = 100
 ROUNDING_PX = 1.0
-"""A box that leaves its image by less is left as it is: stated sizes and corners were rounded apart."""
+"""A box that exceeds its image by less is not clipped: stated sizes and corners are rounded separately."""
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -30,19 +30,20 @@ class _Element:
 def read_annotation(path: str | Path, image_size: tuple[int, int] | None = None) -> Objects:
     """Returns the objects of one Pascal VOC annotation.
 
-    Corners are taken as they stand. VOC counts pixels from 1 and includes the last one, most tools since count from 0
-    and do not; nothing in a file says which, so nothing is subtracted and the error is a pixel at most. Difficult
-    objects become crowds. A box without extent or outside the image is left out, one that is partly outside is cut to
-    it, both with a note. Corners in the wrong order are refused: they are as often a width and height in the place of
-    xmax and ymax, and a guess would teach wrong boxes.
+    Corners are used as written. VOC counts pixels from 1 and includes the last one, most later tools count from 0 and
+    do not; a file does not state which, so nothing is subtracted and the error is at most a pixel. Difficult objects
+    become crowds. An empty box or one outside the image is left out, one that is partly outside is clipped, both with a
+    note. Corners in the wrong order are refused: often they are a width and height instead of xmax and ymax, and a
+    guess would train on wrong boxes.
 
     Args:
         path: The XML file.
-        image_size: (height, width) of the image itself in pixels, where known; it must be what the file says.
+        image_size: (height, width) of the image itself in pixels, where known; it must match the file's.
 
     Raises:
-        DataError: naming file and line, if it is not whole XML, has a document type (entities can hide bombs and other
-            files) or more than 10 MB, lacks a name, box or coordinate, or has one that is not a finite number.
+        DataError: naming file and line, if it is not well-formed XML, has a document type (entities can expand without
+            limit or read other files) or more than 10 MB, lacks a name, box or coordinate, or has a coordinate that is
+            not a finite number.
     """
     file = Path(path)
     root = _parse(file)
@@ -74,7 +75,7 @@ def read_annotation(path: str | Path, image_size: tuple[int, int] | None = None)
 
 
 def placed(corners: Sequence[float], size: tuple[int, int] | None) -> tuple[tuple[float, ...] | None, str]:
-    """Returns a box as it is used, or None where it is left out, and what was done in words (empty: nothing).
+    """Returns a box, clipped if necessary, or None where it is left out, and a note on what was done (or empty).
 
     Args:
         corners: (x0, y0, x1, y1) in pixels.
@@ -133,7 +134,7 @@ def _parse(file: Path) -> _Element:
     except expat.ExpatError as error:
         what = expat.errors.messages[error.code]
         raise DataError(f"{file}, line {error.lineno}: is not whole XML ({what})") from error
-    except (LookupError, ValueError) as error:  # an encoding that nobody knows
+    except (LookupError, ValueError) as error:  # an unknown encoding
         raise DataError(f"{file}: is not XML that can be read ({error})") from error
     return top.inside[0]
 

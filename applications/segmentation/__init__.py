@@ -1,8 +1,8 @@
 """Semantic segmentation: the class of each pixel.
 
 ``from applications.segmentation import *`` gives what a notebook needs, under the fast.ai book's names where it has one
-(``unet_learner``). What differs on purpose: a prediction is a plain record with the areas and masks of its classes, at
-the resolution of the image that was given; a bundle is a folder of data, never a pickle.
+(``unet_learner``). It differs on purpose in two ways: a prediction is a plain record with the areas and masks of its
+classes, at the resolution of the given image; a bundle is a folder of data, never a pickle.
 """
 
 from pathlib import Path

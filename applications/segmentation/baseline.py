@@ -1,4 +1,4 @@
-"""Two simple rules to judge a segmenter beside: what is most frequent everywhere, and at each place."""
+"""Two simple baselines for segmentation: the most frequent class overall, and at each position of the frame."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from applications.segmentation.task import SegmentationTask
 from common.blocks.item_transforms import View
 from common.task.task import Outputs
 
-CELLS = 64  # places a side at which the second rule counts
+CELLS = 64  # positions per side of the second baseline
 LIMIT = 500
 
 
@@ -31,12 +31,12 @@ def ignored_share(counts: np.ndarray, masks: int, limit: int = LIMIT) -> float:
 
 
 def pixel_counts(task: SegmentationTask, masks: Sequence[Any], limit: int = LIMIT) -> np.ndarray:
-    """Returns how often each class occurs at each of 64 x 64 places of the frame, int64 (classes, 64, 64).
+    """Returns the counts of each class at 64 x 64 positions of the frame, int64 (classes, 64, 64).
 
     Args:
-        task: Whose classes they are.
-        masks: Masks as the source gives them.
-        limit: The most masks that are looked at, evenly spread over all.
+        task: The task with the classes.
+        masks: Raw masks of the source.
+        limit: The most masks used, evenly spread over all.
     """
     block, counts = task.block, torch.zeros(len(task.codes), CELLS, CELLS, dtype=torch.int64)
     for i in _looked_at(len(masks), limit):
@@ -49,12 +49,12 @@ def pixel_counts(task: SegmentationTask, masks: Sequence[Any], limit: int = LIMI
 
 
 def baseline(task: SegmentationTask, counts: np.ndarray, masks: Sequence[Any]) -> dict[str, dict[str, float]]:
-    """Returns the metrics of two simple rules: the most frequent class everywhere, and the one at each place.
+    """Returns the metrics of two simple baselines: the most frequent class overall, and at each position.
 
     Args:
-        task: Whose classes they are.
-        counts: Of the training masks; see `pixel_counts`.
-        masks: Those to judge on, as the source gives them.
+        task: The task with the classes.
+        counts: The `pixel_counts` of the training masks.
+        masks: The raw masks to evaluate on.
     """
     truth = [task.block.encode(mask) for mask in masks]
     common = int(counts.sum(axis=(1, 2)).argmax())
@@ -70,14 +70,14 @@ def baseline(task: SegmentationTask, counts: np.ndarray, masks: Sequence[Any]) -
 
 
 def class_weights(counts: np.ndarray, power: float = 0.25, most: float = 4.0) -> tuple[float, ...]:
-    """Returns how much a pixel of each class counts, so that rare ones count more: a power of one over their share.
+    """Returns class weights that are larger for rare classes: a power of the inverse frequency.
 
-    The mean over pixels is one; a class that does not occur counts as the rarest that does.
+    The mean over pixels is one; a class that does not occur gets the weight of the rarest that does.
 
     Args:
-        counts: Of the training masks; see `pixel_counts`.
-        power: 0: all the same; 1: each class counts as much as any other.
-        most: The greatest weight over the least.
+        counts: The `pixel_counts` of the training masks.
+        power: 0: equal weights; 1: inverse frequencies.
+        most: The largest ratio of the greatest to the least weight.
     """
     share = counts.sum(axis=(1, 2)) / max(counts.sum(), 1)
     raw = np.where(share > 0, share, share[share > 0].min(initial=1.0)) ** -power

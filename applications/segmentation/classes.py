@@ -12,7 +12,7 @@ from common.errors import DataError
 
 NAME_FILES = ("codes.txt", "classes.txt", "label_names.txt", "class_names.txt")
 COLOR_FILES = ("colors.txt", "class_dict.csv", "label_colors.txt", "labelmap.txt", "colors.csv")
-LOOKED_AT = 1000  # masks whose values are read where nothing says what they are
+LOOKED_AT = 1000  # the most masks whose values are read to infer the classes
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -26,13 +26,13 @@ _NAME_LAST = re.compile(r"^\s*(\d+)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;:]+(\S.*?)\s*$")
 
 @dataclass(frozen=True)
 class Classes:
-    """What the pixels of masks stand for; see `MaskBlock`.
+    """The classes of masks; see `MaskBlock`.
 
     Attributes:
         codes: The names of the classes, in the order of their ids.
-        ignore: The value that does not count, or None.
-        values: The value that stands for each class, where that is not its position.
-        colors: The colour that stands for each class, for masks that are colour images.
+        ignore: The ignored value, or None.
+        values: The pixel value of each class, where that is not its position.
+        colors: The colour of each class, for masks that are colour images.
         origin: Where they were found, in words.
     """
 
@@ -49,11 +49,11 @@ def find_classes(root: Path, masks: Sequence[Path], ignore: int | None, voc: boo
     Args:
         root: The folder.
         masks: The training masks.
-        ignore: The value (or the row of the colour table) that does not count.
-        voc: Whether the masks lie in Pascal VOC's folder, where 255 does not count.
+        ignore: The ignored value (or row of the colour table).
+        voc: Whether the masks are in Pascal VOC's folder, where 255 is ignored.
 
     Raises:
-        DataError: if a list cannot be read, or the masks are colour images and there is no table of colours.
+        DataError: if a list cannot be read, or the masks are colour images and there is no colour table.
     """
     table = next((root / name for name in COLOR_FILES if (root / name).is_file()), None)
     if table is not None:
@@ -71,13 +71,13 @@ def find_classes(root: Path, masks: Sequence[Path], ignore: int | None, voc: boo
 def named_classes(
     names: Sequence[str], masks: Sequence[Path], ignore: int | None, voc: bool, origin: str = "the option"
 ) -> Classes:
-    """Returns the classes of a list of names; the one that is ignored is taken out of it.
+    """Returns the classes of a list of names, without the ignored one.
 
     Args:
         names: The names, in the order of their ids.
         masks: The training masks: two classes may be drawn in black and white.
-        ignore: The id that does not count, or None.
-        voc: Whether 255 does not count where ``ignore`` says nothing.
+        ignore: The ignored id, or None.
+        voc: Whether 255 is ignored where ``ignore`` is None.
         origin: Where the names were found, in words.
 
     Raises:
@@ -85,12 +85,12 @@ def named_classes(
     """
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None or not names or not all(names):
-        said = "one of them is empty" if twice is None else f"{twice!r} occurs twice"
-        raise DataError(f"the classes ({origin}) must be different names, got {len(names)}: {said}")
+        fault = "one of them is empty" if twice is None else f"{twice!r} occurs twice"
+        raise DataError(f"the classes ({origin}) must be different names, got {len(names)}: {fault}")
     ignore = VOC_IGNORE if ignore is None and voc else ignore
     if masks:
         _check_indexed(masks[0])
-    if ignore is not None and ignore < len(names):  # a class that does not count is not one
+    if ignore is not None and ignore < len(names):  # an ignored id is not a class
         kept = tuple(i for i in range(len(names)) if i != ignore)
         values = () if kept == tuple(range(len(kept))) else kept
         return Classes(tuple(names[i] for i in kept), ignore, values, origin=origin)
@@ -100,7 +100,7 @@ def named_classes(
 
 
 def _from_values(masks: Sequence[Path], ignore: int | None, voc: bool) -> Classes:
-    """The classes that the values in the masks show."""
+    """Infers the classes from the values in the masks."""
     if masks:
         _check_indexed(masks[0])
     step = max(1, -(-len(masks) // LOOKED_AT))
@@ -111,7 +111,7 @@ def _from_values(masks: Sequence[Path], ignore: int | None, voc: bool) -> Classe
     if found == set(BLACK_AND_WHITE) and ignore is None:
         return Classes(("background", "object"), None, BLACK_AND_WHITE, origin="masks in black and white (0 and 255)")
     if ignore is None and 255 in found and len(found) > 2:
-        ignore = 255  # the custom of most data sets
+        ignore = 255  # the convention of most data sets
     values = tuple(sorted(found - {ignore}))
     if len(values) < 2:
         shown = ", ".join(map(str, sorted(found))) or "none"
@@ -119,9 +119,9 @@ def _from_values(masks: Sequence[Path], ignore: int | None, voc: bool) -> Classe
             f"the training masks hold fewer than two classes (values found: {shown}): there is nothing to tell apart"
         )
     origin = f"the values in the training masks ({values[0]} to {values[-1]})"
-    said = "" if ignore is None else f", {ignore} is ignored"
+    ignored = "" if ignore is None else f", {ignore} is ignored"
     own = () if values == tuple(range(len(values))) else values
-    return Classes(tuple(map(str, values)), ignore, own, origin=origin + said)
+    return Classes(tuple(map(str, values)), ignore, own, origin=origin + ignored)
 
 
 def _check_indexed(mask: Path) -> None:
@@ -136,7 +136,7 @@ def _check_indexed(mask: Path) -> None:
 
 
 def _values(masks: Sequence[Path]) -> set[int]:
-    """The values that occur in masks; those that cannot be read are met again when they are loaded."""
+    """The values that occur in masks; unreadable masks are skipped, since loading them reports the error."""
     seen = np.zeros(256, bool)
     for mask in masks:
         try:

@@ -1,4 +1,4 @@
-"""Data for segmentation: images and masks of one name, in the layouts people have; embedded scenes of digits."""
+"""Reading data for segmentation: images and masks of the same name, in common layouts; embedded scenes of digits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "fram
 MASK_FOLDERS = ("masks", "mask", "segmentationclass", "labels", "label", "segmentation", "annotations", "gt")
 LIST_FOLDERS = ("", "ImageSets/Segmentation", "splits")
 MASK_SUFFIXES = ("_mask", "-mask", "_label", "_labels", "_gt", "_seg", "_l", "_p")
-"""What people put behind an image's name for its mask, in small letters."""
+"""Common lower-case suffixes of mask names after the image's name."""
 SCENES = (1000, 150, 150)
 SCENE_SIZE = (96, 96)
-MOST_DIGITS = 6  # in a scene: the more there are, the more a pass over it teaches
+MOST_DIGITS = 6  # per scene: with more of them an epoch has more training signal
 
 
 class Pair(NamedTuple):
     """An image and its mask.
 
     Attributes:
-        name: What a person calls it: the image's path.
-        image: Its file.
-        mask: Its mask's file, or None where there is none.
-        looked: The folder in which the mask was looked for.
+        name: Its name for people: the image's path.
+        image: The image's file.
+        mask: The mask's file, or None where there is none.
+        looked: The folder in which the mask was searched.
     """
 
     name: str
@@ -46,16 +46,16 @@ class SegmentationSource(Source):
 
     Attributes:
         items: The items.
-        get_x: From an item to the image.
-        get_y: From an item to the mask.
-        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
-        kind: What was found, in words.
-        notes: What a person should know of how it was read: what was guessed, and what was passed over.
+        get_x: Returns an item's image.
+        get_y: Returns an item's mask.
+        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source has no split.
+        kind: The recognised format, in words.
+        notes: What a person should know of how the data was read: what was guessed, and what was passed over.
         codes: The names of the classes, in the order of their ids.
-        ignore: The value in the masks that no loss or metric counts, or None.
-        values: The value that stands for each class, where that is not its position.
-        colors: The colour that stands for each class, for masks that are colour images.
-        mirrored: Whether a mirrored image still shows its classes (not so for digits).
+        ignore: The value in the masks that losses and metrics ignore, or None.
+        values: The pixel value of each class, where that is not its position.
+        colors: The colour of each class, for masks that are colour images.
+        mirrored: Whether mirroring an image preserves its classes (not so for digits).
     """
 
     codes: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class SegmentationSource(Source):
 def read_source(
     path: str | Path | None, *, classes: str | Sequence[str] | None = None, ignore: int | None = None
 ) -> SegmentationSource:
-    """Returns the images, masks and classes of a source, its form found out.
+    """Returns the images, masks and classes of a source, with its layout inferred.
 
     Args:
         path: A folder with ``images/`` and ``masks/`` (or ``labels/``, ``annotations/``; Pascal VOC's ``JPEGImages/``
@@ -80,10 +80,10 @@ def read_source(
             (``train.txt``, ``val.txt``, ``test.txt``) where there are some. None: the embedded scenes.
         classes: The names of the classes in the order of their ids, separated by commas or as a list. Without it they
             come from ``codes.txt`` or ``classes.txt``, a colour table, or the values of the training masks.
-        ignore: The value in the masks that does not count (with a colour table: the row of that class, from 0).
+        ignore: The ignored value in the masks (with a colour table: the row of that class, from 0).
 
     Raises:
-        DataError: if the path does not exist or holds no such pairs; the message says what was looked for.
+        DataError: if the path does not exist or holds no such pairs; the message lists what was looked for.
     """
     if path is None:
         return scene_source()
@@ -110,13 +110,13 @@ def _with(found: Source, known: Classes) -> SegmentationSource:
 
 
 def read_pairs(path: str | Path) -> Source:
-    """Returns the images and masks of a folder with their parts, whatever their classes are; see `read_source`.
+    """Returns the images and masks of a folder with their parts, without inferring classes; see `read_source`.
 
     Args:
         path: The folder.
 
     Raises:
-        DataError: if it holds no images with masks, or a split list names what is not there.
+        DataError: if it holds no images with masks, or a split list names a missing image.
     """
     root = Path(path)
     if not root.exists():
@@ -145,7 +145,7 @@ _NAMING = "a mask has its image's name (with another ending, or _mask behind it)
 
 
 def _folder(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of some folders that is there, in any case."""
+    """The first of some folder names that exists, ignoring case."""
     here = {place.name.lower(): place for place in sorted(root.iterdir()) if place.is_dir()}
     return next((here[name] for name in names if name in here), None)
 
@@ -224,7 +224,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _named(line: str, by_key: dict[str, int], stems: dict[str, int]) -> int | None:
-    """The image that a line of a split list names: with or without folders and ending, a mask behind it or not."""
+    """The image on a line of a split list: with or without folders and ending, optionally followed by its mask."""
     for text in (line.strip(), line.split()[0]):
         name = text.replace("\\", "/")
         short = name.rsplit("/", 1)[-1]
@@ -251,8 +251,8 @@ def scene_source(
     """Returns scenes of handwritten digits on photos with their masks, which need no network.
 
     Args:
-        counts: How many to train on, to validate on, and to test on.
-        seed: Of everything random in them.
+        counts: The numbers of training, validation and test scenes.
+        seed: Random seed.
         size: (height, width) of each, in pixels.
     """
     items, parts = embedded_scenes(*counts, seed=seed, size=size, most=MOST_DIGITS)

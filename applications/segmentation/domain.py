@@ -1,4 +1,4 @@
-"""Segmentation as a domain: what the command line, evaluation and server know of it."""
+"""Segmentation as a domain: the value from which command line, evaluation and server are made."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +16,22 @@ from common.spec import option
 
 @dataclass(frozen=True, kw_only=True)
 class MaskReading:
-    """How images and masks are read."""
+    """The options for reading images and masks."""
 
     classes: str | None = option(None, "names of the classes by id, separated by commas (default: from the folder)")
     ignore: int | None = option(None, "the value in the masks that does not count (Pascal VOC: 255)")
 
 
 def read(data: str | Path | None, reading: MaskReading, predictor: Predictor | None = None) -> Source:
-    """Returns the images and masks of a source; what the masks stand for is the predictor's where there is one.
+    """Returns the images and masks of a source; a predictor, if given, decides the classes.
 
     Args:
         data: In any layout that `read_source` takes.
-        reading: How it is read.
-        predictor: What is to be judged, or None.
+        reading: The reading options.
+        predictor: The predictor to evaluate, or None.
 
     Raises:
-        ConfigError: if options name other classes than those the predictor learned.
+        ConfigError: if the options name other classes than the predictor's.
     """
     if predictor is None:
         return read_source(data, classes=reading.classes, ignore=reading.ignore)

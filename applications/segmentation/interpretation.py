@@ -1,4 +1,4 @@
-"""Looking at a trained segmenter: its maps beside the true ones, with the colours of the classes named."""
+"""Pictures of a trained segmenter: predicted next to true masks, with a legend of the classes."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -32,7 +32,7 @@ def show_maps(
         part: ``valid``, ``test`` or ``train``.
         ids: Which samples, by their ids; the first ones when None.
         path: A file to write the picture to.
-        outputs: Of the part, where the model has seen it already; else it sees these samples.
+        outputs: The outputs of the part, if already computed; else the model is run on the shown samples.
     """
     task = cast(SegmentationTask, trainer.task)
     count = min(max_n, len(trainer.dls.part(part).rows)) if ids is None else len(ids)

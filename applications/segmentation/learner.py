@@ -21,24 +21,24 @@ def loss_weights(loss: str) -> dict[str, float]:
     """Returns the weight of each part of a loss from its name: parts joined by ``+``, each with a weight before ``*``.
 
     Args:
-        loss: Such as ``cross_entropy``, ``cross_entropy+dice`` or ``focal+0.5*dice``.
+        loss: A loss such as ``cross_entropy``, ``cross_entropy+dice`` or ``focal+0.5*dice``.
 
     Raises:
-        ConfigError: for an unknown part, or a weight that is no number.
+        ConfigError: for an unknown part, or a weight that is not a number.
 
     Examples:
         >>> loss_weights("focal+0.5*dice")
         {'cross_entropy': 0.0, 'focal': 1.0, 'dice': 0.5}
     """
-    found: dict[str, float] = dict.fromkeys(LOSSES, 0.0)
+    weights: dict[str, float] = dict.fromkeys(LOSSES, 0.0)
     for part in loss.split("+"):
         weight, star, name = part.strip().rpartition("*")
         one_of("loss", name.strip(), LOSSES)
         try:
-            found[name.strip()] += float(weight) if star else 1.0
+            weights[name.strip()] += float(weight) if star else 1.0
         except ValueError:
             raise ConfigError(f"loss: the weight {weight!r} in {part.strip()!r} is not a number") from None
-    return found
+    return weights
 
 
 def make_task(
@@ -48,9 +48,9 @@ def make_task(
 
     Args:
         dls: Loaders that a DataBlock made.
-        loss: Its parts; see `loss_weights`.
-        class_weights: How much a pixel of each class counts; empty: all the same.
-        gamma: Of the focal loss.
+        loss: The parts of the loss; see `loss_weights`.
+        class_weights: The weight of each class's pixels; empty: all equal.
+        gamma: The focusing parameter of the focal loss.
 
     Raises:
         ConfigError: if their last block is not a MaskBlock with codes.
@@ -84,11 +84,11 @@ def segmentation_learner(
         dls: Loaders of an ImageBlock and a MaskBlock.
         arch: A name that `create_model` takes, or torchvision's function (``resnet18``).
         metrics: Metrics to show; the task's own when None.
-        pretrained: Start the classification network from ImageNet weights (``small_resnet`` has none and ignores it).
-        weights: Which of torchvision's weights; see `find_weights`.
+        pretrained: Whether to start from ImageNet weights (``small_resnet`` has none and ignores it).
+        weights: The name of torchvision's weights; see `find_weights`.
         loss: ``cross_entropy``, ``focal``, ``dice`` or several joined by ``+``; see `loss_weights`.
-        class_weights: How much a pixel of each class counts; empty: all the same.
-        dropout: Of a U-Net's channels before its last layer.
+        class_weights: The weight of each class's pixels; empty: all equal.
+        dropout: Dropout rate of whole channels before a U-Net's last layer.
         options: How to train.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Losses of class maps: cross-entropy, focal and Dice, of hard masks and of the shares that mixing makes."""
+"""Segmentation losses: cross-entropy, focal and Dice, for hard masks and for the soft targets of mixup."""
 
 from typing import NamedTuple
 
@@ -7,41 +7,41 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NO_CLASS = -100
-"""The id under which pixels that do not count reach torch's own losses."""
+"""The ignore index of torch's losses, for ignored pixels."""
 
 
 class Pixelwise(NamedTuple):
-    """A loss a pixel and how much each counts.
+    """The loss and the weight of each pixel.
 
     Attributes:
-        value: Weighted losses, float32 (B, H, W); 0 where a pixel does not count.
-        weight: float32 (B, H, W); 0 where it does not count.
+        value: Weighted losses, float32 (B, H, W); 0 at ignored pixels.
+        weight: float32 (B, H, W); 0 at ignored pixels.
     """
 
     value: Tensor
     weight: Tensor
 
     def mean(self) -> Tensor:
-        """Returns the weighted mean over the pixels of the whole batch that count, a scalar; 0 where none does."""
+        """Returns the weighted mean over the batch's pixels that are not ignored, a scalar; 0 if all are."""
         return self.value.sum() / self.weight.sum().clamp(min=1e-8)
 
     def by_sample(self) -> Tensor:
-        """Returns the weighted mean over each sample's pixels that count, (B,); 0 where none does."""
+        """Returns the weighted mean over each sample's pixels that are not ignored, (B,); 0 if all are."""
         return self.value.sum(dim=(1, 2)) / self.weight.sum(dim=(1, 2)).clamp(min=1e-8)
 
 
 def pixel_loss(
     logits: Tensor, target: Tensor, *, void: int | None = None, class_weights: Tensor | None = None, gamma: float = 0.0
 ) -> Pixelwise:
-    """Returns cross-entropy a pixel; with ``gamma`` above 0 the focal loss (Lin et al. 2017, arXiv:1708.02002).
+    """Returns each pixel's cross-entropy; with ``gamma`` above 0 its focal loss (Lin et al. 2017, arXiv:1708.02002).
 
     Args:
         logits: float (B, classes, H, W).
-        target: Class ids, integer (B, H, W); or shares, float (B, classes, H, W), which sum to 1 or, where a part of a
-            pixel does not count, to less.
-        void: The id that does not count, or None.
+        target: Class ids, integer (B, H, W); or soft targets, float (B, classes, H, W), which sum to 1 or, where a part
+            of a mixed pixel is ignored, to less.
+        void: The ignored id, or None.
         class_weights: float (classes,), or None for equal ones.
-        gamma: How much less a pixel counts the surer its class already is.
+        gamma: The focusing parameter: larger values reduce the loss of well classified pixels more.
     """
     logits = logits.float()
     if target.is_floating_point():
@@ -58,12 +58,12 @@ def pixel_loss(
 
 
 def dice_loss(logits: Tensor, target: Tensor, *, void: int | None = None) -> Tensor:
-    """Returns one minus the mean soft Dice coefficient of the classes that a sample shows, (B,); 0 where none counts.
+    """Returns one minus the mean soft Dice coefficient of the classes in each sample, (B,); 0 if it has none.
 
     Args:
         logits: float (B, classes, H, W).
-        target: Class ids or shares; see `pixel_loss`.
-        void: The id that does not count, or None.
+        target: Class ids or soft targets; see `pixel_loss`.
+        void: The ignored id, or None.
     """
     p = logits.float().softmax(dim=1)
     if target.is_floating_point():

@@ -1,4 +1,4 @@
-"""Metrics of class maps, all from one confusion matrix of pixels that is summed batch by batch."""
+"""Segmentation metrics, all from one confusion matrix of pixels that is summed over batches."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +21,8 @@ def pixel_confusion(predicted: Tensor, target: Tensor, classes: int, void: int |
     Args:
         predicted: Class ids, integer of any shape.
         target: Class ids of the same shape.
-        classes: How many classes there are.
-        void: The true id that does not count, or None.
+        classes: The number of classes.
+        void: The ignored true id, or None.
 
     Examples:
         >>> pixel_confusion(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 9]), 2, void=9).tolist()
@@ -30,7 +30,7 @@ def pixel_confusion(predicted: Tensor, target: Tensor, classes: int, void: int |
     """
     truth = target.reshape(-1).long()
     pairs = truth * classes + predicted.reshape(-1).long()
-    spare = classes * classes  # where pixels go that do not count: no boolean indexing, whose size the host would read
+    spare = classes * classes  # the bin of ignored pixels; boolean indexing would make the host wait for its size
     pairs = pairs if void is None else pairs.masked_fill(truth == void, spare)
     if pairs.device.type == "cpu":
         counts = torch.bincount(pairs, minlength=spare + 1)
@@ -41,7 +41,7 @@ def pixel_confusion(predicted: Tensor, target: Tensor, classes: int, void: int |
 
 
 def intersection_over_union(matrix: Tensor) -> Tensor:
-    """Returns each class's share of the pixels that are it or were called it, float64 (classes,); NaN where none is.
+    """Returns each class's IoU, float64 (classes,); NaN for a class that is neither in the truth nor predicted.
 
     Args:
         matrix: Counts (classes, classes) of `pixel_confusion`.
@@ -52,7 +52,7 @@ def intersection_over_union(matrix: Tensor) -> Tensor:
 
 
 def mean_iou(matrix: Tensor) -> float:
-    """Returns the mean IoU over the classes that occur in the truth or in the predictions; NaN where no pixel counts.
+    """Returns the mean IoU over the classes that occur in the truth or in the predictions; NaN if all is ignored.
 
     Args:
         matrix: Counts (classes, classes) of `pixel_confusion`.
@@ -61,7 +61,7 @@ def mean_iou(matrix: Tensor) -> float:
 
 
 def pixel_accuracy(matrix: Tensor) -> float:
-    """Returns the share of pixels whose class is right; NaN where no pixel counts.
+    """Returns the share of correctly classified pixels; NaN if all are ignored.
 
     Args:
         matrix: Counts (classes, classes) of `pixel_confusion`.
@@ -72,10 +72,10 @@ def pixel_accuracy(matrix: Tensor) -> float:
 
 @dataclass
 class _OfConfusion(Metric):
-    """A number of the confusion matrix of outputs (B, classes, H, W) and masks, ids (B, H, W) or shares.
+    """A metric of the confusion matrix of outputs (B, classes, H, W) and masks, ids (B, H, W) or soft targets.
 
     Args:
-        void: The true id that does not count, or None.
+        void: The ignored true id, or None.
     """
 
     void: int | None = None
@@ -94,10 +94,10 @@ class _OfConfusion(Metric):
 
 @dataclass
 class MeanIoU(_OfConfusion):
-    """Mean over classes of intersection over union; a class that is neither there nor predicted does not count.
+    """Mean IoU over the classes that occur in the truth or in the predictions.
 
     Args:
-        void: The true id that does not count, or None.
+        void: The ignored true id, or None.
 
     Examples:
         >>> logits = torch.tensor([[[[2.0, 0.0]], [[0.0, 2.0]]]])
@@ -114,10 +114,10 @@ class MeanIoU(_OfConfusion):
 
 @dataclass
 class PixelAccuracy(_OfConfusion):
-    """Share of pixels whose class is right.
+    """Share of correctly classified pixels.
 
     Args:
-        void: The true id that does not count, or None.
+        void: The ignored true id, or None.
     """
 
     name = "pixel_accuracy"

@@ -39,22 +39,22 @@ def check_arch(arch: str) -> None:
         arch: A name that `create_model` takes.
 
     Raises:
-        ConfigError: if there is none of that name; the message holds the near ones.
+        ConfigError: if there is none of that name; the message lists similar ones.
     """
     one_of("arch", arch, arch_names())
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnetConfig:
-    """What a `Unet` is made of.
+    """The configuration of a `Unet`.
 
     Attributes:
-        arch: The classification network that it stands on: ``small_resnet`` or one of torchvision's.
-        classes: How many outputs a pixel.
-        channels: Of the input image; torchvision's networks take 3.
-        strides: Which of the network's features are used, ascending.
-        widths: Channels of the decoder at each stride but the last.
-        dropout: Of whole channels before the last layer, in [0, 1).
+        arch: The classification network of the encoder: ``small_resnet`` or one of torchvision's.
+        classes: The number of outputs per pixel.
+        channels: The channels of the input image; torchvision's networks take 3.
+        strides: The strides of the encoder's features in use, ascending.
+        widths: Channels of the decoder at each stride except the last.
+        dropout: Dropout rate of whole channels before the last layer, in [0, 1).
     """
 
     arch: str = SMALL
@@ -85,11 +85,11 @@ def _twice(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """From a pyramid of features back up: enlarge, set beside the finer features, two convolutions; and again.
+    """A U-Net decoder over a feature pyramid: upsample, concatenate with the finer features, two convolutions.
 
     Args:
         features: Channels of the features, finest first.
-        widths: Channels of the decoder at each of them but the coarsest.
+        widths: Channels of the decoder at each of them except the coarsest.
     """
 
     def __init__(self, features: tuple[int, ...], widths: tuple[int, ...]) -> None:
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         """Returns (B, widths[0], h, w) at the finest features' size.
 
         Args:
-            features: Finest first.
+            features: The features, finest first.
         """
         x = features[-1]
         for skip, step in zip(reversed(features[:-1]), reversed(self.steps), strict=True):
@@ -114,11 +114,11 @@ class Decoder(nn.Module):
 
 @register("model", "unet")
 class Unet(Configured, nn.Module):
-    """A U-Net (Ronneberger et al. 2015) whose left side is a classification network.
+    """A U-Net (Ronneberger et al. 2015) with a classification network as encoder.
 
     Args:
-        config: What it is made of.
-        body: The classification network, with its weights; a new one with random weights when None.
+        config: The network's configuration.
+        body: The encoder, with its weights; a new one with random weights when None.
 
     Shape:
         float (B, channels, H, W) to (B, classes, H, W), of any height and width.
@@ -149,7 +149,7 @@ class TorchvisionSegmenterConfig:
 
     Attributes:
         arch: Its name, as in ``torchvision.models.list_models(module=torchvision.models.segmentation)``.
-        classes: How many outputs a pixel.
+        classes: How many outputs per pixel.
         auxiliary: Whether it has the auxiliary head of its reference training (LR-ASPP never has).
     """
 
@@ -167,8 +167,8 @@ class TorchvisionSegmenter(Configured, nn.Module):
     """One of torchvision's segmenters: DeepLabV3, FCN or LR-ASPP.
 
     Args:
-        config: Which one.
-        weights: Of torchvision's, for its classification network, or None for random ones.
+        config: The segmenter's configuration.
+        weights: Torchvision's weights of its backbone, or None for random ones.
 
     Shape:
         float (B, 3, H, W) to (B, classes, H, W); in training a dictionary with ``out`` and, with an auxiliary head,
@@ -196,17 +196,17 @@ class TorchvisionSegmenter(Configured, nn.Module):
 
 
 def _body(arch: str, channels: int, pretrained: bool, weights: str | None) -> Backbone:
-    """A network with its features from stride 2, or from the finest that it has."""
+    """A backbone with features from stride 2 on, or from the finest stride that it has."""
     if arch == SMALL:
         return make_backbone(arch, SMALL_STRIDES, channels, pretrained=pretrained)
     try:
         return make_backbone(arch, (2, *COARSE_STRIDES), channels, pretrained=pretrained, weights=weights)
-    except ConfigError:  # transformers and ConvNeXt begin with patches of 4 x 4 pixels
+    except ConfigError:  # transformers and ConvNeXt start with patches of 4 x 4 pixels
         return make_backbone(arch, COARSE_STRIDES, channels, pretrained=pretrained, weights=weights)
 
 
 def _decoder_widths(body: Backbone) -> tuple[int, ...]:
-    """As many channels as the network has at each stride but the coarsest, within bounds that grow with the stride."""
+    """The decoder's channels: the backbone's at each stride except the coarsest, within bounds that grow with it."""
     if body.arch == SMALL:
         return SMALL_WIDTHS
     levels = [max(1, round(log2(stride))) for stride in body.strides[:-1]]
@@ -228,15 +228,15 @@ def create_model(
     Args:
         arch: ``small_resnet`` or one of torchvision's classifiers, for a `Unet` over it; or one of torchvision's
             segmenters, such as ``deeplabv3_mobilenet_v3_large``.
-        classes: How many outputs a pixel.
-        channels: Of the images; torchvision's networks take 3.
-        pretrained: Start the classification network from ImageNet weights.
-        weights: Which of them, e.g. ``IMAGENET1K_V1``; see `find_weights`.
-        seed: Of the random weights.
-        dropout: Of a U-Net's channels before its last layer.
+        classes: The number of outputs per pixel.
+        channels: The channels of the images; torchvision's networks take 3.
+        pretrained: Whether to start the backbone from ImageNet weights.
+        weights: The name of the weights, e.g. ``IMAGENET1K_V1``; see `find_weights`.
+        seed: Seed of the random weights.
+        dropout: Dropout rate of whole channels before a U-Net's last layer.
 
     Raises:
-        ConfigError: for an unknown name, channels that do not fit, or weights that cannot be had.
+        ConfigError: for an unknown name, channels that do not fit, or unavailable weights.
 
     Examples:
         >>> create_model("small_resnet", 3)(torch.zeros(1, 3, 40, 52)).shape

@@ -1,4 +1,4 @@
-"""Images larger than the model's input, window by window, each at its own resolution."""
+"""Segmentation of images larger than the model's input, by overlapping windows at the image's own resolution."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -25,19 +25,19 @@ def predict_sliding(
     window_px: int | tuple[int, int] | None = None,
     overlap: float = 0.25,
 ) -> Record:
-    """Returns the record of an image that is seen at its own resolution, through windows that overlap.
+    """Returns the record of an image, predicted through overlapping windows at its own resolution.
 
-    Where windows overlap their probabilities are averaged, those far from a window's edge counting more, so that no
-    seam shows. An image no larger than a window is seen whole.
+    Where windows overlap their probabilities are averaged, with weights that fall towards a window's edge, so that no
+    seam shows. An image no larger than a window is predicted whole.
 
     Args:
-        predictor: Of a segmentation bundle.
+        predictor: A predictor of a segmentation bundle.
         image: A path, bytes, a PIL image or an array.
-        window_px: The windows' pixels, one number for a square or (height, width); the model's input when None.
-        overlap: The least share of a window that the next one sees too, in [0, 1).
+        window_px: The windows' size in pixels, one number for a square or (height, width); the model's input when None.
+        overlap: The least share of a window that overlaps with the next one, in [0, 1).
 
     Raises:
-        ConfigError: if the predictor is none of segmentation, or a number is out of its range.
+        ConfigError: if the predictor is not one of segmentation, or a number is out of its range.
     """
     task = predictor.task
     if not isinstance(task, SegmentationTask):

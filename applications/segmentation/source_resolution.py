@@ -1,4 +1,4 @@
-"""From logits in the pixels of a model's input to class maps in the pixels of the source image."""
+"""Resampling of logits from the model's input to the resolution of the source image."""
 
 import torch
 import torch.nn.functional as F
@@ -6,20 +6,20 @@ from torch import Tensor
 
 from common.blocks.batch import Batch
 
-MOST_NUMBERS = 1 << 24  # logits that are resampled at once: a large photo is done in bands of rows
+MOST_NUMBERS = 1 << 24  # the most logits that are resampled at a time: a large photo is processed in bands of rows
 
 
 def source_logits(logits: Tensor, source: Tensor, size: tuple[int, int], rows: slice | None = None) -> Tensor:
     """Returns one sample's logits at pixels of its source image, float (classes, rows, W), by bilinear interpolation.
 
-    What the model did not see of the source (a centre crop) takes the nearest edge's.
+    Pixels that the model did not see (outside a centre crop) take the logits of the nearest edge.
 
     Args:
         logits: float (classes, h, w).
-        source: float64 (3, 3) on the CPU: from (x, y, 1) in pixels of the logits' image to pixels of the source; no
-            turn in it.
+        source: float64 (3, 3) on the CPU: maps (x, y, 1) in pixels of the logits' image to pixels of the source; it
+            only scales and shifts.
         size: (height, width) of the source in pixels.
-        rows: Which rows of the source; all when None.
+        rows: The rows of the source to compute; all when None.
     """
     height, width = logits.shape[1:]
     rows = slice(0, size[0]) if rows is None else rows
@@ -37,8 +37,8 @@ def source_ids(logits: Tensor, batch: Batch) -> list[Tensor]:
     """Returns each sample's class ids at the resolution of its source image, uint8 (H, W), on the logits' device.
 
     Args:
-        logits: float (B, classes, h, w), in the pixels of the batch's images.
-        batch: With ``sizes`` and ``source``; without them the ids stay in the pixels of its images.
+        logits: float (B, classes, h, w), in pixels of the batch's images.
+        batch: The batch; without ``sizes`` and ``source`` the ids stay in pixels of its images.
     """
     if batch.sizes is None or batch.source is None:
         return list(logits.argmax(dim=1).to(torch.uint8))

@@ -1,4 +1,4 @@
-"""The segmentation task: one class a pixel."""
+"""The segmentation task: one class per pixel."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ from common.task.record_view import LegendEntry, RecordView, hex_colors
 from common.task.task import Outputs, Record, Task
 
 MOST_CLASSES = 255
-GOOD = 0.5  # mean IoU of an image from which a picture's title is black
+GOOD = 0.5  # from this mean IoU of an image on, the title of its picture is black, else red
 
 
 @register("task", "segmentation")
@@ -47,14 +47,14 @@ class SegmentationTask(Task):
 
     Args:
         codes: The names of the classes, in the order of their ids.
-        ignore: The value in the masks that does not count, or None; see `MaskBlock`.
-        values: The value that stands for each class in the masks, where that is not its position.
-        colors: The colour that stands for each class, for masks that are colour images.
-        cross_entropy: Weight of cross-entropy, the mean over all pixels that count.
-        focal: Weight of the focal loss, the same with sure pixels counted less.
-        dice: Weight of one minus the mean Dice coefficient of the classes that each image shows.
-        class_weights: How much a pixel of each class counts in cross-entropy and focal loss; empty: all the same.
-        gamma: Of the focal loss.
+        ignore: The ignored value in the masks, or None; see `MaskBlock`.
+        values: The pixel value of each class in the masks, where that is not its position.
+        colors: The colour of each class, for masks that are colour images.
+        cross_entropy: Weight of cross-entropy, the mean over all pixels that are not ignored.
+        focal: Weight of the focal loss, which reduces the loss of well classified pixels.
+        dice: Weight of one minus the mean Dice coefficient of the classes in each image.
+        class_weights: The weight of each class's pixels in cross-entropy and focal loss; empty: all equal.
+        gamma: The focusing parameter of the focal loss.
         auxiliary: Weight of the loss of an auxiliary head, where a model has one (0.5 in torchvision's reference).
 
     Examples:
@@ -118,7 +118,7 @@ class SegmentationTask(Task):
         return total
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
-        """Returns the loss over all pixels of the batch that count, a scalar; an auxiliary head's is added."""
+        """Returns the loss over the batch's pixels that are not ignored, a scalar; an auxiliary head's is added."""
         total = self._sum(main_output(output), batch, False)
         if isinstance(output, dict) and "aux" in output and self.auxiliary:
             total = total + self.auxiliary * self._sum(output["aux"], batch, False)
@@ -145,7 +145,7 @@ class SegmentationTask(Task):
         return [self._record(ids.cpu().numpy()) for ids in output]
 
     def _record(self, ids: np.ndarray) -> Record:
-        """Plain data: what there is of each class that was found, and the whole map as a palette PNG."""
+        """A plain record: area, share and mask of each predicted class, and the whole map as a palette PNG."""
         counts = np.bincount(ids.reshape(-1), minlength=len(self.codes))
         classes = [
             {
@@ -178,7 +178,7 @@ class SegmentationTask(Task):
 
         Args:
             output: Each sample's class ids, (H, W).
-            target: Its mask as the source gives it, or encoded: ids (H, W).
+            target: Each sample's raw mask, or the encoded one: ids (H, W).
         """
         block, total = self.block, torch.zeros(len(self.codes), len(self.codes), dtype=torch.int64)
         for ids, raw in zip(output, target, strict=True):
@@ -191,11 +191,11 @@ class SegmentationTask(Task):
     def report(self, outputs: Outputs) -> dict[str, float]:
         """Returns miou, pixel_accuracy and mean_class_accuracy over the pixels of all masks together.
 
-        A class that is neither in a mask nor in a prediction of the part does not count in miou, one that is in no
-        mask not in mean_class_accuracy. Of a part without a pixel that counts none is defined, and none is returned.
+        Classes that are in no mask and no prediction of the part are left out of miou, those that are in no mask out of
+        mean_class_accuracy. A metric that is undefined (no pixel counts) is not returned.
 
         Args:
-            outputs: Each sample's class ids at its mask's size, uint8 (H, W); the masks as the source gives them.
+            outputs: Each sample's class ids at its mask's size, uint8 (H, W); and the raw masks.
         """
         matrix = self.confusion(outputs.output, outputs.target)
         recall = matrix.diagonal().double() / matrix.sum(dim=1)
@@ -207,11 +207,11 @@ class SegmentationTask(Task):
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def per_class(self, output: Any, target: Any) -> list[Record]:
-        """Returns one row a class: IoU, recall, precision (None where there is no such pixel) and share of the pixels.
+        """Returns one row per class: IoU, recall, precision (None where undefined) and share of the pixels.
 
         Args:
             output: Each sample's class ids at its mask's size, uint8 (H, W).
-            target: The masks as the source gives them.
+            target: The raw masks.
         """
         matrix = self.confusion(output, target).double()
         right, true, called = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
@@ -251,7 +251,7 @@ class SegmentationTask(Task):
             axes: Matplotlib axes with the image drawn.
             record: The prediction.
             block: The target's block.
-            target: The mask as the source gives it.
+            target: The raw mask.
         """
         void = self.block.void
         truth = (target if isinstance(target, Tensor) else self.block.encode(target)).cpu().numpy()

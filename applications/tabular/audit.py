@@ -1,4 +1,4 @@
-"""What may be wrong with a table before a model is fitted to it: leaks, contradictions, parts that differ."""
+"""Checks of a table before a model is fitted to it: leakage, contradictory rows, shift between parts."""
 
 import re
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from common.blocks.column_kinds import USED, Found, infer_kinds, read_dates, ser
 from common.blocks.columns import ColumnsBlock
 from common.errors import DataError, in_range, nearest
 
-NEARLY = 0.98  # AUC or R2 from which one column says the target nearly perfectly
-LEAST_AUC, LEAST_R2 = 0.55, 0.1  # from which the order of an identifier says something
+NEARLY = 0.98  # AUC or R2 above which one column predicts the target nearly perfectly
+LEAST_AUC, LEAST_R2 = 0.55, 0.1  # above these the order of an identifier is predictive
 FOLDS = 3
-LEAST_ROWS = 20  # below which nothing is tried out
+LEAST_ROWS = 20  # with fewer rows no column is tested
 TREES = BoosterConfig(rounds=60, learning_rate=0.1, depth=4, subsample=0.8, columns=0.8)
 
 
@@ -29,27 +29,27 @@ def leakage(
     frame: pd.DataFrame, target: str, classes: bool, *, parts: np.ndarray | None = None, time: str | None = None,
     ignore: Sequence[str] = (), most_rows: int = 5000, seed: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Returns what in a table may make a model look better than it is, in words.
+    """Returns warnings of what may make a model look better than it is (leakage).
 
-    One column that says the target nearly perfectly by itself (out of fold); an identifier whose order says it; a
-    column called after it; rows that are equal in every column but the target; rows of train that are also in valid or
-    test; and, of a division that is not by time, rows of valid from before the last row of train.
+    It checks for a single column that predicts the target nearly perfectly (out of fold); an identifier whose order
+    predicts it; a column named after the target; rows that are equal in every column but the target; rows of train that
+    are also in valid or test; and rows of valid from before the last row of train, where the split is not by time.
 
     Args:
         frame: Raw rows with the target.
         target: The target's column.
         classes: Whether it names classes; else it is a number.
-        parts: ``train``, ``valid`` or ``test`` of each row, as the rows are divided; all are train when None.
-        time: The column of times; every date is looked at when None.
-        ignore: Columns that are no features.
-        most_rows: Rows that the columns are tried on, where there are more.
-        seed: Of the folds, and of the rows that are drawn.
+        parts: ``train``, ``valid`` or ``test`` of each row; all are train when None.
+        time: The column of times; every date column is checked when None.
+        ignore: Columns that are not features.
+        most_rows: The most rows on which columns are tested; more are sampled.
+        seed: Seed of the folds and of the sampled rows.
 
     Returns:
-        One record a warning: ``check``, ``column`` (or ""), ``figure``, ``warning``; none where nothing was found.
+        One record per warning: ``check``, ``column`` (or ""), ``figure``, ``warning``.
 
     Raises:
-        DataError: if a column is not there, or parts and rows differ in number.
+        DataError: if a column is missing, or parts and rows differ in number.
     """
     in_range("most_rows", most_rows, 20, float("inf"))
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1).reset_index(drop=True)
@@ -63,12 +63,12 @@ def leakage(
     if not len(train):
         raise DataError(f"parts has no 'train', got {sorted(set(where.tolist()))[:5]}: name the rows of train so")
     kinds = infer_kinds(train.drop(columns=[target, *(name for name in ignore if name in frame.columns)]))
-    told = [found.name for found in kinds if found.kind not in ("identifier", "ignored")]
+    features = [found.name for found in kinds if found.kind not in ("identifier", "ignored")]
     return [
         *_alone(train, target, classes, kinds, most_rows, seed),
         *_namesakes([found.name for found in kinds], target),
-        *_contradictions(train, target, told, classes),
-        *_shared(frame, where, told),
+        *_contradictions(train, target, features, classes),
+        *_shared(frame, where, features),
         *_times(frame, where, [time] if time else [found.name for found in kinds if found.kind == "date"], time),
     ]
 
@@ -85,14 +85,14 @@ def _alone(
 ) -> list[dict[str, Any]]:
     some = drawn_rows(train, most_rows, seed)
     truth, count = _truth(series(some, target), classes)
-    found: list[dict[str, Any]] = []
+    warnings: list[dict[str, Any]] = []
     if len(some) < LEAST_ROWS or not np.ptp(truth, axis=0).any():
-        return found
+        return warnings
     measure = "AUC" if classes else "R2"
     for kind in kinds:
         name, why = kind.name, ""
         if kind.kind in USED:
-            figure = _figure(_said(some, kind, truth, count, seed), truth, classes)
+            figure = _figure(_predicted(some, kind, truth, count, seed), truth, classes)
             if figure > NEARLY:
                 why = f"alone says {target!r} nearly perfectly: is it known when a prediction is made?"
         elif kind.kind == "identifier":
@@ -104,12 +104,12 @@ def _alone(
             continue
         if why:
             check = "identifier" if kind.kind == "identifier" else "one column"
-            found.append(_warning(check, name, figure, f"{name!r} ({measure} {figure:.3f} out of fold) {why}"))
-    return found
+            warnings.append(_warning(check, name, figure, f"{name!r} ({measure} {figure:.3f} out of fold) {why}"))
+    return warnings
 
 
 def _truth(column: pd.Series, classes: bool) -> tuple[np.ndarray, int]:
-    """The target's columns, float64 (N, outputs), as `target_columns` makes them, and how many classes there are."""
+    """The target's columns, float64 (N, outputs), as `target_columns` makes them, and the number of classes."""
     if classes:
         codes, names = pd.factorize(column.astype(object).map(str))
         return target_columns(np.asarray(codes), max(2, len(names))), max(2, len(names))
@@ -120,8 +120,8 @@ def _truth(column: pd.Series, classes: bool) -> tuple[np.ndarray, int]:
     return ((values - values.mean()) / (values.std() or 1.0))[:, None], 1
 
 
-def _said(frame: pd.DataFrame, kind: Found, truth: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """What one column says of the target out of fold, float64 (N, …): level means, a text's words, or a tree."""
+def _predicted(frame: pd.DataFrame, kind: Found, truth: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """One column's out-of-fold predictions of the target, float64 (N, …): by level means, a text's words, or a tree."""
     given = {"number": "numbers", "date": "dates", "text": "texts"}.get(kind.kind, "categories")
     block = replace(ColumnsBlock(), **{given: (kind.name,)}).setup(frame)
     x, outputs = block.encode_many(frame), truth.shape[1]
@@ -145,19 +145,19 @@ def _tree(numbers: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(cross_val_predict(tree, numbers, truth, cv=folds)).reshape(len(truth), -1)
 
 
-def _figure(said: np.ndarray, truth: np.ndarray, classes: bool) -> float:
-    """The mean AUC over the classes, or the highest squared correlation (0 where it is negative)."""
+def _figure(predicted: np.ndarray, truth: np.ndarray, classes: bool) -> float:
+    """The mean AUC over the classes, or the highest squared correlation (0 for a negative correlation)."""
     from sklearn.metrics import roc_auc_score
 
     if classes:
         used = [i for i in range(truth.shape[1]) if np.ptp(truth[:, i]) > 0]
-        return float(np.mean([roc_auc_score(truth[:, i], said[:, i]) for i in used]))
-    moves = [column for column in said.T if np.ptp(column) > 0]
-    return float(max([np.corrcoef(column, truth[:, 0])[0, 1] for column in moves] + [0.0]) ** 2)
+        return float(np.mean([roc_auc_score(truth[:, i], predicted[:, i]) for i in used]))
+    varying = [column for column in predicted.T if np.ptp(column) > 0]
+    return float(max([np.corrcoef(column, truth[:, 0])[0, 1] for column in varying] + [0.0]) ** 2)
 
 
 def _low(figure: float, truth: np.ndarray, classes: bool) -> float:
-    """The lower end of the 95 % interval of a `_figure` (of a correlation by Fisher's z)."""
+    """The lower end of the 95 % confidence interval of a `_figure` (for a correlation by Fisher's z)."""
     if classes:
         positive = float(truth.sum(axis=0).mean())
         return auc_interval(figure, positive, len(truth) - positive)[0]
@@ -166,12 +166,12 @@ def _low(figure: float, truth: np.ndarray, classes: bool) -> float:
 
 
 def auc_interval(auc: float, positive: float, negative: float) -> tuple[float, float]:
-    """Returns the 95 % interval of an area under the ROC curve (Hanley and McNeil 1982).
+    """Returns the 95 % confidence interval of an area under the ROC curve (Hanley and McNeil 1982).
 
     Args:
         auc: The area.
-        positive: Rows of the one class.
-        negative: Rows of the other.
+        positive: The number of rows of one class.
+        negative: The number of rows of the other.
 
     Examples:
         >>> [round(end, 3) for end in auc_interval(0.5, 100, 100)]
@@ -192,7 +192,7 @@ def _tokens(name: str) -> str:
 
 
 def _namesakes(names: list[str], target: str) -> list[dict[str, Any]]:
-    """Columns in whose names the target's occurs: in whole words where it is short."""
+    """Warns of columns whose names contain the target's; a short name must match whole words."""
     wanted = _tokens(target)
     wanted = wanted.strip("_") if len(target) >= 4 else wanted
     return [
@@ -203,48 +203,49 @@ def _namesakes(names: list[str], target: str) -> list[dict[str, Any]]:
 
 
 def _keys(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    """A number for each row, the same for rows that are equal in some columns, uint64 (N,)."""
+    """A hash of each row's cells in some columns, uint64 (N,)."""
     cells = pd.DataFrame({name: series(frame, name).astype(object).map(str) for name in columns})
     return np.asarray(cast(Any, hash_pandas_object)(cells, index=False))
 
 
 def _contradictions(train: pd.DataFrame, target: str, columns: list[str], classes: bool) -> list[dict[str, Any]]:
-    """Rows that are equal in every column but the target."""
+    """Warns of rows that are equal in every column but the target."""
     if not columns:
         return []
     codes = pd.factorize(series(train, target).astype(object).map(str))[0]
     rows = pd.factorize(_keys(train, columns))[0].astype(np.int64)
-    pairs, counts = np.unique(rows * (codes.max() + 1) + codes, return_counts=True)  # of a row and a target
+    # One number per pair (distinct row, target): a row in several pairs contradicts itself.
+    pairs, counts = np.unique(rows * (codes.max() + 1) + codes, return_counts=True)
     group = pairs // (codes.max() + 1)
     share = float((np.bincount(group) > 1)[rows].mean())
     if not share:
         return []
-    said = f"{share:.1%} of the rows equal another one in every column, but differ in {target!r}"
+    text = f"{share:.1%} of the rows equal another one in every column, but differ in {target!r}"
     if classes:
         best = np.zeros(int(group.max()) + 1)
         np.maximum.at(best, group, counts)
-        said += f": no model is right on more than {best.sum() / len(train):.1%}"
-    return [_warning("contradiction", "", share, said)]
+        text += f": no model is right on more than {best.sum() / len(train):.1%}"
+    return [_warning("contradiction", "", share, text)]
 
 
 def _shared(frame: pd.DataFrame, where: np.ndarray, columns: list[str]) -> list[dict[str, Any]]:
-    """Rows of valid and test that are in train as well."""
+    """Warns of rows of valid and test that are in train as well."""
     if not columns:
         return []
-    keys, found = _keys(frame, columns), list[dict[str, Any]]()
+    keys, warnings = _keys(frame, columns), list[dict[str, Any]]()
     train = keys[where == "train"]
     own = float(pd.Series(train).duplicated(keep=False).mean())
     for part in ("valid", "test"):
         share = float(np.isin(keys[where == part], train).mean()) if (where == part).any() else 0.0
         if share:
-            said = f"{share:.1%} of the rows of {part} are in train as well, equal in every column"
-            found.append(_warning("duplicate", "", share, f"{said} ({own:.1%} of train's own have a twin there)"))
-    return found
+            text = f"{share:.1%} of the rows of {part} are in train as well, equal in every column"
+            warnings.append(_warning("duplicate", "", share, f"{text} ({own:.1%} of train's own have a twin there)"))
+    return warnings
 
 
 def _times(frame: pd.DataFrame, where: np.ndarray, names: list[str], given: str | None) -> list[dict[str, Any]]:
-    """Columns of times in which rows of valid lie before the last row of train."""
-    found: list[dict[str, Any]] = []
+    """Warns of time columns in which rows of valid are earlier than the last row of train."""
+    warnings: list[dict[str, Any]] = []
     for name in names if (where == "valid").any() else []:
         column = series(frame, name)
         values = np.asarray(column if pd.api.types.is_numeric_dtype(column) else read_dates(column))
@@ -252,13 +253,13 @@ def _times(frame: pd.DataFrame, where: np.ndarray, names: list[str], given: str 
         train, valid = values[(where == "train") & ~gone], values[(where == "valid") & ~gone]
         share = float((valid < train.max()).mean()) if len(train) and len(valid) else 0.0
         if share:
-            said = f"{share:.1%} of the rows of valid lie before the last {name!r} of train"
+            text = f"{share:.1%} of the rows of valid lie before the last {name!r} of train"
             if given is None:
-                said += f": if the model is to predict what comes after, divide by time (time={name!r})"
+                text += f": if the model is to predict what comes after, divide by time (time={name!r})"
             else:
-                said += ": the model is measured on what it could have known, divide by time"
-            found.append(_warning("time", name, share, said))
-    return found
+                text += ": the model is measured on what it could have known, divide by time"
+            warnings.append(_warning("time", name, share, text))
+    return warnings
 
 
 # ---------------------------------------------------------------- do two parts differ?
@@ -267,23 +268,23 @@ def _times(frame: pd.DataFrame, where: np.ndarray, names: list[str], given: str 
 def adversarial_validation(
     train: pd.DataFrame, test: pd.DataFrame, ignore: Sequence[str] = (), seed: int = 0, *, most_rows: int = 10_000
 ) -> dict[str, Any]:
-    """Returns how well boosted trees tell the rows of two parts apart, and by which columns.
+    """Returns how well boosted trees distinguish the rows of two parts, and by which columns.
 
-    An area of 0.5 means that they cannot; well above it, what is measured on one part need not hold for the other.
+    An AUC of 0.5 means that they cannot; if it is well above, metrics on one part need not hold for the other.
 
     Args:
-        train: Raw rows of the one part.
+        train: Raw rows of one part.
         test: Raw rows of the other; columns that only one has are left out.
-        ignore: Columns that are left out (the target, the part). Identifiers are as well.
-        seed: Of the folds, the trees, and the rows that are drawn.
-        most_rows: Rows that are drawn of each part, where there are more.
+        ignore: Columns that are left out (the target, the part), in addition to identifiers.
+        seed: Seed of the folds, the trees, and the sampled rows.
+        most_rows: The most rows of each part; more are sampled.
 
     Returns:
-        ``auc`` (the mean over three folds), ``low``, ``high`` (its 95 % interval), ``rows`` (of both parts that were
-        told apart), ``columns`` (records of ``column`` and ``gain``, its share of all, the largest first).
+        ``auc`` (the mean over three folds), ``low``, ``high`` (its 95 % interval), ``rows`` (the number of rows used of
+        both parts), ``columns`` (records of ``column`` and ``gain``, its share of the total gain, largest first).
 
     Raises:
-        DataError: if a part has too few rows, or they share no column that can be learned from.
+        DataError: if a part has too few rows, or they share no usable column.
     """
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold
@@ -314,7 +315,7 @@ def adversarial_validation(
 
 
 def _told_apart(x: dict[str, Any], part: np.ndarray, block: ColumnsBlock, seed: int) -> tuple[Fold, Booster]:
-    """Trees that were fitted to which part rows are of, and what makes their features."""
+    """Fits trees to the part of each row; returns them with the fold that makes their features."""
     buckets = block.buckets if block.ngrams else 0
     fold = Fold(Shape(numbers=x["numbers"].shape[1], sizes=block.sizes, buckets=buckets, classes=2), (), seed)
     rows = fold.fit_features(x, part)

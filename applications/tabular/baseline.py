@@ -1,4 +1,4 @@
-"""The simple rules that a model of a table is set beside."""
+"""The simple baselines with which a model of a table is compared."""
 
 from typing import Any, cast
 
@@ -11,12 +11,12 @@ from common.task.task import Outputs, Task
 
 
 def baseline(task: Task, train: Tensor, target: Tensor) -> dict[str, dict[str, float]]:
-    """Returns the metrics of the simple rule: the most frequent class, or the mean.
+    """Returns the metrics of a constant prediction: the most frequent class, or the mean.
 
     Args:
-        task: Of the model.
+        task: The model's task.
         train: The targets of the training rows.
-        target: Those of the part that is measured.
+        target: The targets of the evaluated part.
     """
     if isinstance(task, TabularRegression):
         mean = torch.full((len(target),), float(train.double().mean()))

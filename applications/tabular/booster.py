@@ -1,4 +1,4 @@
-"""Boosted trees and random forests by XGBoost, in a model whose file is checked before XGBoost sees it."""
+"""Boosted trees and random forests by XGBoost, as a module whose file is validated before XGBoost reads it."""
 
 import time
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ class BoosterConfig:
     """How trees are grown.
 
     Attributes:
-        rounds: The most rounds; fewer where the held-out loss has not fallen for ``patience`` of them.
-        learning_rate: The share of a tree's answer that is added.
-        depth: Of a tree; 0: as deep as ``leaves`` lead.
-        leaves: The most leaves of a tree, grown where the loss falls most; 0: level by level, down to ``depth``.
-        min_child_weight: The least weight of rows in a leaf.
-        subsample: Share of the rows that each tree sees.
-        columns: Share of the columns that each split chooses from.
-        l2: Penalty on the leaves' answers.
-        patience: See ``rounds``.
-        one_hot: Levels up to which a split parts one level of a category from the rest; of more it parts groups.
-        forest: Trees that are grown side by side in a round; above 1 with one round it is a random forest.
+        rounds: The most rounds; early stopping ends sooner.
+        learning_rate: Shrinkage of each tree's predictions.
+        depth: The largest depth of a tree; 0: limited by ``leaves`` only.
+        leaves: The most leaves of a tree, grown leaf-wise (best first); 0: level-wise, down to ``depth``.
+        min_child_weight: The least sum of hessians in a leaf.
+        subsample: Share of the rows that each tree is grown on.
+        columns: Share of the columns that are candidates for each split.
+        l2: L2 penalty on the leaf values.
+        patience: Rounds without a better held-out loss after which growing stops.
+        one_hot: Up to this number of levels, a split separates one level of a category; with more, it splits groups.
+        forest: Trees per round; above 1 with one round it is a random forest.
     """
 
     rounds: int = 3000
@@ -54,15 +54,15 @@ class BoosterConfig:
 
 
 class Booster(FittedPart):
-    """Trees over a matrix of features; called with one it returns raw scores, float32 (N, outputs).
+    """Trees over a matrix of features; `scores` returns raw scores, float32 (N, outputs).
 
     Args:
         config: How they are grown.
         objective: One of `OBJECTIVES`.
-        features: Columns of the matrix.
-        categories: Which of them are categories.
-        outputs: Scores a row: 1, the classes of multi:softprob, or the quantiles.
-        seed: Of the rows and columns that are drawn.
+        features: The number of columns of the matrix.
+        categories: The columns that are categories.
+        outputs: Scores per row: 1, the number of classes of multi:softprob, or of quantiles.
+        seed: Seed of the sampled rows and columns.
     """
 
     def __init__(
@@ -123,16 +123,16 @@ class Booster(FittedPart):
         seconds: float = float("inf"),
         threads: int = 0,
     ) -> int:
-        """Grows the trees and returns how many rounds are kept.
+        """Grows the trees and returns the number of rounds kept, those up to the best one.
 
         Args:
             x: Features, float32 (N, F); NaN for missing ones, positions for categories.
-            y: Targets (N,): 0 and 1, class positions or numbers.
-            held_x: Features of rows that say when to stop; None: all rounds are grown.
+            y: Targets (N,): 0 and 1, class indices or numbers.
+            held_x: Features of held-out rows for early stopping; None: all rounds are grown.
             held_y: Their targets.
-            quantiles: Of reg:quantileerror.
-            seconds: The most time; what is grown by then is kept.
-            threads: Of XGBoost; 0: as many as torch has.
+            quantiles: The quantiles of reg:quantileerror.
+            seconds: The time limit; trees grown by then are kept.
+            threads: XGBoost's threads; 0: as many as torch's.
         """
         import torch
         import xgboost as xgb
@@ -176,7 +176,7 @@ class Booster(FittedPart):
         return np.asarray(found, np.float32).reshape(len(x), self.outputs)
 
     def contributions(self, x: np.ndarray) -> np.ndarray:
-        """Returns what each feature adds to each score (SHAP values of the trees), the last column what none does.
+        """Returns the SHAP values of each feature for each score; the last column is the bias.
 
         float32 (N, outputs, F + 1), whose sum over the last axis is `scores`.
         """
@@ -209,7 +209,7 @@ class Booster(FittedPart):
 
 
 def _clock(end: float) -> Any:
-    """A callback that stops growing when the time is up."""
+    """A callback that stops growing at a time limit."""
     from xgboost.callback import TrainingCallback
 
     class Clock(TrainingCallback):
@@ -220,5 +220,5 @@ def _clock(end: float) -> Any:
 
 
 def class_scores(scores: np.ndarray) -> np.ndarray:
-    """Returns raw scores of trees as scores of classes before softmax: two for the one of binary:logistic."""
+    """Returns raw scores of trees as class scores before softmax: the one score s of binary:logistic becomes (0, s)."""
     return np.concatenate([np.zeros_like(scores), scores], axis=1) if scores.shape[1] == 1 else scores

@@ -1,4 +1,4 @@
-"""How an ensemble of a table is made, and what its fit has chosen: both are data, and travel in its bundle."""
+"""The configuration of a table's ensemble, and what its fit selected; both are plain data in its bundle."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,20 +11,20 @@ from common.train.options import DEVICES
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
-    """How an ensemble is made.
+    """The configuration of an ensemble.
 
     Attributes:
-        members: Which; see `MEMBERS`.
-        folds: Each member is fitted that many times, each time without a fold, on which it is judged.
-        budget_s: Seconds that the fit may take; members that would take longer are left out, and told.
+        members: The members; see `MEMBERS`.
+        folds: The number of folds: each member is fitted once per fold, without the fold's held-out rows.
+        budget_s: Time limit of the fit in seconds; members that would exceed it are left out, with a message.
         group: A column whose equal values stay in one fold.
         time: A column by which folds are contiguous.
-        epochs: Of the network; as many as help when 0; see `schedule`.
-        batch_size: Rows a step of the network; by their number when 0.
-        tune: How many settings of trees are tried (with Optuna, in at most half the budget); the best are those of a
-            member more, ``xgboost_tuned``.
-        device: Where the network is trained: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
-        seed: Of everything drawn.
+        epochs: Epochs of the network; chosen by the held-out loss when 0; see `network_length`.
+        batch_size: Batch size of the network; by the number of rows when 0.
+        tune: The number of tree settings to try (with Optuna, in at most half the budget); the best ones make an
+            additional member, ``xgboost_tuned``.
+        device: The network's device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
+        seed: Random seed.
     """
 
     members: tuple[str, ...] = (
@@ -60,22 +60,22 @@ class EnsembleConfig:
         in_range("budget_s", self.budget_s, 0, float("inf"), open_low=True)
 
     def batch_size_of(self, rows: int) -> int:
-        """Returns the rows a step of the network."""
+        """Returns the batch size of the network for a number of training rows."""
         return self.batch_size or (64 if rows < 4000 else 128 if rows < 12000 else 256 if rows < 24000 else 512)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What a fit has chosen, and how each member did.
+    """What a fit selected, and the results of each member.
 
     Attributes:
-        names: The members that are in the mean.
-        weights: Of each in it.
-        folds: How many folds there are.
-        temperature: That the logarithms of the mean's probabilities are divided by.
-        shifts: What is added to each quantile, so that it holds out of fold.
+        names: The members with a weight in the mean.
+        weights: Their weights.
+        folds: The number of folds.
+        temperature: Divides the log-probabilities of the mean (calibration).
+        shifts: Added to each quantile for the right out-of-fold coverage (conformal correction).
         tuned: The settings of ``xgboost_tuned``, where it is in the mean.
-        table: One record a member that was fitted, and one for the ensemble: its out-of-fold loss, seconds, weight.
+        table: One record per fitted member, and one for the ensemble: its out-of-fold loss, seconds, weight.
     """
 
     names: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Tables in the forms people have them, and the DataBlock of a table in one call."""
+"""Reading tables in common formats, and the DataBlock of a table in one call."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from common.sources.splits import (
 from common.sources.tables import TABLE_ENDINGS, parts_of, read_table
 from common.text.tokenizer import Tokenizer
 
-MOST_WHOLE_CLASSES = 20  # different whole numbers up to which a target of numbers may be one of classes
+MOST_WHOLE_CLASSES = 20  # the most distinct integers of a numeric target for it to name classes
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class TableSource(Source):
 
     Attributes:
         items: The rows.
-        get_x: Of a row: the row itself.
-        get_y: Of a row: its target.
-        parts: ``train``, ``valid`` or ``test`` of each row, or None where the source does not say.
-        kind: What was found, in words.
-        notes: What a person should know of how it was read: what was guessed, and what was passed over.
+        get_x: Returns a row itself.
+        get_y: Returns a row's target.
+        parts: ``train``, ``valid`` or ``test`` of each row, or None where the source has no split.
+        kind: The recognised format, in words.
+        notes: What a person should know of how the data was read: what was guessed, and what was passed over.
         target: The target's column.
         classes: Whether it names classes; else it is a number.
-        ignore: Columns that are no features: the target, the part, and what the user left out.
+        ignore: Columns that are not features: the target, the part, and those that the user excludes.
     """
 
     target: str = ""
@@ -69,7 +69,7 @@ class TableSource(Source):
         places: Sequence[tuple[str, str]] = (),
         tokenizer: Tokenizer | None = None,
     ) -> DataBlock:
-        """Returns the DataBlock of the table; what the columns are is found out where it is not given.
+        """Returns the DataBlock of the table; the kinds of columns that are not listed are inferred.
 
         Args:
             splitter: Makes the validation part.
@@ -78,7 +78,7 @@ class TableSource(Source):
             dates: Columns that are dates.
             texts: Columns that are texts.
             places: Pairs of columns that are latitude and longitude.
-            tokenizer: Of a pretrained transformer that reads the texts.
+            tokenizer: The tokenizer of a pretrained transformer that reads the texts.
         """
         columns = ColumnsBlock(
             tuple(numbers), tuple(categories), tuple(dates), tuple(texts),
@@ -90,14 +90,14 @@ class TableSource(Source):
     def dividing(
         self, valid_pct: float, seed: int, *, group: str | None = None, time: str | None = None, gap: float = 0.0
     ) -> Splitter:
-        """Returns what divides the rows that train from those that validate.
+        """Returns the splitter of training and validation rows.
 
         Args:
-            valid_pct: The share that validates.
-            seed: Of the division.
+            valid_pct: The share of validation rows.
+            seed: Seed of the split.
             group: A column whose equal values stay together.
-            time: A column of times: the latest rows validate.
-            gap: What is left out before them: seconds for dates, else in the column's own unit.
+            time: A column of times: the latest rows are the validation part.
+            gap: The gap before them that is left out: seconds for dates, else in the column's own unit.
 
         Raises:
             ConfigError: if both a group and a time are given.
@@ -120,7 +120,7 @@ class TableSource(Source):
 
 @dataclass(frozen=True)
 class _Stratified(Splitter):
-    """Keeps each class's share where there are rows enough for it, else divides at random."""
+    """A stratified split where every class has enough rows, else a random one."""
 
     valid_pct: float
     seed: int
@@ -140,18 +140,18 @@ def read_source(
     split_column: str = "split",
     classes: bool | None = None,
 ) -> TableSource:
-    """Returns the rows and the target of a table, its form found out.
+    """Returns the rows and the target of a table, with its format inferred.
 
     Args:
         path: A CSV, TSV, JSONL or parquet file, also gzipped; or a folder of them called train, valid and test; None:
             the embedded table.
         target: The column to predict; the last column when None.
-        ignore: Columns that are no features.
+        ignore: Columns that are not features.
         split_column: A column of the parts, which may be absent.
-        classes: Whether the target names classes; found out from its values when None.
+        classes: Whether the target names classes; inferred from its values when None.
 
     Raises:
-        DataError: if the path does not exist, is no table, has no such column, or a row has no target.
+        DataError: if the path does not exist, is not a table, has no such column, or a row has no target.
     """
     if path is None:
         return embedded_table()
@@ -166,13 +166,13 @@ def read_source(
 
 
 def read_inputs(path: str | Path) -> pd.DataFrame:
-    """Returns the rows of a table in a file, to predict for each.
+    """Returns the rows of a table in a file, as inputs to predict.
 
     Args:
         path: A CSV, TSV, JSONL or parquet file, also gzipped.
 
     Raises:
-        DataError: if it is no table.
+        DataError: if it is not a table.
     """
     return read_table(Path(path))
 
@@ -191,10 +191,10 @@ def table_source(
     Args:
         frame: The rows.
         target: The column to predict; the last one when None.
-        ignore: Columns that are no features.
+        ignore: Columns that are not features.
         parts: ``train``, ``valid`` or ``test`` of each row, or None.
-        classes: Whether the target names classes; found out from its values when None.
-        name: What to call the table in errors.
+        classes: Whether the target names classes; inferred from its values when None.
+        name: The table's name in errors.
 
     Raises:
         DataError: if there is no such column, or a row has no target.
@@ -227,12 +227,12 @@ def _row(item: Any) -> Any:
 
 
 def _label(value: Any) -> str:
-    """A class's name: a whole number has one, whether it is an integer or a float."""
+    """A class's name: the same for an integer and its float."""
     return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
 
 
 def names_classes(target: pd.Series) -> bool:
-    """Whether the values of a target are taken for classes: words, yes and no, or a few whole numbers from 0 on.
+    """Whether the values of a target are treated as classes: texts, booleans, or the first few integers from 0.
 
     Examples:
         >>> [names_classes(pd.Series(values)) for values in (["a", "b"], [0, 1, 1], [1.5, 2.0])]
@@ -246,7 +246,10 @@ def names_classes(target: pd.Series) -> bool:
 
 
 def _folder(root: Path) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """The tables of a folder that are called after the parts, one below the other; else the only table that it has."""
+    """The tables of a folder that are named after the parts, concatenated, and the part of each row.
+
+    Where none is, the folder's only table, and None.
+    """
     found: dict[str, Path] = {}
     tables = [file for file in sorted(root.iterdir()) if file.name.lower().endswith(TABLE_ENDINGS)]
     for file in tables:
@@ -305,13 +308,13 @@ class TabularDataLoaders:
 
         Args:
             df: The rows.
-            path: Taken for the book's sake and not needed.
-            procs: Taken for the book's sake: categories, gaps and scales are always seen to.
-            cat_names: The categories; what the columns are is found out where neither these nor the numbers are given.
+            path: Ignored; accepted so that calls from the book work unchanged.
+            procs: Ignored, likewise: categories, missing values and scales are always handled.
+            cat_names: The categories; kinds are inferred where neither these nor the numbers are given.
             cont_names: The numbers.
             y_names: The target's column.
-            valid_idx: Positions of the rows that validate; a random fifth when None.
-            bs: Rows a batch.
+            valid_idx: Positions of the validation rows; a random fifth when None.
+            bs: Rows per batch.
         """
         source = table_source(df, y_names or None)
         if given := {*cat_names, *cont_names}:

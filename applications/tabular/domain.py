@@ -1,4 +1,4 @@
-"""Tables as a domain: what the command line, evaluation and server know of it."""
+"""Tables as a domain: the value from which command line, evaluation and server are made."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from common.sources.tables import TABLE_ENDINGS
 
 
 def read(data: str | Path | None, reading: TableReading, predictor: Predictor | None = None) -> TableSource:
-    """Returns the rows and the target of a table; what the target is, is the predictor's where there is one.
+    """Returns the rows and the target of a table; a predictor, if given, decides the kind of target.
 
     Args:
-        data: In any form that `read_source` takes.
-        reading: How it is read.
-        predictor: What is to be judged, or None.
+        data: In any format that `read_source` takes.
+        reading: The reading options.
+        predictor: The predictor to evaluate, or None.
 
     Raises:
-        ConfigError: if an option says another kind of target than the predictor's.
+        ConfigError: if an option states another kind of target than the predictor's.
     """
     classes = None if reading.kind == "auto" else reading.kind == "classification"
     if predictor is not None:

@@ -1,4 +1,4 @@
-"""Features made of the vectors of texts: what a linear model says of them, out of fold, and their main directions."""
+"""Features from text embeddings: out-of-fold predictions of a linear model, and principal components."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,16 +10,16 @@ from torch import nn
 from applications.tabular.targets import linear_columns, out_of_fold
 
 DIRECTIONS = 16  # principal components
-GRID = 4096.0  # steps a unit: trees split at values that they have seen, so last bits, other on a GPU, must not count
+GRID = 4096.0  # features are rounded to 1/4096: trees split at seen values, so a GPU's other last bits must not matter
 
 
 class EmbeddingScores(nn.Module):
-    """What a linear model of a text's vector says, and the vector's main directions.
+    """The predictions of a linear model on text embeddings, and the embeddings' principal components.
 
     Args:
-        width: D, the numbers of a vector.
+        width: D, the dimension of a vector.
         outputs: Columns of the target; see `targets.target_columns`.
-        classes: Whether they are marks of classes (logistic regression) or a number (ridge regression).
+        classes: Whether they are class indicators (logistic regression) or a number (ridge regression).
     """
 
     def __init__(self, width: int, outputs: int, classes: bool) -> None:
@@ -32,7 +32,7 @@ class EmbeddingScores(nn.Module):
 
     @property
     def width(self) -> int:
-        """Features a row."""
+        """Features per row."""
         return self.outputs + self.directions
 
     def _learn(self, vectors: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -42,17 +42,18 @@ class EmbeddingScores(nn.Module):
         return linear_columns(vectors, target, self.classes, model)
 
     def fit(self, vectors: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-        """Learns both, and returns the features of these same rows, float32 (N, width), the scores out of fold.
+        """Fits both, and returns the features of the same rows, float32 (N, width), with out-of-fold predictions.
 
         Args:
             vectors: float32 (N, D).
             target: float64 (N, outputs).
-            seed: Of the folds.
+            seed: Seed of the folds.
         """
         mean = vectors.mean(axis=0)
         centred = (vectors - mean).astype(np.float64)
-        _, found = np.linalg.eigh(centred.T @ centred)
-        directions = found[:, ::-1][:, : self.directions]
+        _, eigenvectors = np.linalg.eigh(centred.T @ centred)
+        directions = eigenvectors[:, ::-1][:, : self.directions]
+        # An eigenvector's sign is arbitrary: make its largest entry positive, so that every machine agrees.
         directions = directions * np.where(
             directions[np.abs(directions).argmax(axis=0), range(self.directions)] < 0, -1, 1
         )
@@ -69,7 +70,7 @@ class EmbeddingScores(nn.Module):
         return np.concatenate([_rounded(scores), self.features(vectors)[:, self.outputs :]], axis=1)
 
     def features(self, vectors: np.ndarray) -> np.ndarray:
-        """Returns the features of other rows, float32 (N, width)."""
+        """Returns the features of new rows, float32 (N, width)."""
         mean, components, weights, bias = (
             getattr(self, name).numpy() for name in ("mean", "components", "weights", "bias")
         )

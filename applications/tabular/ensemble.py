@@ -1,4 +1,4 @@
-"""The ensemble of a table: members fitted fold by fold, and the weights that make the best mean of them out of fold."""
+"""The ensemble of a table: members fitted in each fold, and the weights of the best out-of-fold mean."""
 
 import math
 import time
@@ -37,11 +37,10 @@ class TabularEnsemble(FittedModel):
     Called with the dictionary of a `ColumnsBlock` it returns class scores (B, classes) or numbers (B,).
 
     Args:
-        config: How it is made.
-        shape: What the members are made for; found out by `fit` when None.
-        chosen: What a fit has chosen, to make the model of a bundle.
-        text_encoder: A transformer that reads the texts too, whose vectors give features; the block needs its
-            tokenizer.
+        config: The ensemble's configuration.
+        shape: The dimensions that the members are built for; inferred by `fit` when None.
+        chosen: What a fit selected, to build the model of a bundle.
+        text_encoder: A transformer whose text embeddings give additional features; the block needs its tokenizer.
     """
 
     def __init__(
@@ -90,12 +89,12 @@ class TabularEnsemble(FittedModel):
             if name == "xgboost_embedded" and "network" not in self.out_of_fold:
                 tell(f"{name}: left out, there is no network whose embeddings it could see")
                 continue
-            found = self._fit_member(name, parts, len(y), task, end, first=not table)
-            if found is None:
+            predictions = self._fit_member(name, parts, len(y), task, end, first=not table)
+            if predictions is None:
                 tell(f"{name}: left out, it would not be done within budget_s={self.config.budget_s:g}")
                 continue
-            self.out_of_fold[name] = found
-            table.append({"member": name, "loss": loss(found), "seconds": round(time.perf_counter() - began, 2)})
+            self.out_of_fold[name] = predictions
+            table.append({"member": name, "loss": loss(predictions), "seconds": round(time.perf_counter() - began, 2)})
             tell(f"{name}: out-of-fold loss {table[-1]['loss']:.6g}, {table[-1]['seconds']:.1f} s")
         self._choose(parts, y, loss, table)
         if shape.quantiles:
@@ -106,7 +105,7 @@ class TabularEnsemble(FittedModel):
         tell(f"ensemble: out-of-fold loss {table[-1]['loss']:.6g}, {table[-1]['seconds']:.1f} s")
 
     def _read_texts(self, x: Rows, started: float, end: float, tell: Tell) -> Rows:
-        """The rows with what the transformer makes of their texts, in at most half of the time; else it is let go."""
+        """Returns the rows with text embeddings; if they would take over half of the time, drops the transformer."""
         if self.text_encoder is None:
             return x
         if "tokens" not in x:
@@ -123,18 +122,18 @@ class TabularEnsemble(FittedModel):
     def _vectors(
         self, encoder: TextEncoder, tokens: Tensor, device: torch.device, end: float = float("inf")
     ) -> Tensor | None:
-        """The vectors of a row's texts, one behind the other."""
-        found = encoder.embed(tokens.reshape(-1, tokens.shape[2]), device, end)
-        return None if found is None else found.reshape(len(tokens), -1)
+        """The embeddings of each row's texts, concatenated; None where the time is too short."""
+        vectors = encoder.embed(tokens.reshape(-1, tokens.shape[2]), device, end)
+        return None if vectors is None else vectors.reshape(len(tokens), -1)
 
     def seen(self, x: Rows) -> Rows:
-        """Returns the dictionary of a `ColumnsBlock` with the vectors of its texts, where a transformer reads them."""
+        """Returns the dictionary of a `ColumnsBlock` with the embeddings of its texts, where there is a transformer."""
         if self.text_encoder is None:
             return x
         return {**x, "vector": cast(Tensor, self._vectors(self.text_encoder, x["tokens"], x["numbers"].device))}
 
     def _tune(self, parts: "list[_Part]", task: Task, end: float, tell: Tell) -> None:
-        """Seeks the settings of the tuned trees on the first fold."""
+        """Searches the settings of the tuned trees on the first fold."""
         first = parts[0]
         found = tune_booster(first.fold, first.given, task, trials=self.config.tune, end=end, seed=self.config.seed)
         for part in parts:
@@ -144,7 +143,7 @@ class TabularEnsemble(FittedModel):
     def _part(
         self, number: int, loader: Loader, x: dict[str, Tensor], y: np.ndarray, train: np.ndarray, held: np.ndarray
     ) -> "_Part":
-        """One fold with what its members are fitted to."""
+        """Makes one fold with its features and the data that its members are fitted to."""
         fold = Fold(self._known, (), self.config.seed + number)
         rows = fold.fit_features(_take(x, train), y[train])
         seen = fold.rows(_take(x, held))
@@ -154,34 +153,34 @@ class TabularEnsemble(FittedModel):
     def _fit_member(
         self, name: str, parts: "list[_Part]", rows: int, task: Task, end: float, first: bool
     ) -> np.ndarray | None:
-        """Fits a member in every fold and returns what it says out of fold; None where the time is too short.
+        """Fits a member in every fold and returns its out-of-fold predictions; None where the time is too short.
 
-        Trees stop growing when their share of the time is up; the network takes fewer epochs.
+        Trees stop growing when their share of the time is up; the network trains for fewer epochs.
         """
         shape = self._known
-        found = np.zeros((rows, shape.classes) if shape.classes > 1 else rows)
+        predictions = np.zeros((rows, shape.classes) if shape.classes > 1 else rows)
         if name == "network":
             folds = [(part.fold, part.given) for part in parts]
-            said = fit_network(folds, task, end, epochs=self.config.epochs, device=self.config.device)
-            if said is None:
+            by_fold = fit_network(folds, task, end, epochs=self.config.epochs, device=self.config.device)
+            if by_fold is None:
                 return None
-            for part, values in zip(parts, said, strict=True):
-                found[part.places] = values
-            return found
+            for part, values in zip(parts, by_fold, strict=True):
+                predictions[part.places] = values
+            return predictions
         for number, part in enumerate(parts):
             left, rest = end - time.perf_counter(), len(parts) - number
             if left <= 0 and not first:
                 return None
             began = time.perf_counter()
             part.fold.fit_member(name, part.given, task, seconds=max(left, 1.0) / rest)
-            found[part.places] = part.fold.predict(name, part.given.held)
+            predictions[part.places] = part.fold.predict(name, part.given.held)
             took = time.perf_counter() - began
             if not first and took * (rest - 1) > end - time.perf_counter():
                 return None
-        return found
+        return predictions
 
     def _choose(self, parts: "list[_Part]", y: np.ndarray, loss: Loss, table: list[dict[str, Any]]) -> None:
-        """Chooses the weights, and lets go of the members that have none."""
+        """Selects the weights, and drops the members that have none."""
         shape, fitted = self._known, list(self.out_of_fold)
         weights = select_weights([self.out_of_fold[name] for name in fitted], loss)
         mean = cast(np.ndarray, sum(w * self.out_of_fold[n] for n, w in zip(fitted, weights, strict=True)))
@@ -204,18 +203,22 @@ class TabularEnsemble(FittedModel):
         )
 
     def _fit_quantiles(self, parts: "list[_Part]", y: np.ndarray, task: Task, end: float) -> None:
-        """Fits the trees of the quantiles, and moves each quantile so that its share of the rows holds out of fold."""
+        """Fits the quantile trees, and shifts each quantile to its nominal out-of-fold coverage.
+
+        A shift is the same quantile of the out-of-fold residuals, as in conformalized quantile regression (Romano et
+        al. 2019): then a share of q of the rows lies below the shifted q-quantile.
+        """
         quantiles = self._known.quantiles
-        found = np.zeros((len(y), len(quantiles)))
+        predictions = np.zeros((len(y), len(quantiles)))
         for number, part in enumerate(parts):
             share = max(end - time.perf_counter(), 1.0) / (len(parts) - number)
             part.fold.fit_member(QUANTILES, part.given, task, seconds=share)
-            found[part.places] = part.fold.predict(QUANTILES, part.given.held)
-        shifts = [float(np.quantile(y - found[:, i], quantile)) for i, quantile in enumerate(quantiles)]
+            predictions[part.places] = part.fold.predict(QUANTILES, part.given.held)
+        shifts = [float(np.quantile(y - predictions[:, i], quantile)) for i, quantile in enumerate(quantiles)]
         self.chosen = replace(self.chosen, shifts=tuple(shifts))
 
     def _cuts(self, loader: Loader, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Positions among the training rows that each fold learns from, and those it is judged on."""
+        """The positions among the training rows of each fold's training rows and held-out rows."""
         from sklearn import model_selection as select
 
         config, count = self.config, self.config.folds
@@ -230,6 +233,7 @@ class TabularEnsemble(FittedModel):
             order = np.argsort(pd.factorize(values, sort=True)[0], kind="stable")
             parts = np.array_split(order, count)
             return [(np.sort(np.concatenate([p for p in parts if p is not held])), np.sort(held)) for held in parts]
+        # scikit-learn refuses more stratified folds than the largest class has rows.
         classes = self._known.classes
         if classes > 1 and np.bincount(y, minlength=classes).max() < count:
             count = max(2, int(np.bincount(y, minlength=classes).max()))
@@ -238,42 +242,42 @@ class TabularEnsemble(FittedModel):
             kind: Any = select.StratifiedGroupKFold if classes > 1 else select.GroupKFold
             return list(kind(count, shuffle=True, random_state=config.seed).split(y, y, groups))
         kind = select.StratifiedKFold if classes > 1 else select.KFold
-        with warnings.catch_warnings():  # of a class with fewer rows than folds, which is in some of them only
+        with warnings.catch_warnings():  # it warns of a class with fewer rows than folds
             warnings.simplefilter("ignore", UserWarning)
             return list(kind(count, shuffle=True, random_state=config.seed).split(y, y))
 
     # ------------------------------------------------------------ predicting
 
     def members(self, x: dict[str, Tensor]) -> dict[str, np.ndarray]:
-        """Returns what each member says, the mean over its folds: probabilities (B, classes) or numbers (B,)."""
-        return self._said(x, self.chosen.names)
+        """Returns each member's predictions, the mean over its folds: probabilities (B, classes) or numbers (B,)."""
+        return self._predicted(x, self.chosen.names)
 
-    def _said(self, x: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Any]:
-        found: dict[str, Any] = dict.fromkeys(names, 0.0)
+    def _predicted(self, x: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Any]:
+        means: dict[str, Any] = dict.fromkeys(names, 0.0)
         x = self.seen(x)
         for fold in cast("list[Fold]", list(self.folds)):
             rows = fold.rows(x)
             for name in names:
-                found[name] = found[name] + fold.predict(name, rows) / len(self.folds)
-        return found
+                means[name] = means[name] + fold.predict(name, rows) / len(self.folds)
+        return means
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         if not len(self.folds):
             raise ConfigError("this ensemble is not fitted yet")
         shape, device = self._known, x["numbers"].device
         names = (*self.chosen.names, QUANTILES) if shape.quantiles else self.chosen.names
-        every = self._said(x, names)
+        every = self._predicted(x, names)
         mean = cast(np.ndarray, sum(w * every[n] for n, w in zip(self.chosen.names, self.chosen.weights, strict=True)))
         out = torch.from_numpy(mean)
         if shape.classes > 1:
             out = out.clamp(min=1e-9).log() / self.chosen.temperature
         if shape.quantiles:
-            ends = np.sort(every[QUANTILES] + np.array(self.chosen.shifts), axis=1)
+            ends = np.sort(every[QUANTILES] + np.array(self.chosen.shifts), axis=1)  # sorted: quantiles must not cross
             out = torch.cat([out[:, None], torch.from_numpy(ends)], dim=1)
         return out.float().to(device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Leaves trees, tables and linear models on the CPU, where they compute; a text encoder moves by itself."""
+        """Keeps trees, tables and linear models on the CPU, where they compute; a text encoder moves by itself."""
         return self
 
     # ------------------------------------------------------------ in a bundle
@@ -310,7 +314,7 @@ class TabularEnsemble(FittedModel):
 
 @dataclass(frozen=True)
 class _Part:
-    """A fold, what its members are fitted to, and where among the training rows those lie that it is judged on."""
+    """A fold, the data of its members, and the positions of its held-out rows among the training rows."""
 
     fold: Fold
     given: Given
@@ -318,13 +322,13 @@ class _Part:
 
 
 def kept_members(names: tuple[str, ...], shape: Shape) -> tuple[str, ...]:
-    """Returns the members that a fold must hold for those in the mean, and for the quantiles."""
+    """Returns the members that a fold must hold: those in the mean, those that they depend on, and the quantiles'."""
     network = ("network",) if "xgboost_embedded" in names and "network" not in names else ()
     return (*names, *network, *((QUANTILES,) if shape.quantiles else ()))
 
 
 def shape_of(x: dict[str, Tensor], y: np.ndarray, loader: Loader, task: Task) -> Shape:
-    """Returns what the members are made for: the columns of the block, and the classes or the spread of the target."""
+    """Returns the dimensions that the members are built for: from the block's columns and the target."""
     block = loader.store.encoder.blocks[0]
     if not isinstance(block, ColumnsBlock):
         raise ConfigError(f"an ensemble of a table needs a ColumnsBlock as its input, got {type(block).__name__}")
@@ -346,12 +350,12 @@ def shape_of(x: dict[str, Tensor], y: np.ndarray, loader: Loader, task: Task) ->
 
 
 def places_of(block: ColumnsBlock) -> tuple[Place, ...]:
-    """Returns which numbers of a block are places."""
+    """Returns the places of a block: which of its numbers are a latitude and a longitude."""
     names, found = block.number_names, list[Place]()
     centers, scales = block.spreads.tolist()
     for latitude, longitude in block.located:
         i, j = names.index(latitude), names.index(longitude)
-        east = scales[j] * math.cos(math.radians(centers[i]))
+        east = scales[j] * math.cos(math.radians(centers[i]))  # a degree of longitude shrinks with the latitude
         found.append(Place(latitude=i, longitude=j, north=scales[i], east=east))
     return tuple(found)
 
@@ -364,18 +368,18 @@ def _take(x: dict[str, Tensor], rows: np.ndarray) -> dict[str, Tensor]:
 def _loaders(
     loader: Loader, train: tuple[np.ndarray, Rows], held: tuple[np.ndarray, Rows], batch_size: int
 ) -> DataLoaders:
-    """Loaders of some of a part's rows, with the numbers that a fold has made of them."""
+    """Loaders of a fold's training and held-out rows, with the features that the fold made of them."""
     places = [loader.rows[torch.from_numpy(rows)] for rows, _ in (train, held)]
     seen = {name: torch.cat([train[1][name], held[1][name]]) for name in ("numbers", "missing")}
     store = loader.store.with_entries(0, torch.cat(places), seen)
-    made: list[Loader] = []
+    loaders: list[Loader] = []
     for rows, learning in zip(places, (True, False), strict=True):
         options = replace(
             loader.options, train=learning, shuffle=learning, drop_last=learning, rank=0, world=1,
             batch_size=batch_size if learning else 2048,
         )  # fmt: skip
-        made.append(Loader(store, rows, loader.full, options, loader.device))
-    return DataLoaders(*made)
+        loaders.append(Loader(store, rows, loader.full, options, loader.device))
+    return DataLoaders(*loaders)
 
 
 def member_metrics(model: TabularEnsemble, task: Task, loader: Loader) -> dict[str, dict[str, float]]:
@@ -388,10 +392,10 @@ def member_metrics(model: TabularEnsemble, task: Task, loader: Loader) -> dict[s
     """
     whole = loader.arrays()
     if isinstance(task, TabularRegression):
-        task = replace(task, quantiles=())  # which the members do not give
-    found: dict[str, dict[str, float]] = {}
-    for name, said in model.members(whole.x).items():
-        values = torch.from_numpy(said)
+        task = replace(task, quantiles=())  # the members predict none
+    metrics: dict[str, dict[str, float]] = {}
+    for name, predictions in model.members(whole.x).items():
+        values = torch.from_numpy(predictions)
         output = values.clamp(min=1e-9).log() if values.dim() > 1 else values
-        found[name] = task.report(Outputs(output.float(), whole.y))
-    return found
+        metrics[name] = task.report(Outputs(output.float(), whole.y))
+    return metrics

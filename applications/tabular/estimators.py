@@ -27,7 +27,7 @@ TARGET = "target"
 
 
 class _Tabular(BaseEstimator):
-    """What the classifier and the regressor share."""
+    """The shared part of the classifier and the regressor."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class _Tabular(BaseEstimator):
         return tags
 
     def _frame(self, x: Any, reset: bool) -> pd.DataFrame:
-        """Rows as a frame: a frame of pandas or polars as it is, an array with its columns called x0, x1 and so on."""
+        """Rows as a frame: from a pandas or polars frame, or an array, whose columns become x0, x1 and so on."""
         if isinstance(x, pd.DataFrame) or hasattr(x, "to_dicts"):
             frame = x if isinstance(x, pd.DataFrame) else pd.DataFrame(x.to_dict(as_series=False))
             if not len(frame):
@@ -132,23 +132,23 @@ class TabularClassifier(ClassifierMixin, _Tabular):
     """An ensemble of linear model, boosted trees, forest and network for the classes of a table's rows.
 
     Args:
-        members: Which; see `MEMBERS`; all when None.
-        folds: Each is fitted that many times, without a fold each time.
-        budget_s: Seconds that the fit may take.
-        tune: How many settings of trees are tried (with Optuna, in at most half the budget) for a member more.
+        members: The members, see `MEMBERS`; the default ones of `EnsembleConfig` when None.
+        folds: The number of folds: each member is fitted once per fold.
+        budget_s: Time limit of the fit in seconds.
+        tune: The number of tree settings to try (with Optuna, in at most half the budget) for an additional member.
         text_encoder: A folder with a pretrained transformer, as Hugging Face's transformers saves one, that reads the
             texts.
-        categories: Columns that are categories; what the others are is found out.
+        categories: Columns that are categories; the kinds of the others are inferred.
         texts: Columns that are texts.
         dates: Columns that are dates.
-        places: Pairs of columns that are latitude and longitude; pairs that are called so are found.
+        places: Pairs of columns that are latitude and longitude; pairs with such names are found automatically.
         ignore: Columns that are left out.
-        random_state: Of everything drawn; drawn itself when None.
-        verbose: Whether to tell what goes on.
+        random_state: Random seed; a random one when None.
+        verbose: Whether to print progress messages.
 
     Attributes:
         classes_: The classes, sorted.
-        table_: One row a member: its out-of-fold loss, seconds, weight.
+        table_: One row per member: its out-of-fold loss, seconds, weight.
     """
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
@@ -180,22 +180,22 @@ class TabularRegressor(RegressorMixin, _Tabular):
     """An ensemble of linear model, boosted trees, forest and network for a number of a table's rows.
 
     Args:
-        members: Which; see `MEMBERS`; all when None.
-        folds: Each is fitted that many times, without a fold each time.
-        budget_s: Seconds that the fit may take.
-        tune: How many settings of trees are tried (with Optuna, in at most half the budget) for a member more.
+        members: The members, see `MEMBERS`; the default ones of `EnsembleConfig` when None.
+        folds: The number of folds: each member is fitted once per fold.
+        budget_s: Time limit of the fit in seconds.
+        tune: The number of tree settings to try (with Optuna, in at most half the budget) for an additional member.
         text_encoder: A folder with a pretrained transformer, as Hugging Face's transformers saves one, that reads the
             texts.
-        categories: Columns that are categories; what the others are is found out.
+        categories: Columns that are categories; the kinds of the others are inferred.
         texts: Columns that are texts.
         dates: Columns that are dates.
-        places: Pairs of columns that are latitude and longitude; pairs that are called so are found.
+        places: Pairs of columns that are latitude and longitude; pairs with such names are found automatically.
         ignore: Columns that are left out.
-        random_state: Of everything drawn; drawn itself when None.
-        verbose: Whether to tell what goes on.
+        random_state: Random seed; a random one when None.
+        verbose: Whether to print progress messages.
 
     Attributes:
-        table_: One row a member: its out-of-fold loss, seconds, weight.
+        table_: One row per member: its out-of-fold loss, seconds, weight.
     """
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803

@@ -1,4 +1,4 @@
-"""Why a model of tables says what it says: which columns matter, how the answer moves with one, where it is wrong."""
+"""Explaining a model of tables: feature importance, partial dependence, and slices with high error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ from common.task.task import Task
 
 TableTask = TabularClassification | TabularRegression
 
-BOOTSTRAPS = 300  # times that the rows of a slice are drawn anew for the interval of its error
-FEW_LEVELS = 8  # different values up to which each value of a number is a slice, not each quartile
-NORMAL_95 = 1.959964  # of a normal's middle 95 %
+BOOTSTRAPS = 300  # bootstrap samples for the interval of a slice's error
+FEW_LEVELS = 8  # up to this number of distinct values, each value of a number is a slice; above, each quartile
+NORMAL_95 = 1.959964  # 95 % of a normal lie within this many deviations
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """How the mean answer moves with one column.
+    """The partial dependence of the predictions on one column.
 
     Attributes:
-        column: Its name.
-        kind: What it is; see `column_kinds.KINDS`.
+        column: The column's name.
+        kind: Its kind; see `column_kinds.KINDS`.
         grid: The values that it was set to: numbers, or names of levels and dates.
-        names: What the answers are: the classes, or ``value``.
-        values: The mean answers, float64 (points, names): probabilities, or values.
+        names: The names of the predictions: the classes, or ``value``.
+        values: The mean predictions, float64 (points, names): probabilities, or values.
     """
 
     column: str
@@ -50,22 +50,22 @@ def permutation_importance(
 ) -> list[dict[str, Any]]:
     """Returns by how much the loss rises when a column's values are shuffled among the rows, the largest rise first.
 
-    The loss is the log-loss of classes or the root mean squared error of a number. Of two columns that say the same
-    each can look unimportant, since the other is left (Breiman 2001).
+    The loss is the log-loss of classes or the root mean squared error of a number. Of two redundant columns each can
+    look unimportant, since the other remains (Breiman 2001).
 
     Args:
-        predictor: Of a table.
+        predictor: A predictor of a table.
         frame: Raw rows with the target, which the model was not fitted to.
         target: The target's column.
         repeats: How often each column is shuffled.
-        most_rows: Rows that are drawn where there are more.
-        seed: A shuffle is a function of it, the column's name and the repeat.
+        most_rows: The most rows; more are sampled.
+        seed: A shuffle is a function of the seed, the column's name and the repeat.
 
     Returns:
-        One record a column: ``column``, ``importance`` (the mean rise), ``std`` (over the repeats).
+        One record per column: ``column``, ``importance`` (the mean rise), ``std`` (over the repeats).
 
     Raises:
-        DataError: if the frame lacks a column, or a row's target is none that the model knows.
+        DataError: if the frame lacks a column, or a row's target is not one that the model knows.
     """
     in_range("repeats", repeats, 1, 1000)
     block, task = block_of(predictor), _checked(predictor.task)
@@ -85,18 +85,18 @@ def permutation_importance(
 def partial_dependence(
     predictor: Predictor, frame: pd.DataFrame, column: str, *, points: int = 12, most_rows: int = 300, seed: int = 0
 ) -> Dependence:
-    """Returns the mean answer over rows in which one column is set to each of some values (Friedman 2001).
+    """Returns the mean prediction over rows in which one column is set to each of some values (Friedman 2001).
 
-    Numbers and dates are set to values that occur, evenly spaced among the sorted ones between the 5th and the 95th in
-    a hundred (all where there are few different ones); categories to their most frequent levels.
+    Numbers and dates are set to evenly spaced quantiles between the 5th and the 95th percentile (all values where there
+    are few distinct ones); categories to their most frequent levels.
 
     Args:
-        predictor: Of a table.
+        predictor: A predictor of a table.
         frame: Raw rows.
-        column: Which; a number, a category, a date, or one of yes and no.
+        column: The column; a number, a category, a date or a boolean.
         points: The most values.
-        most_rows: Rows that are drawn where there are more.
-        seed: Of the drawing.
+        most_rows: The most rows; more are sampled.
+        seed: Seed of the sampling.
 
     Raises:
         ConfigError: if the model does not use the column, or it holds texts.
@@ -113,36 +113,36 @@ def partial_dependence(
     grid, places = _grid(_column(rows, column), kinds[column], points)
     values = series(rows, column).iloc[np.repeat(places, len(rows))].array
     every = rows.iloc[np.tile(np.arange(len(rows)), len(places))].assign(**{column: values}).reset_index(drop=True)
-    said = _answers(task, _outputs(predictor, every))
+    predicted = _predictions(task, _outputs(predictor, every))
     names = task.vocab if isinstance(task, TabularClassification) else ("value",)
-    return Dependence(column, kinds[column], grid, names, said.reshape(len(places), len(rows), -1).mean(axis=1))
+    return Dependence(column, kinds[column], grid, names, predicted.reshape(len(places), len(rows), -1).mean(axis=1))
 
 
 def slices(
     frame: pd.DataFrame, target: str, output: Any, task: Task, columns: Sequence[str] | None = None,
     *, least: int = 30, most: int = 20, seed: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Returns where a model is wrong: parts of the rows, the one first whose error is surely the highest.
+    """Returns slices of the rows with high error, sorted by the lower end of its confidence interval.
 
-    Each level of a category and each quartile of a number or date is a slice. Of many slices one in forty lies above
-    the whole by chance alone: look at those far above it.
+    Each level of a category and each quartile of a number or date is a slice. By chance alone one slice in forty has an
+    interval above the overall error: look at those far above it.
 
     Args:
         frame: Raw rows with the target.
         target: The target's column.
-        output: The model's outputs of these rows, in order.
+        output: The model's outputs for these rows, in order.
         task: Its task.
-        columns: Which columns; all that are no texts, identifiers or constants when None.
-        least: Rows that a slice must have.
+        columns: The columns to slice by; all except texts, identifiers and constants when None.
+        least: The least rows of a slice.
         most: The most slices.
-        seed: Of the rows that are drawn for the intervals of a root mean squared error.
+        seed: Seed of the bootstrap intervals of a root mean squared error.
 
     Returns:
-        One record a slice: ``slice``, ``rows``, ``error`` (the error rate, or the root mean squared error), ``low`` and
-        ``high`` (its 95 % interval, Wilson's or the bootstrap's), ``worse`` (``low`` less the error of all rows).
+        One record per slice: ``slice``, ``rows``, ``error`` (the error rate, or the root mean squared error), ``low``
+        and ``high`` (its 95 % interval, Wilson's or the bootstrap's), ``worse`` (``low`` minus the error of all rows).
 
     Raises:
-        DataError: if a column is not there, or outputs and rows differ in number.
+        DataError: if a column is missing, or outputs and rows differ in number.
     """
     in_range("least", least, 1, float("inf"))
     task, frame = _checked(task), _named(frame)
@@ -151,7 +151,7 @@ def slices(
     truth = _truth(frame, target, task)
     errors = _losses(task, output, truth)
     if isinstance(task, TabularClassification):
-        errors = (_answers(task, output).argmax(axis=1) != truth).astype(np.float64)
+        errors = (_predictions(task, output).argmax(axis=1) != truth).astype(np.float64)
     overall = _overall(task, errors)
     kinds = infer_kinds(frame.drop(columns=[target]))
     chosen = [found.name for found in kinds if found.kind in USED and found.kind != "text"]
@@ -171,11 +171,11 @@ def slices(
 def importance_figure(
     rows: Sequence[dict[str, Any]], name: str = "rise of the loss", *, most: int = 20, path: Any = None
 ) -> Picture:
-    """Draws how much each column matters as bars, the most important one above.
+    """Draws the importance of each column as bars, the most important one at the top.
 
     Args:
-        rows: What `permutation_importance` or `shap_importance` found.
-        name: What the bars say.
+        rows: The result of `permutation_importance` or `shap_importance`.
+        name: The label of the x axis.
         most: The most columns.
         path: A file to write the picture to.
     """
@@ -192,11 +192,11 @@ def importance_figure(
 
 
 def dependence_figure(every: Sequence[Dependence], *, most_classes: int = 6, path: Any = None) -> Picture:
-    """Draws how the mean answer moves with each of some columns: numbers as lines, levels as points.
+    """Draws the partial dependence on each of some columns: numbers as lines, levels as points.
 
     Args:
-        every: What `partial_dependence` found.
-        most_classes: Classes that are drawn, those that move most; of two classes the second.
+        every: Results of `partial_dependence`.
+        most_classes: The most classes drawn, those that vary most; of two classes only the second.
         path: A file to write the picture to.
     """
     wide = min(3, max(1, len(every)))
@@ -211,8 +211,8 @@ def dependence_figure(every: Sequence[Dependence], *, most_classes: int = 6, pat
 
 
 def _draw(axes: Any, found: Dependence, most_classes: int) -> None:
-    moves = np.ptp(found.values, axis=0)
-    shown = [1] if len(found.names) == 2 else np.sort(np.argsort(-moves, kind="stable")[:most_classes]).tolist()
+    ranges = np.ptp(found.values, axis=0)
+    shown = [1] if len(found.names) == 2 else np.sort(np.argsort(-ranges, kind="stable")[:most_classes]).tolist()
     number = found.kind == "number"
     x = list(found.grid) if number else list(range(len(found.grid)))
     for i in shown:
@@ -235,10 +235,10 @@ def block_of(predictor: Predictor) -> ColumnsBlock:
     """Returns the block that encodes the columns of a predictor of a table.
 
     Args:
-        predictor: It.
+        predictor: A predictor of a table.
 
     Raises:
-        ConfigError: if its input is another one.
+        ConfigError: if its input is not a table.
     """
     block = predictor.encoder.blocks[0]
     if not isinstance(block, ColumnsBlock):
@@ -267,12 +267,12 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn_rows(frame: pd.DataFrame, most_rows: int, seed: int) -> pd.DataFrame:
-    """Returns at most so many rows of a frame, in their order, its columns called by text.
+    """Returns a random sample of at most ``most_rows`` rows, in their order, with column names as strings.
 
     Args:
         frame: Raw rows.
-        most_rows: How many.
-        seed: Of the drawing.
+        most_rows: The most rows.
+        seed: Seed of the sampling.
 
     Raises:
         DataError: if it has no rows.
@@ -291,7 +291,7 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _truth(frame: pd.DataFrame, target: str, task: TableTask) -> np.ndarray:
-    """Positions of classes, int64 (N,), or numbers, float64 (N,)."""
+    """The targets: class indices, int64 (N,), or numbers, float64 (N,)."""
     column = _column(frame, target)
     if isinstance(task, TabularRegression):
         numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
@@ -309,7 +309,7 @@ def _truth(frame: pd.DataFrame, target: str, task: TableTask) -> np.ndarray:
     return found
 
 
-def _answers(task: TableTask, output: Tensor) -> np.ndarray:
+def _predictions(task: TableTask, output: Tensor) -> np.ndarray:
     """Probabilities, float64 (N, classes), or values (N, 1)."""
     found = output.double()
     return (task.value(found)[:, None] if isinstance(task, TabularRegression) else torch.softmax(found, 1)).numpy()
@@ -317,10 +317,10 @@ def _answers(task: TableTask, output: Tensor) -> np.ndarray:
 
 def _losses(task: TableTask, output: Any, truth: np.ndarray) -> np.ndarray:
     """The log-loss or squared error of each row, float64 (N,)."""
-    said = _answers(task, output)
+    predicted = _predictions(task, output)
     if isinstance(task, TabularRegression):
-        return np.square(said[:, 0] - truth)
-    return -np.log(np.maximum(said[np.arange(len(truth)), truth], 1e-9))
+        return np.square(predicted[:, 0] - truth)
+    return -np.log(np.maximum(predicted[np.arange(len(truth)), truth], 1e-9))
 
 
 def _overall(task: TableTask, losses: np.ndarray) -> float:
@@ -329,7 +329,7 @@ def _overall(task: TableTask, losses: np.ndarray) -> float:
 
 
 def _interval(task: TableTask, errors: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """The middle 95 % of an error rate by Wilson (1927), or of a root mean squared error by the bootstrap."""
+    """The 95 % interval of an error rate by Wilson (1927), or of a root mean squared error by the bootstrap."""
     rows = len(errors)
     if isinstance(task, TabularRegression):
         means = [errors[rng.integers(0, rows, rows)].mean() for _ in range(BOOTSTRAPS)]
@@ -345,7 +345,7 @@ def _interval(task: TableTask, errors: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _ordered(column: pd.Series, kind: str) -> np.ndarray:
-    """Values as float64 (N,) in their order, NaN where there is none."""
+    """A column's values as float64 (N,) that sort like them, NaN where missing."""
     if kind == "date" or pd.api.types.is_datetime64_any_dtype(column):
         dates = read_dates(column)
         return np.where(dates.isna(), np.nan, dates.to_numpy("datetime64[s]").astype(np.float64))
@@ -357,7 +357,7 @@ def _ordered(column: pd.Series, kind: str) -> np.ndarray:
 
 
 def _grid(column: pd.Series, kind: str, points: int) -> tuple[tuple[Any, ...], np.ndarray]:
-    """Values to set a column to, and rows that hold them."""
+    """The values to set a column to, and the rows that hold them."""
     if kind in ("category", "high_cardinality"):
         codes, values = _coded(column)
         counts = np.bincount(codes[codes >= 0], minlength=len(values))
@@ -386,14 +386,14 @@ def _shown(value: Any) -> str:
 
 
 def _coded(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Each row's place among the names of a column's levels (-1: missing), and those names."""
+    """Each row's index among the names of a column's levels (-1: missing), and those names."""
     named = column.astype(object).map(_shown, na_action="ignore")
     codes, values = pd.factorize(named)
     return np.asarray(codes), [str(value) for value in values]
 
 
 def _levels(name: str, column: pd.Series) -> list[tuple[str, np.ndarray]]:
-    """The slices that a column makes: their names, and the positions of their rows."""
+    """The slices of a column: their names, and the positions of their rows."""
     kind = infer_kind(name, column).kind
     order = _ordered(column, kind) if kind in ("number", "date") else np.zeros(0)
     seen = order[np.isfinite(order)]
@@ -406,5 +406,5 @@ def _levels(name: str, column: pd.Series) -> list[tuple[str, np.ndarray]]:
     else:
         codes, values = _coded(column)
     by_code = np.argsort(codes, kind="stable")
-    parts = np.split(by_code, np.searchsorted(codes[by_code], range(len(values))))  # first those without a value
+    parts = np.split(by_code, np.searchsorted(codes[by_code], range(len(values))))  # the first part is missing values
     return [(f"{name}: {value}", rows) for value, rows in zip(["missing", *values], parts, strict=True)]

@@ -1,4 +1,4 @@
-"""One fold of the ensemble: the features that were made with the target, and every member, fitted to the same rows."""
+"""One fold of the ensemble: features made with the target, and every member, fitted to the same training rows."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from common.train.backend import fast_precision, find_device
 from common.train.options import TrainerOptions
 from common.train.trainer import Trainer
 
-NATIVE = 64  # positions up to which trees get a category as such
+NATIVE = 64  # up to this number of positions trees get a category as a categorical feature
 BOOSTERS = {
     "xgboost": BoosterConfig(),
     "xgboost_shallow": BoosterConfig(
@@ -46,32 +46,32 @@ BOOSTERS = {
         rounds=1, learning_rate=1.0, depth=14, min_child_weight=2.0, subsample=0.63, columns=0.4, l2=1e-3, forest=150
     ),
 }
-"""Of trees that learn one from another, four kinds (rows and columns sampled; shallow, levels of categories parted one
-by one; leaf by leaf; deep, with few columns a split), and of trees that do not. Chosen on splits of training rows of
-nine tables; no one of them was best on all."""
+"""Four settings of boosted trees (sampled rows and columns; shallow, with one-hot splits of categories; leaf-wise;
+deep, with few columns per split), and a random forest. Selected on splits of the training rows of nine tables; none of
+them was best on all."""
 BOOSTERS["xgboost_embedded"] = BOOSTERS["xgboost"]
-TUNED = "xgboost_tuned"  # whose settings were sought; see `tuning`
+TUNED = "xgboost_tuned"  # trees with searched settings; see `tuning`
 MEMBERS = ("linear", *BOOSTERS, TUNED, "network")
-QUANTILES = "quantiles"  # the trees that give them, beside the members
+QUANTILES = "quantiles"  # the name of the quantile trees, which are not in the mean
 QUANTILE_TREES = BoosterConfig(rounds=1000, depth=5, patience=40)
-FEW_ROWS = 2000  # up to which the network learns slowly
+FEW_ROWS = 2000  # with fewer rows the network has a lower learning rate and more epochs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What the members of an ensemble are made for.
+    """The dimensions that the members of an ensemble are built for.
 
     Attributes:
-        numbers: How many numbers a row has.
-        sizes: How many positions each category has.
-        buckets: Positions that words are hashed to; 0: no text.
-        vector: Numbers of the vectors of a row's texts; 0: there is no transformer.
-        classes: How many classes the target has; 1 for a number.
-        places: Which numbers are places.
-        rows: The most rows that a fold learns from.
-        center: The mean of a number over the training rows.
-        scale: Its deviation there.
-        quantiles: Of a number, which are given beside it.
+        numbers: Numeric features per row.
+        sizes: The number of positions of each category.
+        buckets: Hash buckets of words; 0: no text.
+        vector: Dimension of a row's text embeddings; 0: there is no transformer.
+        classes: The number of classes; 1 for a number.
+        places: The numbers that are a latitude and a longitude.
+        rows: The most training rows of a fold.
+        center: The mean of a numeric target over the training rows.
+        scale: Its standard deviation there.
+        quantiles: The quantiles of a number to predict in addition.
     """
 
     numbers: int
@@ -97,35 +97,35 @@ class Shape:
 
     @property
     def native(self) -> tuple[int, ...]:
-        """The categories that trees get as such."""
+        """The categories that trees get as categorical features."""
         return tuple(i for i, size in enumerate(self.sizes) if size <= NATIVE)
 
     @property
     def many(self) -> tuple[int, ...]:
-        """The categories with more levels, of which trees get the mean target instead."""
+        """The categories with more levels, for which trees get target encodings instead."""
         return tuple(i for i, size in enumerate(self.sizes) if size > NATIVE)
 
     @property
     def objective(self) -> str:
-        """What XGBoost minimises."""
+        """XGBoost's objective."""
         if self.classes == 1:
             return "reg:squarederror"
         return "binary:logistic" if self.classes == 2 else "multi:softprob"
 
 
 Rows = dict[str, Tensor]
-"""What the members take: the dictionary of a `ColumnsBlock` (with a transformer: and ``vector``), with more numbers,
-those that a fold makes of the rows."""
+"""The members' input: the dictionary of a `ColumnsBlock` (and ``vector``, with a transformer), whose numbers are
+extended by the features that a fold makes."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the members of a fold are fitted to and judged on.
+    """The data on which the members of a fold are fitted and evaluated.
 
     Attributes:
-        rows: The rows that they learn from.
+        rows: The training rows.
         y: Their targets.
-        held: The rows that say when to stop, and how good a member is.
+        held: The held-out rows, for early stopping and evaluation.
         held_y: Their targets.
         dls: The same rows as loaders, for a network.
     """
@@ -138,13 +138,13 @@ class Given:
 
 
 class Fold(nn.Module):
-    """The members that were fitted to the rows of all folds but one.
+    """The members fitted to the rows of all folds but one, and the features made with the target.
 
     Args:
-        shape: What they are made for.
-        names: Which members.
-        seed: Of everything drawn.
-        tuned: The settings of the trees whose settings were sought.
+        shape: The dimensions that they are built for.
+        names: The members.
+        seed: Random seed.
+        tuned: The settings of ``xgboost_tuned``.
     """
 
     def __init__(
@@ -161,28 +161,28 @@ class Fold(nn.Module):
 
     @property
     def text_width(self) -> int:
-        """Numbers that are made of a row's texts: scores of their words, and what their vectors give."""
-        return sum(made.width for made in (self.texts, self.vectors) if made is not None)
+        """Features made of a row's texts: scores of their words, and features of their embeddings."""
+        return sum(maker.width for maker in (self.texts, self.vectors) if maker is not None)
 
     @property
     def place_width(self) -> int:
-        """Numbers that are made of a place."""
+        """Features made of a place."""
         return len(TURNS) + cast(NearTargets, self.near[0]).width if len(self.near) else 0
 
     @property
     def numbers(self) -> int:
-        """Numbers that the members see: those of a row, and those that are made of it."""
+        """Numeric features of the members: a row's numbers, and the features made of it."""
         shape = self.shape
         return shape.numbers + self.means.width + self.text_width + self.place_width * len(shape.places)
 
     @property
     def features(self) -> int:
-        """Columns of the features of trees."""
+        """The number of columns in the trees' feature matrix."""
         return self.numbers + len(self.shape.native)
 
     @property
     def native(self) -> tuple[int, ...]:
-        """Which columns of the features of trees are categories."""
+        """The columns of the trees' feature matrix that are categories."""
         return tuple(range(self.numbers, self.features))
 
     def _make(self, name: str) -> LinearModel | Booster | TabularNetwork:
@@ -212,7 +212,7 @@ class Fold(nn.Module):
         return x["categories"].numpy()[:, list(self.shape.many)]
 
     def _widened(self, x: Rows, make: Callable[[Any, np.ndarray], np.ndarray]) -> Rows:
-        """Rows with the numbers that are made of them; what is made of no place is missing."""
+        """Rows extended by the made features; those of a missing place are missing."""
         numbers, missing = x["numbers"].numpy(), x["missing"].numpy()
         made = [make(self.means, self._many(x))]
         if self.texts is not None:
@@ -233,16 +233,16 @@ class Fold(nn.Module):
         }
 
     def rows(self, x: Rows) -> Rows:
-        """Returns what the members take of rows that they were not fitted to."""
+        """Returns new rows as the members take them, with the fold's features."""
         x = {name: tensor.cpu() for name, tensor in x.items()}
         return self._widened(x, lambda maker, given: maker.features(given))
 
     def fit_features(self, x: Rows, y: np.ndarray) -> Rows:
-        """Learns the features made with the target, and returns what the members are fitted to.
+        """Fits the features made with the target, and returns the rows that the members are fitted to.
 
         Args:
             x: The dictionary of a `ColumnsBlock`.
-            y: Class positions or numbers (N,).
+            y: Class indices or numbers (N,).
         """
         target = target_columns(y, self.shape.classes)
         if self.shape.classes == 1:
@@ -264,12 +264,12 @@ class Fold(nn.Module):
         """Makes and fits one member.
 
         Args:
-            name: Which.
-            given: What it is fitted to.
+            name: The member.
+            given: The data of the fold.
             task: Its task.
-            epochs: Of a network.
-            seconds: The most time, for trees.
-            device: Where a network is trained.
+            epochs: Epochs of a network.
+            seconds: Time limit of trees.
+            device: The device of a network's training.
         """
         member, train = self._make(name), given.rows
         y, held_y = given.y, given.held_y
@@ -279,8 +279,8 @@ class Fold(nn.Module):
             member.fit(train, y)
         elif isinstance(member, Booster):
             stops = member.config.forest == 1
-            found = (self.seen(name, given.held), held_y) if stops else (None, None)
-            member.fit(self.seen(name, train), y, *found, quantiles=self.shape.quantiles, seconds=seconds)
+            held = (self.seen(name, given.held), held_y) if stops else (None, None)
+            member.fit(self.seen(name, train), y, *held, quantiles=self.shape.quantiles, seconds=seconds)
         else:
             self._train(member, train, given.dls, task, epochs, device)
         self.members[name] = member
@@ -296,7 +296,7 @@ class Fold(nn.Module):
         network.cpu().eval()
 
     def seconds_an_epoch(self, dls: DataLoaders, task: Task, device: str) -> float:
-        """Returns about how long an epoch of the network takes here, from a few steps of one that is thrown away."""
+        """Returns an estimate of the seconds of an epoch, from a few steps of a network that is thrown away."""
         network = cast(TabularNetwork, self._make("network"))
         batch = dls.train.one_batch()
         few = DataLoaders([batch] * 2, [batch])
@@ -310,7 +310,7 @@ class Fold(nn.Module):
         """Returns the features of trees, float32 (N, F): numbers, NaN where missing, and positions of categories.
 
         Args:
-            rows: What `rows` or `fit_features` gave.
+            rows: The result of `rows` or `fit_features`.
         """
         numbers = rows["numbers"].numpy().copy()
         numbers[rows["missing"].numpy()] = np.nan
@@ -318,7 +318,7 @@ class Fold(nn.Module):
         return np.concatenate([numbers, codes.astype(np.float32)], axis=1)
 
     def seen(self, name: str, rows: Rows) -> np.ndarray:
-        """Returns what the trees of a member see of rows: with the network's embeddings of the categories, or without.
+        """Returns the feature matrix of a member's trees, with the network's category embeddings if it uses them.
 
         Args:
             name: The member.
@@ -332,7 +332,7 @@ class Fold(nn.Module):
         return np.concatenate([self.matrix(rows), *tables], axis=1)
 
     def predict(self, name: str, rows: Rows) -> np.ndarray:
-        """Returns what a member says: probabilities, float64 (N, classes), or numbers (N,)."""
+        """Returns a member's predictions: probabilities, float64 (N, classes), or numbers (N,)."""
         member: Any = self.members[name]
         if isinstance(member, TabularNetwork):
             with torch.no_grad():

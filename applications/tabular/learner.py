@@ -1,4 +1,4 @@
-"""One call from loaders to what fits a table: the ensemble, or a network alone on the Trainer."""
+"""One call from a table's loaders to a learner of the ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,14 +20,14 @@ from common.train.at_once import AtOnce
 
 
 def make_task(dls: DataLoaders, quantiles: Sequence[float] = ()) -> Task:
-    """Returns the task of loaders: the classes of their target, or its spread over the training rows.
+    """Returns the task of loaders: classification, or regression with the target's mean and deviation.
 
     Args:
         dls: Loaders of a ColumnsBlock and a CategoryBlock or RegressionBlock.
-        quantiles: For a number: which quantiles are predicted beside it.
+        quantiles: For a number: the quantiles to predict in addition.
 
     Raises:
-        ConfigError: if their last block is neither, or quantiles are asked of classes.
+        ConfigError: if their last block is neither, or quantiles are requested for classes.
     """
     block = dls.blocks[-1]
     if isinstance(block, CategoryBlock) and not isinstance(block, MultiCategoryBlock):
@@ -55,17 +55,17 @@ def tabular_learner(
     progress: bool = True,
     out: str | Path | None = None,
 ) -> AtOnce:
-    """Returns what fits an ensemble to these loaders: call ``fit()``.
+    """Returns a learner of an ensemble on these loaders: call ``fit()``.
 
     Args:
         dls: Loaders of a ColumnsBlock and a CategoryBlock or RegressionBlock.
-        members: Which members, see `MEMBERS`; the config's when None.
+        members: The members, see `MEMBERS`; the config's when None.
         metrics: Metrics to show; the task's own when None.
         target: The target's column, for evaluation of the bundle.
-        quantiles: For a number: which quantiles are predicted beside it.
-        config: How the ensemble is made.
+        quantiles: For a number: the quantiles to predict in addition.
+        config: The ensemble's configuration.
         text_encoder: A pretrained transformer that reads the texts; the block must have its tokenizer.
-        progress: Whether to tell what goes on.
+        progress: Whether to print progress messages.
         out: A folder for ``events.jsonl``, or None.
 
     Raises:

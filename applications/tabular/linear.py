@@ -1,4 +1,4 @@
-"""The linear member: piecewise-linear numbers, one weight a level; fitted by scikit-learn."""
+"""The linear member: piecewise-linear numbers, one weight per level; fitted by scikit-learn."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ class LinearModel(nn.Module):
     """A weight for each bin of each number and each level of each category.
 
     Args:
-        numbers: K.
-        sizes: How many positions each category has.
-        outputs: Classes, or 1 for a number.
+        numbers: K, the number of numeric features.
+        sizes: The number of positions of each category.
+        outputs: The number of classes, or 1 for a number.
     """
 
     weights: Tensor
@@ -58,7 +58,7 @@ class LinearModel(nn.Module):
         if self.outputs == 1:
             model: Any = Ridge(1.0, solver="sparse_cg").fit(design, y)
             weights[:, 0], bias[0] = model.coef_, model.intercept_
-        elif len(np.unique(y)) == 1:
+        elif len(np.unique(y)) == 1:  # scikit-learn refuses a single class: predict it with near certainty
             bias[int(y[0])] = 12.0
         else:
             model = LogisticRegression(C=1.0, max_iter=300).fit(design, y)
@@ -67,7 +67,7 @@ class LinearModel(nn.Module):
                 weights[:, seen[1]], bias[seen[1]] = model.coef_[0], model.intercept_[0]
             else:
                 weights[:, seen], bias[seen] = model.coef_.T, model.intercept_
-            absent = np.setdiff1d(np.arange(self.outputs), seen)
+            absent = np.setdiff1d(np.arange(self.outputs), seen)  # classes without a row in this fold
             bias[absent] = -12.0
         self.weights.copy_(torch.from_numpy(weights))
         self.bias.copy_(torch.from_numpy(bias))

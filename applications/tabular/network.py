@@ -1,4 +1,4 @@
-"""A network for tables: one MLP that is an ensemble of k (TabM), numbers encoded piecewise, categories embedded."""
+"""A network for tables: an MLP that is an ensemble of k (TabM), piecewise-linear numbers, embedded categories."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,20 +15,20 @@ from common.spec import Configured
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """What a `TabularNetwork` is made from.
+    """The configuration of a `TabularNetwork`.
 
     Attributes:
-        numbers: How many numbers a row has.
-        sizes: How many positions each category has.
-        outputs: Classes, or 1 for a number.
-        members: k, the networks in one.
+        numbers: Numeric features per row.
+        sizes: The number of positions of each category.
+        outputs: The number of classes, or 1 for a number.
+        members: k, the number of networks in the ensemble.
         width: Units of each hidden layer.
-        blocks: Hidden layers.
-        bins: The most bins a number is encoded by.
-        embedding: Units that each number becomes.
-        dropout: Share of the hidden units that are left out in training.
-        center: Of the target, what an output of 0 stands for; with a number only.
-        scale: Of the target, what an output of 1 more stands for.
+        blocks: The number of hidden layers.
+        bins: The most bins in the encoding of a number.
+        embedding: Dimension of each number's embedding.
+        dropout: Dropout rate of hidden units.
+        center: Added to the scaled output; for a number only.
+        scale: Multiplies the output; for a number only.
     """
 
     numbers: int
@@ -53,7 +53,7 @@ class NetworkConfig:
 
 
 def embedding_width(size: int) -> int:
-    """Returns how many units a category of ``size`` positions becomes (fastai's rule of thumb, at most 32).
+    """Returns the embedding dimension of a category of ``size`` positions (fastai's rule of thumb, at most 32).
 
     Examples:
         >>> embedding_width(5), embedding_width(10_000)
@@ -63,12 +63,12 @@ def embedding_width(size: int) -> int:
 
 
 class NumberEmbedding(nn.Module):
-    """Numbers (B, K) as (B, K, d): a line each, and a weight for each bin that it has passed, first 0.
+    """Embeds numbers (B, K) as (B, K, d): a linear term, and a weighted piecewise-linear encoding, initialised to 0.
 
     Args:
-        numbers: K.
+        numbers: K, the number of numeric features.
         bins: The most bins.
-        width: d.
+        width: d, the dimension of the embedding.
     """
 
     def __init__(self, numbers: int, bins: int, width: int) -> None:
@@ -84,25 +84,25 @@ class NumberEmbedding(nn.Module):
 
 
 class SharedDropout(nn.Dropout):
-    """Dropout (B, k, d) whose mask is one for all k networks: drawing a mask for each took a third of a step."""
+    """Dropout (B, k, d) with one mask for all k networks: drawing a mask for each took a third of a step's time."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return input
-        kept = torch.empty(input.shape[0], 1, input.shape[2], device=input.device).uniform_() >= self.p
-        return input * (kept / (1 - self.p)).to(input.dtype)
+        mask = torch.empty(input.shape[0], 1, input.shape[2], device=input.device).uniform_() >= self.p
+        return input * (mask / (1 - self.p)).to(input.dtype)
 
 
 @register("model", "tabular_network")
 class TabularNetwork(Configured, nn.Module):
-    """TabM-mini (Gorishniy et al. 2025): k networks that share all but how they see the inputs and what they say.
+    """TabM-mini (Gorishniy et al. 2025): k networks that share all weights except input scaling and output heads.
 
-    Called with the dictionary of a `ColumnsBlock` it returns what all k say, (B, k, outputs), in training, and in
+    Called with the dictionary of a `ColumnsBlock` it returns the outputs of all k, (B, k, outputs), in training, and in
     evaluation their mean: class scores (B, classes) whose softmax is the mean of the k probabilities, or numbers (B,).
     It does not read words: a fold gives it the texts' scores among the numbers.
 
     Args:
-        config: What to make.
+        config: The network's configuration.
     """
 
     config_type: ClassVar[type[Any]] = NetworkConfig
@@ -130,10 +130,10 @@ class TabularNetwork(Configured, nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.members, config.outputs))
 
     def embed(self, x: dict[str, Tensor]) -> Tensor:
-        """Returns what the network makes of each row before its layers, (B, inputs)."""
-        found = [self.numbers(x["numbers"]).flatten(1), x["missing"].to(x["numbers"].dtype)]
-        found += [table(x["categories"][:, i]) for i, table in enumerate(self.categories)]
-        return torch.cat(found, dim=1)
+        """Returns the embedded input of each row, (B, inputs)."""
+        parts = [self.numbers(x["numbers"]).flatten(1), x["missing"].to(x["numbers"].dtype)]
+        parts += [table(x["categories"][:, i]) for i, table in enumerate(self.categories)]
+        return torch.cat(parts, dim=1)
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         hidden = self.body(self.embed(x)[:, None, :] * self.views)
@@ -144,4 +144,4 @@ class TabularNetwork(Configured, nn.Module):
             return values if self.training else values.mean(dim=1)
         if self.training:
             return out
-        return F.log_softmax(out, dim=2).logsumexp(dim=1)
+        return F.log_softmax(out, dim=2).logsumexp(dim=1)  # log of the mean probability, up to a constant log k

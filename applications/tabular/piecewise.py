@@ -1,23 +1,23 @@
-"""Piecewise-linear encoding of numbers (Gorishniy et al. 2022): how far a number has come through each of its bins."""
+"""Piecewise-linear encoding of numbers (Gorishniy et al. 2022): the share of each bin that a number has passed."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-LOWEST, HIGHEST = -3.0, 4.0  # how far a number may lie outside the first and the last bin, in their widths
+LOWEST, HIGHEST = -3.0, 4.0  # clamps of the first and last bin's share: a number may lie 3 bin widths outside
 
 
 def quantile_edges(numbers: np.ndarray, missing: np.ndarray, bins: int) -> np.ndarray:
     """Returns the edges of the bins of each number, float32 (K, bins + 1).
 
-    Two thirds of them lie at equal shares of the training rows, the rest at equal shares of their different values:
-    where nearly all rows are 0 (gains, counts) the few others are told apart. A number with fewer different values has
-    fewer bins; its last edge is repeated.
+    Two thirds of them are quantiles of the training rows, the rest quantiles of their distinct values: where nearly all
+    rows are 0 (gains, counts) the few others are still distinguished. A number with fewer distinct values has fewer
+    bins; its last edge is repeated.
 
     Args:
         numbers: float32 (N, K).
         missing: bool (N, K).
-        bins: The most bins a number.
+        bins: The most bins per number.
     """
     edges = np.zeros((numbers.shape[1], bins + 1), np.float32)
     for k in range(numbers.shape[1]):
@@ -37,11 +37,11 @@ def quantile_edges(numbers: np.ndarray, missing: np.ndarray, bins: int) -> np.nd
 
 
 class PiecewiseLinear(nn.Module):
-    """Numbers (B, K) as (B, K, bins): 1 for each bin that lies below, a share of the one it lies in, 0 above it.
+    """Encodes numbers (B, K) as (B, K, bins): 1 for each bin below the number, a share of its own bin, 0 above it.
 
     Args:
-        numbers: K.
-        bins: The most bins a number.
+        numbers: K, the number of numeric features.
+        bins: The most bins per number.
 
     Examples:
         >>> encode = PiecewiseLinear(1, 2)
@@ -57,7 +57,7 @@ class PiecewiseLinear(nn.Module):
         self.register_buffer("edges", torch.zeros(numbers, bins + 1))
 
     def set(self, edges: np.ndarray) -> None:
-        """Takes the edges (K, bins + 1), each row rising."""
+        """Sets the edges (K, bins + 1), each row ascending."""
         self.edges.copy_(torch.from_numpy(edges))
 
     def forward(self, numbers: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Places on a map (latitude, longitude): the coordinates turned, and the target of the nearest training rows.
+"""Features of places (latitude, longitude): rotated coordinates, and the targets of the nearest training rows.
 
-A tree splits along one axis at a time, and a coast or a road runs as it likes: turned axes cut along it. What a place
-is worth is best told by its neighbours, whose targets are looked up as the mean target of a level of a category is:
-those of a training row's neighbours without the rows of its own fold.
+A tree splits along one axis at a time, while a coast or a road may run in any direction: rotated axes can follow it. A
+place's neighbours predict its target well; like a target encoding, a training row's features use only neighbours from
+other folds.
 """
 
 from collections.abc import Callable
@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from applications.tabular.targets import out_of_fold
 from common.errors import in_range
 
-NEAREST = (5, 20)  # rows whose targets are averaged, near ones more
-TURNS = (1, 2, 3, 5, 6, 7)  # eighths of a half turn; 0 and 4 are the coordinates themselves
-MOST_ROWS = 200_000  # that are kept to look up neighbours among
-LEAST_DISTANCE = 1e-4  # degrees, about 11 m: nearer rows count alike
+NEAREST = (5, 20)  # numbers of neighbours whose targets are averaged, weighted by inverse distance
+TURNS = (1, 2, 3, 5, 6, 7)  # rotations in eighths of a half turn; 0 and 4 are the coordinates themselves
+MOST_ROWS = 200_000  # the most training rows that are stored for the neighbour search
+LEAST_DISTANCE = 1e-4  # degrees, about 11 m: the lower bound of distances in the weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Which numbers of a row are a place.
+    """The numbers of a row that are a latitude and a longitude.
 
     Attributes:
         latitude: The position of the latitude among the numbers.
-        longitude: That of the longitude.
-        north: Degrees that one unit of the latitude is.
-        east: Degrees of latitude that one unit of the longitude is as long as, about where the rows lie.
+        longitude: The position of the longitude.
+        north: One unit of the (standardised) latitude in degrees.
+        east: The length of one unit of the longitude in degrees of latitude, at the rows' median latitude.
     """
 
     latitude: int
@@ -45,7 +45,7 @@ class Place:
             in_range(name, getattr(self, name), 0, float("inf"), open_low=True, open_high=True)
 
     def points(self, numbers: np.ndarray, missing: np.ndarray) -> np.ndarray:
-        """Returns where rows lie, float64 (N, 2) in degrees of latitude north and east; NaN where that is missing.
+        """Returns planar coordinates, float64 (N, 2) in degrees of latitude north and east; NaN where missing.
 
         Args:
             numbers: float32 (N, K).
@@ -57,13 +57,13 @@ class Place:
 
 
 def turned(points: np.ndarray) -> np.ndarray:
-    """Returns coordinates along turned axes, (N, 6); with latitude and longitude eight directions in all."""
+    """Returns coordinates along rotated axes, (N, 6); with latitude and longitude eight directions in all."""
     angles = np.pi * np.array(TURNS) / 8
     return points[:, :1] * np.cos(angles) + points[:, 1:] * np.sin(angles)
 
 
 class NearTargets(nn.Module):
-    """The target of the nearest training rows of a place, and how near they are.
+    """The mean target of a place's nearest training rows, its spread, and their distance.
 
     Args:
         rows: The most rows that it is fitted to.
@@ -87,24 +87,24 @@ class NearTargets(nn.Module):
 
     @property
     def width(self) -> int:
-        """Features a row."""
+        """Features per row."""
         return len(NEAREST) * self.outputs + self.outputs + 1
 
     def fit(self, points: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-        """Keeps the rows, and returns the features of these same rows, float32 (N, width), out of fold.
+        """Stores the rows, and returns the out-of-fold features of the same rows, float32 (N, width).
 
         Args:
             points: float64 (N, 2), NaN where a place is missing.
             target: float64 (N, outputs).
-            seed: Of the folds, and of the rows that are kept where there are too many.
+            seed: Seed of the folds, and of the sample where there are too many rows.
         """
         known = np.flatnonzero(np.isfinite(points[:, 0]))
-        kept = self.points
-        if len(known) > len(kept):
-            known = np.sort(np.random.default_rng(seed).choice(known, len(kept), replace=False))
-        kept.zero_()
+        stored = self.points
+        if len(known) > len(stored):
+            known = np.sort(np.random.default_rng(seed).choice(known, len(stored), replace=False))
+        stored.zero_()
         self.count.fill_(len(known))
-        kept[: len(known)] = torch.from_numpy(points[known])
+        stored[: len(known)] = torch.from_numpy(points[known])
         self.target[: len(known)] = torch.from_numpy(target[known].astype(np.float32))
         self.prior.copy_(torch.from_numpy(target.mean(axis=0)))
         self.tree = None
@@ -114,24 +114,24 @@ class NearTargets(nn.Module):
         def learn(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             chosen = rows[usable[rows]]
             tree, values = _tree(points[chosen]), target[chosen].astype(np.float32)
-            return lambda held: self._told(tree, values, points[held])
+            return lambda held: self._looked_up(tree, values, points[held])
 
         return out_of_fold(len(points), seed, learn, self.width)
 
     def features(self, points: np.ndarray) -> np.ndarray:
-        """Returns the features of other rows, float32 (N, width)."""
+        """Returns the features of new rows, float32 (N, width)."""
         count = max(0, int(self.count))
         if self.tree is None:
             self.tree = _tree(self.points.numpy()[:count])
-        return self._told(self.tree, self.target.numpy()[:count], points)
+        return self._looked_up(self.tree, self.target.numpy()[:count], points)
 
-    def _told(self, tree: Any, target: np.ndarray, points: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(points), self.width), np.float32)
+    def _looked_up(self, tree: Any, target: np.ndarray, points: np.ndarray) -> np.ndarray:
+        features = np.zeros((len(points), self.width), np.float32)
         prior = self.prior.numpy()
-        found[:, : len(NEAREST) * self.outputs] = np.tile(prior, len(NEAREST))
+        features[:, : len(NEAREST) * self.outputs] = np.tile(prior, len(NEAREST))
         rows = np.flatnonzero(np.isfinite(points[:, 0]))
         if not len(rows) or not len(target):
-            return found
+            return features
         distance, near = tree.query(points[rows], k=np.arange(1, min(max(NEAREST), len(target)) + 1))
         distance = np.maximum(distance, LEAST_DISTANCE)
         values = target[near].astype(np.float64)  # (N, k, outputs)
@@ -141,8 +141,8 @@ class NearTargets(nn.Module):
             columns.append((values[:, :count] * weight).sum(axis=1) / weight.sum(axis=1))
         far = min(NEAREST[0], len(target))
         columns += [values.std(axis=1), np.log(distance[:, far - 1 : far])]
-        found[rows] = np.concatenate(columns, axis=1)
-        return found
+        features[rows] = np.concatenate(columns, axis=1)
+        return features
 
 
 def _tree(points: np.ndarray) -> Any:

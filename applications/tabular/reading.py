@@ -1,4 +1,4 @@
-"""How a table is read: what a bundle keeps of it."""
+"""The options for reading a table, which a bundle stores."""
 
 from dataclasses import dataclass
 
@@ -22,5 +22,5 @@ class TableReading:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """The columns that are no features."""
+        """The columns that are not features."""
         return tuple(part.strip() for part in (self.ignore or "").split(",") if part.strip())

@@ -7,36 +7,37 @@ import numpy as np
 Loss = Callable[[np.ndarray], float]
 
 ROUNDS = 60
-LEAST_SHARE = 0.02  # of the weights; what has less is left out
-PRIOR_ROWS = 10.0  # that speak for a temperature of 1: few rows do not tell how sure one may be
+LEAST_SHARE = 0.02  # members with a smaller weight are dropped
+PRIOR_ROWS = 10.0  # the strength of the prior for a temperature of 1, in rows: few rows cannot calibrate
 
 
 def log_loss(target: np.ndarray) -> Loss:
-    """Returns the mean negative log-likelihood of class positions as a function of probabilities (N, classes)."""
+    """Returns the mean negative log-likelihood of class indices as a function of probabilities (N, classes)."""
     rows = np.arange(len(target))
     return lambda found: float(-np.log(np.maximum(found[rows, target], 1e-9)).mean())
 
 
 def squared_error(target: np.ndarray) -> Loss:
-    """Returns the mean squared error of numbers (N,) as a function of what was found for them (N,)."""
+    """Returns the mean squared error of numbers (N,) as a function of their predictions (N,)."""
     return lambda found: float(np.square(found - target).mean())
 
 
 def loss_of(target: np.ndarray, classes: int) -> Loss:
-    """Returns what is minimised: `log_loss` of classes, `squared_error` of a number (one class)."""
+    """Returns the loss to minimise: `log_loss` for classes, `squared_error` for a number (one class)."""
     return log_loss(target) if classes > 1 else squared_error(target)
 
 
 def select_weights(predictions: Sequence[np.ndarray], loss: Loss, rounds: int = ROUNDS) -> np.ndarray:
-    """Returns the weight of each member in the mean, float64, which add up to 1.
+    """Returns the weight of each member in the mean, float64, summing to 1, by greedy selection with replacement.
 
-    Chosen on out-of-fold predictions. With few rounds and steps that only go down it does not overfit as a free fit of
-    the weights would, and the mean is never worse there than the best member.
+    In each round the member whose addition gives the lowest loss of the mean is added; the weights are the counts at
+    the best round. With few rounds this overfits less than a free fit of the weights, and before small weights are
+    dropped the mean is never worse on these predictions than the best member.
 
     Args:
-        predictions: What each member says, arrays of one shape.
-        loss: Of a mean; lower is better.
-        rounds: How many times a member is added at most.
+        predictions: Each member's out-of-fold predictions, arrays of one shape.
+        loss: The loss of a mean; lower is better.
+        rounds: The number of additions.
 
     Examples:
         >>> truth = np.array([0.0, 1.0, 2.0])
@@ -48,7 +49,7 @@ def select_weights(predictions: Sequence[np.ndarray], loss: Loss, rounds: int = 
     total = np.zeros_like(predictions[0], dtype=np.float64)
     best = (np.inf, counts.copy())
     for taken in range(1, rounds + 1):
-        losses = [loss((total + found) / taken) for found in predictions]
+        losses = [loss((total + one) / taken) for one in predictions]
         chosen = int(np.argmin(losses))
         total += predictions[chosen]
         counts[chosen] += 1
@@ -60,13 +61,13 @@ def select_weights(predictions: Sequence[np.ndarray], loss: Loss, rounds: int = 
 
 
 def fit_temperature(probabilities: np.ndarray, target: np.ndarray) -> float:
-    """Returns the temperature that the logarithms of probabilities are divided by to fit the target best (Guo 2017).
+    """Returns the temperature that calibrates probabilities best, dividing their logarithms (Guo et al. 2017).
 
     With few rows it stays near 1 (a normal prior on its logarithm).
 
     Args:
-        probabilities: Out-of-fold, (N, classes).
-        target: Class positions (N,).
+        probabilities: Out-of-fold probabilities (N, classes).
+        target: Class indices (N,).
     """
     from scipy.optimize import minimize_scalar
 

@@ -1,4 +1,4 @@
-"""SHAP values of an ensemble's trees: what each feature adds to what they say."""
+"""SHAP values of an ensemble's trees: each feature's contribution to their scores."""
 
 from typing import Any, cast
 
@@ -17,14 +17,14 @@ from common.errors import ConfigError
 
 
 def feature_names(fold: Fold, block: ColumnsBlock, member: str = "") -> list[tuple[str, str]]:
-    """Returns the name of each feature of the trees, and the column that it is made of.
+    """Returns the name of each feature of the trees, and the column that it is made from.
 
-    A name may come several times: a mean target for each of many classes, each number of an embedding.
+    A name may occur several times: a mean target for each of many classes, each dimension of an embedding.
 
     Args:
-        fold: Of an ensemble.
+        fold: A fold of an ensemble.
         block: The block that encoded its columns.
-        member: Which trees; ``xgboost_embedded`` have features of their own.
+        member: The trees' name; ``xgboost_embedded`` has additional features.
     """
     every, shape = block.category_names, fold.shape
     found = list(zip(block.number_names, (c.name for c in block.columns for _ in c.parts), strict=True))
@@ -45,11 +45,11 @@ def feature_names(fold: Fold, block: ColumnsBlock, member: str = "") -> list[tup
 def shap_values(
     model: TabularEnsemble, x: dict[str, Tensor], block: ColumnsBlock
 ) -> tuple[tuple[tuple[str, str], ...], np.ndarray]:
-    """Returns what each feature adds to what the trees of an ensemble say (Lundberg et al. 2020).
+    """Returns the SHAP values of an ensemble's trees (Lundberg et al. 2020).
 
-    Those of the boosted trees and forests that are in the mean, by their weights, over all folds. Linear model and
-    network are left out: they have no exact values. For a number the unit is the target's, for classes the trees' score
-    before softmax (one output for two classes, that of the second).
+    They are the weighted mean over the boosted trees and forests in the ensemble and over all folds. Linear model and
+    network are left out, since TreeSHAP does not apply to them. For a number the unit is the target's, for classes the
+    trees' score before softmax (one output for two classes, that of the second).
 
     Args:
         model: A fitted ensemble.
@@ -57,8 +57,8 @@ def shap_values(
         block: That block.
 
     Returns:
-        For each feature its name and its column; and the values, float64 (N, outputs, features + 1), the last one what
-        no feature adds. Their sum over the last axis is the weighted mean of the trees' scores.
+        For each feature its name and its column; and the values, float64 (N, outputs, features + 1), the last one the
+        bias. Their sum over the last axis is the weighted mean of the trees' scores.
 
     Raises:
         ConfigError: if the ensemble is not fitted, or has no trees in its mean.
@@ -93,16 +93,16 @@ def shap_values(
 def shap_importance(
     predictor: Predictor, frame: pd.DataFrame, *, most_rows: int = 1000, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Returns how far each column moves what the trees say: the mean absolute SHAP value, the largest first.
+    """Returns the mean absolute SHAP value of each column, the largest first.
 
     Args:
-        predictor: Of an ensemble with trees in its mean.
+        predictor: A predictor of an ensemble with trees in its mean.
         frame: Raw rows.
-        most_rows: Rows that are drawn where there are more.
-        seed: Of the drawing.
+        most_rows: The most rows; more are sampled.
+        seed: Seed of the sampling.
 
     Returns:
-        One record a column: ``column``, ``importance``; over classes it is the mean.
+        One record per column: ``column``, ``importance``; over classes it is the mean.
     """
     block, model = block_of(predictor), predictor.model
     if not isinstance(model, TabularEnsemble):

@@ -1,7 +1,7 @@
-"""Features made with the target: the mean target of a category's level, and what a linear model says of a text.
+"""Features made with the target: target encodings of categories, and predictions of a linear model on texts.
 
-Made for the rows that they were learned from out of fold: each row's features come from the other folds, so that what
-learns from them does not learn a row's own target (Micci-Barreca 2001; Wolpert 1992).
+For the training rows they are made out of fold: each row's features are fitted on the other folds, so that the members
+do not see a row's own target in them (Micci-Barreca 2001; Wolpert 1992).
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 FOLDS = 5
-SMOOTHING = 10.0  # rows that the overall mean counts for beside those of a level
-MOST_CLASSES = 12  # of the target, for each of which a feature is made
+SMOOTHING = 10.0  # the weight of the overall mean in a level's mean, in rows
+MOST_CLASSES = 12  # the most classes of the target for which features are made
 
 
 def target_columns(target: np.ndarray, classes: int) -> np.ndarray:
-    """Returns what the features tell the mean of, float64 (N, outputs): a number, or the marks of the classes.
+    """Returns the target as columns, float64 (N, outputs): a number, or indicators of classes.
 
-    Of two classes the second is told; of many the most frequent ones.
+    Of two classes only the second has a column; of many only the most frequent ones.
 
     Args:
-        target: Class positions, or numbers (N,).
-        classes: How many classes there are; 1 for a number.
+        target: Class indices, or numbers (N,).
+        classes: The number of classes; 1 for a number.
     """
     if classes == 1:
         return target.astype(np.float64)[:, None]
@@ -33,38 +33,38 @@ def target_columns(target: np.ndarray, classes: int) -> np.ndarray:
 
 
 def outputs_of(classes: int) -> int:
-    """Returns how many columns `target_columns` gives."""
+    """Returns the number of columns of `target_columns`."""
     return 1 if classes <= 2 else min(classes, MOST_CLASSES)
 
 
 def out_of_fold(
     rows: int, seed: int, learn: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]], width: int
 ) -> np.ndarray:
-    """Returns features of the rows that they are learned from, float32 (N, width), each from the other folds.
+    """Returns out-of-fold features of training rows, float32 (N, width): each row's are fitted on the other folds.
 
     Args:
-        rows: N.
-        seed: Of the folds.
-        learn: From positions to learn from to what gives the features of other positions.
-        width: Features a row.
+        rows: N, the number of rows.
+        seed: Seed of the folds.
+        learn: Fits on some positions; returns a function from other positions to their features.
+        width: Features per row.
     """
-    found = np.zeros((rows, width), np.float32)
+    features = np.zeros((rows, width), np.float32)
     fold = np.random.default_rng(seed).permutation(rows) % FOLDS
     for number in range(FOLDS):
         held = np.flatnonzero(fold == number)
         if len(held):
-            found[held] = learn(np.flatnonzero(fold != number))(held)
-    return found
+            features[held] = learn(np.flatnonzero(fold != number))(held)
+    return features
 
 
 def level_means(codes: np.ndarray, size: int, target: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Returns for each position of a category the smoothed mean of the target and the log of its rows.
+    """Returns for each position of a category the smoothed mean of the target and log(1 + its number of rows).
 
     Args:
         codes: int64 (N,) positions.
-        size: How many positions there are.
+        size: The number of positions.
         target: float64 (N, outputs).
-        prior: float64 (outputs,), the mean that a level without rows has.
+        prior: float64 (outputs,), the mean of a level without rows.
 
     Returns:
         float32 (size, outputs + 1).
@@ -76,10 +76,10 @@ def level_means(codes: np.ndarray, size: int, target: np.ndarray, prior: np.ndar
 
 
 class TargetMeans(nn.Module):
-    """The smoothed mean target of each level of each category, and how often it occurs.
+    """Target encoding: the smoothed mean target of each level of each category, and its frequency.
 
     Args:
-        sizes: How many positions each category has.
+        sizes: The number of positions of each category.
         outputs: Columns of the target; see `target_columns`.
     """
 
@@ -92,7 +92,7 @@ class TargetMeans(nn.Module):
 
     @property
     def width(self) -> int:
-        """Features a row."""
+        """Features per row."""
         return len(self.sizes) * (self.outputs + 1)
 
     def _table(self, codes: np.ndarray, target: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -104,12 +104,12 @@ class TargetMeans(nn.Module):
         return table[codes + starts].reshape(len(codes), self.width)
 
     def fit(self, codes: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-        """Learns the means, and returns the features of these same rows, float32 (N, width), out of fold.
+        """Fits the means, and returns the out-of-fold features of the same rows, float32 (N, width).
 
         Args:
             codes: int64 (N, m) positions.
             target: float64 (N, outputs).
-            seed: Of the folds.
+            seed: Seed of the folds.
         """
         prior = target.mean(axis=0)
         self.table.copy_(torch.from_numpy(self._table(codes, target, prior)))
@@ -121,12 +121,12 @@ class TargetMeans(nn.Module):
         return out_of_fold(len(codes), seed, learn, self.width)
 
     def features(self, codes: np.ndarray) -> np.ndarray:
-        """Returns the features of other rows, float32 (N, width)."""
+        """Returns the features of new rows, float32 (N, width)."""
         return self._look_up(self.table.numpy(), codes)
 
 
 def word_counts(text: np.ndarray, buckets: int) -> Any:
-    """Returns how often each position occurs in each row, as a sparse matrix (N, buckets)."""
+    """Returns the counts of each hash bucket in each row, as a sparse matrix (N, buckets)."""
     from scipy.sparse import csr_matrix
 
     used = text > 0
@@ -139,13 +139,13 @@ def word_counts(text: np.ndarray, buckets: int) -> Any:
 def linear_columns(features: Any, target: np.ndarray, classes: bool, model: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the weights (F, outputs) and biases (outputs,) of a linear model fitted to each column of the target.
 
-    Where there is nothing to fit (no features, or a class that is always or never there) the bias alone tells the mean.
+    Where nothing can be fitted (no features, or a class that is always or never present) the bias alone gives the mean.
 
     Args:
         features: (N, F), dense or sparse.
         target: float64 (N, outputs).
-        classes: Whether they are marks of classes.
-        model: scikit-learn's, fitted anew to each column.
+        classes: Whether they are class indicators.
+        model: A scikit-learn model, refitted for each column.
     """
     weights, bias = np.zeros((features.shape[1], target.shape[1])), np.zeros(target.shape[1])
     for i, column in enumerate(target.T):
@@ -158,12 +158,12 @@ def linear_columns(features: Any, target: np.ndarray, classes: bool, model: Any)
 
 
 class TextScores(nn.Module):
-    """What a linear model of the words says: rarer words count more (tf-idf), each text's weights have length 1.
+    """The predictions of a linear model on words: tf-idf weights, normalised to length 1 per text.
 
     Args:
-        buckets: Positions that words are hashed to.
+        buckets: Hash buckets of words.
         outputs: Columns of the target; see `target_columns`.
-        classes: Whether they are marks of classes (logistic regression) or a number (ridge regression).
+        classes: Whether they are class indicators (logistic regression) or a number (ridge regression).
     """
 
     def __init__(self, buckets: int, outputs: int, classes: bool) -> None:
@@ -176,15 +176,16 @@ class TextScores(nn.Module):
     def _weighed(self, counts: Any, rarity: np.ndarray) -> Any:
         from sklearn.preprocessing import normalize
 
-        found = counts.copy()
-        found.data = (1 + np.log(found.data)) * rarity[found.indices]
-        return normalize(found)
+        weighed = counts.copy()
+        weighed.data = (1 + np.log(weighed.data)) * rarity[weighed.indices]
+        return normalize(weighed)
 
     def _learn(self, counts: Any, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from sklearn.linear_model import LogisticRegression, Ridge
 
         rows = counts.shape[0]
         seen = np.bincount(counts.indices, minlength=self.buckets)
+        # Smoothed inverse document frequency, as scikit-learn's; words that occur in one text only are ignored.
         rarity = np.where(seen > 1, np.log((1 + rows) / (1 + seen)) + 1, 0).astype(np.float32)
         used = np.flatnonzero(rarity)
         weighed = self._weighed(counts, rarity)[:, used]
@@ -194,12 +195,12 @@ class TextScores(nn.Module):
         return rarity, weights, bias
 
     def fit(self, text: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-        """Learns the weights, and returns the scores of these same rows, float32 (N, outputs), out of fold.
+        """Fits the weights, and returns the out-of-fold scores of the same rows, float32 (N, outputs).
 
         Args:
-            text: int32 (N, t) positions, 0 for none.
+            text: int32 (N, t) hash buckets, padded with 0.
             target: float64 (N, outputs).
-            seed: Of the folds.
+            seed: Seed of the folds.
         """
         counts = word_counts(text, self.buckets)
         for name, array in zip(("rarity", "weights", "bias"), self._learn(counts, target), strict=True):
@@ -212,7 +213,7 @@ class TextScores(nn.Module):
         return out_of_fold(len(text), seed, learn, self.width)
 
     def features(self, text: np.ndarray) -> np.ndarray:
-        """Returns the scores of other rows, float32 (N, outputs)."""
+        """Returns the scores of new rows, float32 (N, outputs)."""
         rarity, weights, bias = (getattr(self, name).numpy() for name in ("rarity", "weights", "bias"))
         weighed = self._weighed(word_counts(text, self.buckets), rarity)
         return np.asarray(weighed @ weights + bias, np.float32)

@@ -16,18 +16,18 @@ from common.task.metrics import Metric, RootMeanSquaredError
 from common.task.record_view import RecordView
 from common.task.task import Outputs, Record, Task
 
-TabularClassification = ClassificationTask  # the name that it has beside `TabularRegression`
+TabularClassification = ClassificationTask  # an alias, to match `TabularRegression`
 
 
 @register("task", "tabular_regression")
 @dataclass(frozen=True)
 class TabularRegression(Task):
-    """Outputs (B,), or (B, k) of several networks at once in training; with quantiles (B, 1 + q): the value first.
+    """Regression by outputs (B,), or (B, k) of k networks in training; with quantiles (B, 1 + q): the value first.
 
     Args:
-        center: Its mean over the training rows.
-        scale: Its deviation there; the loss is the squared error in these units.
-        quantiles: Which quantiles follow the value in an output, rising.
+        center: The target's mean over the training rows.
+        scale: Its standard deviation there; the loss is the squared error in these units.
+        quantiles: The quantiles that follow the value in an output, ascending.
     """
 
     center: float = 0.0
@@ -74,7 +74,7 @@ class TabularRegression(Task):
         if self.quantiles:
             every = output[:, 1:].double()
             shares = torch.tensor(self.quantiles, dtype=torch.float64)
-            metrics["pinball"] = float(
+            metrics["pinball"] = float(  # the quantile loss (Koenker and Bassett 1978)
                 torch.maximum(shares * (truth[:, None] - every), (shares - 1) * (truth[:, None] - every)).mean()
             )
             if len(self.quantiles) > 1:
@@ -104,7 +104,7 @@ class TabularRegression(Task):
 
 
 class ValueRootMeanSquaredError(RootMeanSquaredError):
-    """The root mean squared error of the values, whatever else an output holds."""
+    """The root mean squared error of the values, without the quantiles of an output."""
 
     def __init__(self, task: TabularRegression) -> None:
         super().__init__()

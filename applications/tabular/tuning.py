@@ -1,4 +1,4 @@
-"""Settings of boosted trees, sought on one fold by a tree-structured Parzen estimator (Bergstra 2011) of Optuna's."""
+"""Hyperparameter search for boosted trees on one fold, by Optuna's tree-structured Parzen estimator (Bergstra 2011)."""
 
 import time
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from applications.tabular.selection import loss_of
 from common.errors import ConfigError
 from common.task.task import Task
 
-TRIAL_SHARE = 0.2  # of the time for all trials that one may take
-ROUNDS_OF_A_RATE = 3.0  # over the learning rate: rounds without gain after which trees stop
+TRIAL_SHARE = 0.2  # the largest share of the time for all trials that one may take
+ROUNDS_OF_A_RATE = 3.0  # early stopping's patience is this over the learning rate
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
         config: The best settings.
-        loss: Theirs on the rows that the fold is judged on.
-        start: The loss there of the settings that the search began with.
-        trials: How many were tried.
+        loss: Their loss on the fold's held-out rows.
+        start: The loss there of the first settings.
+        trials: The number of trials.
     """
 
     config: BoosterConfig
@@ -32,17 +32,17 @@ class Tuned:
 
 
 def tune_booster(fold: Fold, given: Given, task: Task, *, trials: int, end: float, seed: int = 0) -> Tuned:
-    """Returns the settings of trees with the lowest loss on the rows that one fold is judged on.
+    """Returns the settings of trees with the lowest loss on one fold's held-out rows.
 
-    The first trial has the settings of ``xgboost``, so that nothing worse is found.
+    The first trial uses the settings of ``xgboost``, so that the result is no worse than those.
 
     Args:
-        fold: Whose trees are tried; it holds none of them afterwards.
-        given: What they are fitted to and judged on.
+        fold: The fold in which trees are tried; it keeps none of them.
+        given: Its data.
         task: Its task.
-        trials: How many settings are tried; fewer where the time ends.
-        end: When it must be done, by ``time.perf_counter``.
-        seed: Of what is drawn.
+        trials: The number of trials; fewer where the time runs out.
+        end: The deadline, by ``time.perf_counter``.
+        seed: Random seed.
 
     Raises:
         ConfigError: if Optuna is not installed.
@@ -55,7 +55,7 @@ def tune_booster(fold: Fold, given: Given, task: Task, *, trials: int, end: floa
     loss = loss_of(given.held_y, fold.shape.classes)
     longest = (end - time.perf_counter()) * TRIAL_SHARE
 
-    def tried(trial: Any) -> float:
+    def objective(trial: Any) -> float:
         left = max(min(longest, end - time.perf_counter()), 0.5)
         fold.tuned = settings(trial)
         fold.fit_member(TUNED, given, task, seconds=left)
@@ -63,7 +63,7 @@ def tune_booster(fold: Fold, given: Given, task: Task, *, trials: int, end: floa
 
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     study.enqueue_trial(_params(BOOSTERS["xgboost"]))
-    study.optimize(tried, n_trials=trials, timeout=max(end - time.perf_counter(), 0.1))
+    study.optimize(objective, n_trials=trials, timeout=max(end - time.perf_counter(), 0.1))
     del fold.members[TUNED]
     start = study.trials[0].value
     return Tuned(settings(study.best_trial), float(study.best_value), float(start or 0.0), len(study.trials))
@@ -75,7 +75,7 @@ def _params(config: BoosterConfig) -> dict[str, Any]:
 
 
 def settings(trial: Any) -> BoosterConfig:
-    """Returns the settings of a trial of Optuna's, drawn from the space that is searched."""
+    """Returns the settings of an Optuna trial, drawn from the search space."""
     rate = trial.suggest_float("learning_rate", 0.015, 0.2, log=True)
     return BoosterConfig(
         learning_rate=rate,

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device: counted per-sample parameters, one composed matrix, one resample."""
+"""Augmentation of whole batches on the device: counter-based parameters per sample, one matrix and one resample."""
 
 from common.augment.batch_transforms import Augment, CutMix, Mixup, Mosaic, Normalize, SpecAugment, aug_transforms
 from common.augment.drawn import Drawn

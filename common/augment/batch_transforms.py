@@ -1,4 +1,4 @@
-"""What a person writes: the augmentations of a DataBlock's ``batch_tfms``, as plain data."""
+"""The batch transforms that users give as a DataBlock's ``batch_tfms``, as plain data."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -20,51 +20,52 @@ class BatchTransform:
     registered_name: ClassVar[str]
 
     def operations(self) -> list[Operation]:
-        """Returns the random operations it stands for, geometric ones in the order they apply."""
+        """Returns its random operations, geometric ones in the order of application."""
         return []
 
 
 @register("batch_transform", "augment")
 @dataclass(frozen=True, kw_only=True)
 class Augment(BatchTransform):
-    """Random changes of a whole batch on the device, one set of numbers a sample, one resample in all.
+    """Random augmentation of a whole batch on the device: per-sample parameters, one resample for all operations.
 
-    A strength of 0 (or False) leaves an operation out. What moves is applied in the order below, then blur and sharpen,
-    colours, noise and erasing; README.md beside this file has the table of what each does to masks, boxes and points.
+    A strength of 0 (or False) leaves an operation out. Geometric operations are applied in the order below, then blur
+    and sharpen, colours, noise and erasing; README.md in this folder lists what each does to masks, boxes and points.
 
     Args:
-        flip: Mirror left and right with probability one half.
-        flip_vertical: Mirror top and bottom with probability one half.
-        symmetries: Turn and mirror into one of the eight symmetries of the square (of the four of a rectangle).
-        rotate: Most degrees either way.
-        zoom: Greatest enlargement, at least 1.
-        zoom_least: Least enlargement; below 1 shows what padding adds around the image.
-        translate: Most shift, as a share of width and height.
-        warp: Most perspective, in [0, 1).
-        elastic: Most displacement by bending, as a share of width and height.
-        elastic_cells: How many bends fit a side; ``4 * elastic * elastic_cells`` must stay below 1, or it would fold.
-        blur: Greatest deviation of a Gaussian blur, in pixels.
-        sharpen: Most that is added of the difference to a blurred copy.
-        brightness: Most change of light, in [0, 1).
-        contrast: Most change of contrast, in [0, 1).
-        saturation: Most change of how colourful it is, in [0, 1).
-        hue: Most turn of the colours, as a share of the full circle, up to one half.
-        grayscale: Probability of taking the colours away.
-        noise: Greatest deviation of Gaussian noise, of pixels in [0, 1].
-        salt_pepper: Greatest share of pixels made black or white.
-        erase: Greatest share of the area covered by a rectangle of the mean colour.
+        flip: Mirror horizontally with probability one half.
+        flip_vertical: Mirror vertically with probability one half.
+        symmetries: Map to a random one of the eight symmetries of the square (of the four of a rectangle).
+        rotate: Maximal rotation in degrees, either way.
+        zoom: Maximal magnification, at least 1.
+        zoom_least: Minimal magnification; below 1, padding is visible around the image.
+        translate: Maximal shift, as a share of width and height.
+        warp: Maximal perspective, in [0, 1).
+        elastic: Maximal elastic displacement, as a share of width and height.
+        elastic_cells: Cells of the elastic grid per side; ``4 * elastic * elastic_cells`` must stay below 1, or the
+            field would fold.
+        blur: Maximal standard deviation of a Gaussian blur, in pixels.
+        sharpen: Maximal weight of the added difference to a blurred copy.
+        brightness: Maximal change of brightness, in [0, 1).
+        contrast: Maximal change of contrast, in [0, 1).
+        saturation: Maximal change of saturation, in [0, 1).
+        hue: Maximal rotation of the hue, as a share of the full circle, up to one half.
+        grayscale: Probability of conversion to grey.
+        noise: Maximal standard deviation of Gaussian noise, for pixels in [0, 1].
+        salt_pepper: Maximal share of pixels made black or white.
+        erase: Maximal share of the area covered by a rectangle of the mean colour.
         p_affine: Probability of each of rotate, zoom, translate, warp and elastic.
         p_lighting: Probability of each of brightness, contrast, saturation and hue.
         p_texture: Probability of each of blur, sharpen, noise and salt_pepper.
         p_erase: Probability of erasing.
-        size: Output pixels (a number or (height, width)); None keeps the presized ones.
-        min_scale: Below 1 with ``size``: cut a random part of at least this share of the area.
-        max_scale: The greatest share that is cut, in [min_scale, 1].
-        ratio: Least and greatest width / height of a random part.
-        padding: What stands outside the image: ``reflection``, ``border`` or ``zeros``.
-        min_visibility: The least share of a box that must be left in the picture, else it goes with its label.
-        whole: In evaluation take the whole presized image, not the centre of ``size`` (what each pixel is can be learnt
-            from parts and told of the whole).
+        size: Output size in pixels (a number or (height, width)); None keeps the presized one.
+        min_scale: Below 1 with ``size``: a random resized crop of at least this share of the area.
+        max_scale: The largest share of the crop, in [min_scale, 1].
+        ratio: Least and greatest width / height of a random crop.
+        padding: The padding outside the image: ``reflection``, ``border`` or ``zeros``.
+        min_visibility: The least share of a box that must remain in the image, else the box and its label are dropped.
+        whole: In evaluation use the whole presized image, not a centre crop of ``size`` (segmenters train on crops and
+            predict whole images).
 
     Raises:
         ConfigError: for a value outside its range, naming the parameter.
@@ -167,7 +168,7 @@ class Mixup(BatchTransform):
     """Blends each sample and its target with another (Zhang et al. 2018): categories, numbers, masks and boxes.
 
     Args:
-        alpha: Shape of the Beta distribution of the share; larger blends more.
+        alpha: Parameter of the Beta(alpha, alpha) distribution of the mixing share; larger blends more.
         p: Probability that a sample is blended.
     """
 
@@ -185,12 +186,12 @@ class Mixup(BatchTransform):
 @register("batch_transform", "cutmix")
 @dataclass(frozen=True)
 class CutMix(BatchTransform):
-    """Pastes a piece of another image over each one, its target in proportion (Yun et al. 2019).
+    """Pastes a piece of another image over each one, mixing targets in proportion (Yun et al. 2019).
 
-    Beside `Mixup`, the one that is listed first goes first, and the other takes what that left as it was.
+    Together with `Mixup`, the one listed first is drawn first, and the other may change only the remaining samples.
 
     Args:
-        alpha: Shape of the Beta distribution of the share that is kept; 1: every share is as likely.
+        alpha: Parameter of the Beta(alpha, alpha) distribution of the sample's own share; 1 is uniform.
         p: Probability that a sample is changed.
     """
 
@@ -208,10 +209,10 @@ class CutMix(BatchTransform):
 @register("batch_transform", "mosaic")
 @dataclass(frozen=True)
 class Mosaic(BatchTransform):
-    """Puts parts of four images around a random corner, with masks and boxes (Bochkovskiy et al. 2020).
+    """Combines parts of four images around a random corner, with masks and boxes (Bochkovskiy et al. 2020).
 
-    For detection above all: things are seen in other company, cut by edges, and more of them at once. Each part has the
-    scale that its image has after the rest of the augmentation (``zoom`` and ``zoom_least`` of `Augment`).
+    Mainly for detection: objects appear in other contexts, cut by edges, and more of them per image. Each part has the
+    scale of its image after the rest of the augmentation (``zoom`` and ``zoom_least`` of `Augment`).
 
     Args:
         p: Probability that a sample is changed.
@@ -232,13 +233,13 @@ class SpecAugment(BatchTransform):
     """Random changes of spectrograms in decibels (Park et al. 2019, arXiv:1904.08779).
 
     Args:
-        time_mask: Most of the length that one stretch covers, in [0, 1].
-        time_masks: How many stretches.
-        frequency_mask: Most of the frequencies that one range covers, in [0, 1].
-        frequency_masks: How many ranges.
-        shift: Most of the length that the sound moves either way, in [0, 1].
-        gain: Most decibels louder or softer.
-        p: Probability of each.
+        time_mask: Maximal share of the length that one time mask covers, in [0, 1].
+        time_masks: The number of time masks.
+        frequency_mask: Maximal share of the frequencies that one frequency mask covers, in [0, 1].
+        frequency_masks: The number of frequency masks.
+        shift: Maximal shift in time either way, as a share of the length, in [0, 1].
+        gain: Maximal gain in decibels, either way.
+        p: Probability of each operation.
     """
 
     time_mask: float = 0.1
@@ -275,11 +276,11 @@ class SpecAugment(BatchTransform):
 @register("batch_transform", "normalize")
 @dataclass(frozen=True)
 class Normalize(BatchTransform):
-    """Another normalisation than the image block's own.
+    """Replaces the image block's own normalisation.
 
     Args:
         mean: Mean of each channel (0 to 1).
-        std: Deviation of each channel.
+        std: Standard deviation of each channel.
 
     Examples:
         >>> Normalize.from_stats(*imagenet_stats).mean[0]
@@ -318,16 +319,16 @@ def aug_transforms(
 
     Args:
         mult: Multiplies the strength of rotation, zoom, lighting and warp.
-        do_flip: Mirror left and right.
-        flip_vert: Mirror top and bottom too (satellite, microscope).
-        max_rotate: Most degrees either way.
-        max_zoom: Greatest enlargement.
-        max_lighting: Most change of brightness and contrast.
-        max_warp: Most perspective.
-        p_affine: Probability of each geometric change but the flip.
-        p_lighting: Probability of each change of light.
-        size: Output pixels; None keeps the presized ones.
-        min_scale: Below 1 with ``size``: a random part of at least this share of the area.
+        do_flip: Mirror horizontally.
+        flip_vert: Mirror vertically too (satellite, microscope).
+        max_rotate: Maximal rotation in degrees, either way.
+        max_zoom: Maximal magnification.
+        max_lighting: Maximal change of brightness and contrast.
+        max_warp: Maximal perspective.
+        p_affine: Probability of each geometric change except the flip.
+        p_lighting: Probability of each change of brightness and contrast.
+        size: Output size in pixels; None keeps the presized one.
+        min_scale: Below 1 with ``size``: a random resized crop of at least this share of the area.
         pad_mode: ``reflection``, ``border`` or ``zeros``.
 
     Examples:

@@ -1,4 +1,4 @@
-"""The operations that change colours: each a 3x4 matrix a sample, so that a pipeline's are one."""
+"""The operations on colours: each is a 3x4 matrix per sample, so that those of a pipeline compose to one."""
 
 import math
 from dataclasses import dataclass
@@ -10,18 +10,21 @@ from torch import Tensor
 from common.augment.operations import Colour, entries
 
 LUMA = (0.299, 0.587, 0.114)
-"""The share of red, green and blue in how light a pixel is (ITU-R BT.601), as in Pillow's and OpenCV's grey."""
+"""The weights of red, green and blue in a pixel's luma (ITU-R BT.601), as in Pillow's and OpenCV's grey."""
 
 QUARTER_TURN = (
     (0.16773971, 0.32930952, -0.49704924),
     (-0.32811313, 0.03546699, 0.29264614),
     (1.24954590, -1.04633920, -0.20320670),
 )
-"""What a quarter of a turn about the grey axis adds: YIQ's inverse times (0, 0, 0; 0, 0, -1; 0, 1, 0) times YIQ."""
+"""The generator of hue rotations: YIQ's inverse times (0, 0, 0; 0, 0, -1; 0, 1, 0) times YIQ."""
 
 
 def chain(first: Tensor, then: Tensor) -> Tensor:
-    """Returns ``then`` after ``first``, (B, 3, 4) each, written out so that it does not depend on the batch size."""
+    """Returns ``then`` after ``first``, (B, 3, 4) each.
+
+    Written out, since a batched matrix product may round differently with the batch size.
+    """
     columns = [
         then[:, :, 0] * first[:, 0, j, None]
         + then[:, :, 1] * first[:, 1, j, None]
@@ -37,7 +40,7 @@ def _scaled(factor: Tensor, offset: Tensor) -> Tensor:
 
 
 def _saturated(factor: Tensor) -> Tensor:
-    """Moves each pixel from its own grey: 0 is grey, 1 leaves it, more is more colourful."""
+    """Scales each pixel's difference to its own grey: 0 gives grey, 1 the pixel itself, more a stronger colour."""
     rest = 1 - factor
     r, g, b = (rest * share for share in LUMA)
     return entries((r + factor, g, b, 0), (r, g + factor, b, 0), (r, g, b + factor, 0))
@@ -45,7 +48,7 @@ def _saturated(factor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Brightness(Colour):
-    """Multiplies the light by a factor in [1 - change, 1 + change]."""
+    """Multiplies the brightness by a factor in [1 - change, 1 + change]."""
 
     change: float = 0.2
     name: ClassVar[str] = "brightness"
@@ -59,7 +62,7 @@ class Brightness(Colour):
 
 @dataclass(frozen=True)
 class Contrast(Colour):
-    """Stretches pixels about the middle grey by a factor in [1 - change, 1 / (1 - change)], even in its logarithm."""
+    """Scales contrast about the middle grey by a log-uniform factor in [1 - change, 1 / (1 - change)]."""
 
     change: float = 0.2
     name: ClassVar[str] = "contrast"
@@ -73,7 +76,7 @@ class Contrast(Colour):
 
 @dataclass(frozen=True)
 class Saturation(Colour):
-    """Makes colours stronger or paler by a factor in [1 - change, 1 / (1 - change)], even in its logarithm."""
+    """Scales the saturation by a log-uniform factor in [1 - change, 1 / (1 - change)]."""
 
     change: float = 0.2
     name: ClassVar[str] = "saturation"
@@ -86,7 +89,7 @@ class Saturation(Colour):
 
 @dataclass(frozen=True)
 class Hue(Colour):
-    """Turns colours about the grey axis by up to ``turn`` of a full circle either way; light stays as it was.
+    """Rotates colours about the grey axis by up to ``turn`` of a full circle either way; the luma is unchanged.
 
     A rotation of the chrominance plane of YIQ, which is linear (as SVG's hueRotate), not the hue of HSV.
     """
@@ -108,7 +111,7 @@ class Hue(Colour):
 
 @dataclass(frozen=True)
 class Grayscale(Colour):
-    """Takes the colours away."""
+    """Converts the image to grey."""
 
     p: float = 0.1
     name: ClassVar[str] = "grayscale"

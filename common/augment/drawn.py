@@ -1,4 +1,4 @@
-"""The parameters of a batch, what every target of a sample follows, and what the images become."""
+"""The augmentation parameters of a batch, which all targets of a sample follow, and the format of its output."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -9,19 +9,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Drawn:
-    """What happens to each image of a batch, in this order; None where nothing of the kind happens to any.
+    """The operations on each image of a batch, in this order; None where an operation applies to no image.
 
     Attributes:
-        crop: float64 (B, k): the numbers of the crops, until the images' sizes are known and they join the matrix.
-        matrix: float64 (B, 3, 3): from output to input positions in [-1, 1]; a place beyond the image is padded.
-        field: float32 (B, 2, K, K): knots of the displacement (x, y) of output positions that comes before the matrix.
-        blur: float32 (B,): deviation of a Gaussian in pixels; 0: none.
-        sharpen: float32 (B,): how much of the difference to a blurred copy is added; 0: none.
-        colour: float32 (B, 3, 4): red, green, blue in [0, 1] and 1 to new colours, cut to [0, 1].
-        noise: float32 (B,): deviation of Gaussian noise on pixels in [0, 1], cut to [0, 1] again.
+        crop: float64 (B, k): the crops' random numbers, until the images' sizes are known and they join the matrix.
+        matrix: float64 (B, 3, 3): maps output to input positions, both in [-1, 1]; positions outside are padded.
+        field: float32 (B, 2, K, K): spline knots of the displacement (x, y) of output positions, added before the
+            matrix.
+        blur: float32 (B,): standard deviation of a Gaussian in pixels; 0: none.
+        sharpen: float32 (B,): weight of the added difference to a blurred copy; 0: none.
+        colour: float32 (B, 3, 4): maps (red, green, blue, 1) in [0, 1] to new colours, clamped to [0, 1].
+        noise: float32 (B,): standard deviation of Gaussian noise on pixels in [0, 1], clamped to [0, 1] again.
         salt_pepper: float32 (B,): share of the pixels that become black or white.
-        word: int64 (B,): 32 random bits, from which the noise of each pixel follows.
-        erase: int32 (B, 4): (top, left, bottom, right) in output pixels of what becomes the mean colour.
+        word: int64 (B,): 32 random bits that determine the noise of every pixel.
+        erase: int32 (B, 4): (top, left, bottom, right) in output pixels of the rectangle filled with the mean colour.
     """
 
     crop: Tensor | None = None
@@ -46,27 +47,27 @@ class Drawn:
 
     @classmethod
     def joined(cls, parts: "Sequence[Drawn]") -> "Drawn":
-        """Returns the parameters of several groups of samples, one after another."""
+        """Returns the concatenated parameters of several groups of samples."""
         columns = zip(*([getattr(part, f.name) for f in fields(cls)] for part in parts), strict=True)
         return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
     @property
     def moves(self) -> bool:
-        """Whether anything changes its place."""
+        """Whether there is a geometric change."""
         return self.matrix is not None or self.field is not None
 
 
 @dataclass(frozen=True)
 class Look:
-    """What every image of a batch becomes.
+    """The output format of the images of a batch.
 
     Attributes:
         size: (height, width) of the output in pixels.
-        mean: Of each channel, subtracted from pixels in [0, 1].
-        std: Of each channel, divided by.
-        padding: What lies outside an image: ``reflection``, ``border`` or ``zeros``.
-        taps: At how many places a side an output pixel looks where it spans two source pixels or more; at least 1.
-        reach_px: How far blur and sharpen look around in pixels; 0 where there is neither.
+        mean: The mean of each channel, subtracted from pixels in [0, 1].
+        std: The standard deviation of each channel, divided by.
+        padding: The padding outside an image: ``reflection``, ``border`` or ``zeros``.
+        taps: Samples per side of an output pixel that spans two source pixels or more (antialiasing); at least 1.
+        reach_px: The radius of the blur and sharpen filters in pixels; 0 without them.
     """
 
     size: tuple[int, int]

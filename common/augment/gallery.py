@@ -73,10 +73,10 @@ class Strip:
     """The panels of one operation.
 
     Attributes:
-        transform: What a person writes, and nothing else in it.
-        captions: What stands below each panel.
-        numbers: The operation's uniform numbers for each panel, None where it changes nothing; of `Mixup` and `CutMix`
-            the share of the sample's own.
+        transform: The transform as a user writes it, with this operation alone.
+        captions: The caption below each panel.
+        numbers: The operation's uniform numbers for each panel, None where it changes nothing; for `Mixup` and `CutMix`
+            the sample's own share.
     """
 
     transform: BatchTransform
@@ -85,7 +85,7 @@ class Strip:
 
     @property
     def written(self) -> str:
-        """How a person writes it."""
+        """The transform as code."""
         given = ((f.name, getattr(self.transform, f.name), f.default) for f in fields(cast(Any, self.transform)))
         return f"{type(self.transform).__name__}({', '.join(f'{n}={v!r}' for n, v, usual in given if v != usual)})"
 
@@ -183,7 +183,7 @@ def _single(values: Sequence[float]) -> tuple[Numbers, ...]:
 
 @dataclass(frozen=True)
 class Scene:
-    """A photo with what is drawn over it, as a batch of one."""
+    """A photo with its mask, box and points, as a batch of one."""
 
     blocks: tuple[Any, ...]
     x: Tensor
@@ -201,8 +201,8 @@ def scene(name: str, wide: bool = False, pointed: bool = True) -> Scene:
 
     Args:
         name: ``pagoda`` or ``flower``.
-        wide: Whether it keeps its shape; else a square around the thing.
-        pointed: Whether it has points.
+        wide: Whether to keep the whole photo; else a square around the object.
+        pointed: Whether to add points.
     """
     from sklearn.datasets import load_sample_image
 
@@ -263,9 +263,9 @@ def drawn_of(operation: Operation, rows: Sequence[Numbers | None], size: tuple[i
     """Returns the parameters of a batch from chosen numbers.
 
     Args:
-        operation: What happens.
-        rows: Its uniform numbers, a row a sample; None: nothing happens to it.
-        size: (height, width) in pixels: of a crop the source's, else the output's.
+        operation: The operation.
+        rows: Its uniform numbers, one row per sample; None: the sample is unchanged.
+        size: (height, width) in pixels: for a crop the source's, else the output's.
     """
     chosen = torch.tensor([row is not None for row in rows])
     width = max(len(row or ()) for row in rows)
@@ -368,7 +368,7 @@ def heat(values: Tensor) -> Image.Image:
 
 
 def row(panels: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
-    """Returns panels beside each other, five in a row (of eight, four), each with a line of words below."""
+    """Returns panels in rows of five (four where there are eight), each with its caption below."""
     across = 4 if len(panels) == 8 else min(len(panels), 5)
     wide, high = panels[0].width + GAP, panels[0].height + CAPTION
     page = Image.new("RGB", (across * wide - GAP, -(-len(panels) // across) * high), "white")
@@ -389,7 +389,7 @@ def picture(strip: Strip) -> Image.Image:
 
 
 def original() -> Image.Image:
-    """Returns the photo as it is, with what is drawn over it."""
+    """Returns the original photo with its mask, box and points."""
     given = scene("pagoda", wide=True)
     pipeline = BatchPipeline(SampleEncoder(given.blocks))
     batch = given.times(1)
@@ -398,7 +398,7 @@ def original() -> Image.Image:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """Returns a picture as the bytes of a JPEG, of the best quality that is small enough."""
+    """Returns a picture as JPEG bytes, of the highest quality that is small enough."""
     quality = 85
     while True:
         stream = io.BytesIO()

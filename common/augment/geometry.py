@@ -1,4 +1,4 @@
-"""The geometry of the engine: one matrix and one field a sample, one resample a tensor, the same map for every target.
+"""The geometry of the engine: one matrix and one field per sample, one resample per tensor, one map for all targets.
 
 An output position p in [-1, 1] comes from ``matrix(p + field(p))``, a position in [-1, 1] of the image.
 """
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from common.augment.drawn import Drawn, Look
 
-CHUNK_PIXELS = 400_000  # resampled together on the CPU: their grids and values stay in the cache
+CHUNK_PIXELS = 400_000  # pixels that are resampled together on the CPU: their grids and values stay in the CPU cache
 EXACT = 16
-"""Levels are rounded to 1/16 after a resample, so that pixels that only change places keep their values exactly."""
+"""Levels are rounded to 1/16 after a resample, so that pure permutations of pixels (flips) keep values exactly."""
 SHRINKS = 2 - 1e-6
-"""How many source pixels an output pixel must span on a side before it is averaged over what it spans."""
-EDGE_POINTS = 16  # a side of a box that is bent
-ROUNDS = 40  # of the fixed point: the field contracts, see moves.Elastic
+"""How many source pixels an output pixel must span per side before it is averaged over them."""
+EDGE_POINTS = 16  # points per side of a box under an elastic field
+ROUNDS = 40  # iterations of the fixed point that inverts the field; it contracts, see moves.Elastic
 
 
 def chunk(size: tuple[int, int]) -> int:
@@ -26,7 +26,7 @@ def chunk(size: tuple[int, int]) -> int:
 
 
 def pair(first: float, second: float, like: Tensor) -> Tensor:
-    """Returns two numbers as a tensor (2,) of another's type, made on its device: nothing is copied there."""
+    """Returns two numbers as a tensor (2,) of another's dtype, made on its device without a copy from the host."""
     return torch.stack([like.new_full((), first), like.new_full((), second)])
 
 
@@ -38,7 +38,10 @@ def sides(size: tuple[int, int] | Tensor, like: Tensor) -> Tensor:
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
-    """Returns ``first @ second`` of (B, 3, 3) float64, written out so that it does not depend on the batch size."""
+    """Returns ``first @ second`` of (B, 3, 3) float64.
+
+    Written out, since a batched matrix product may round differently with the batch size.
+    """
     columns = [
         first[:, :, 0] * second[:, 0, j, None]
         + first[:, :, 1] * second[:, 1, j, None]
@@ -49,7 +52,7 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 
 def inverse(matrix: Tensor) -> Tensor:
-    """Returns the inverse of (B, 3, 3) up to a factor (the adjugate), which is all that a homography needs."""
+    """Returns the adjugate of (B, 3, 3): the inverse up to a factor, which a homography does not see."""
     m = matrix
     a, b, c, d, e, f, g, h, i = (m[:, r, k] for r in range(3) for k in range(3))
     cells = [
@@ -77,7 +80,7 @@ def apply(matrix: Tensor, xy: Tensor) -> Tensor:
 
 
 def knot_weights(side: int, knots: int, device: torch.device) -> Tensor:
-    """Returns what each knot adds at each of ``side`` pixel centres: float32 (side, knots), uniform cubic B-splines."""
+    """Returns the uniform cubic B-spline weight of each knot at ``side`` pixel centres: float32 (side, knots)."""
     at = (torch.arange(side, dtype=torch.float64, device=device) + 0.5) * ((knots - 3) / side)
     first = torch.floor(at).clamp(max=knots - 4)
     place = torch.arange(knots, device=device) - first[:, None]
@@ -86,11 +89,12 @@ def knot_weights(side: int, knots: int, device: torch.device) -> Tensor:
 
 
 def _cubic(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four uniform cubic B-spline basis functions at ``t`` in [0, 1]; they sum to 1."""
     return (1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6
 
 
 def displaced(field: Tensor, xy: Tensor) -> Tensor:
-    """Returns the field's displacement at positions (B, N, 2) in [-1, 1], beyond them that of the edge; (B, N, 2)."""
+    """Returns the field's displacement at positions (B, N, 2) in [-1, 1], clamped to the edge outside; (B, N, 2)."""
     knots = field.shape[-1]
     at = ((xy + 1) * ((knots - 3) / 2)).clamp(0, knots - 3)
     first = torch.floor(at).clamp(max=knots - 4)
@@ -105,7 +109,7 @@ def displaced(field: Tensor, xy: Tensor) -> Tensor:
 
 
 def _axis(side: int, taps: int, spread: Tensor | None, device: torch.device) -> Tensor:
-    """Positions of pixel centres, (1, side); with several taps each one's share of the pixel, (B, side * taps)."""
+    """Positions of pixel centres in [-1, 1], (1, side); with several taps those of the taps, (B, side * taps)."""
     centre = (torch.arange(side * taps, device=device) // taps).to(torch.float32).add_(0.5).mul_(2 / side).sub_(1)
     if taps == 1 or spread is None:
         return centre[None]
@@ -114,13 +118,13 @@ def _axis(side: int, taps: int, spread: Tensor | None, device: torch.device) -> 
 
 
 def grid(drawn: Drawn, size: tuple[int, int], taps: int = 1, spread: Tensor | None = None) -> Tensor:
-    """Returns where each output pixel comes from: float32 (B, H * taps, W * taps, 2), positions in [-1, 1].
+    """Returns the source position of each output pixel: float32 (B, H * taps, W * taps, 2) in [-1, 1].
 
     Args:
         drawn: The parameters; matrix or field.
         size: (height, width) of the output in pixels.
-        taps: How many places a side are looked at in each pixel.
-        spread: float32 (B,): 1 where these places lie apart, 0 where all are the pixel's centre.
+        taps: The number of samples per side of each pixel.
+        spread: float32 (B,): 1 where the taps spread over the pixel, 0 where all are at its centre.
     """
     device = cast(Tensor, drawn.field if drawn.matrix is None else drawn.matrix).device
     x = _axis(size[1], taps, spread, device)[:, None, :]
@@ -154,26 +158,27 @@ def spread_out(field: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def spread(matrix: Tensor | None, source: tuple[int, int] | Tensor, size: tuple[int, int]) -> Tensor | None:
-    """Returns float32 (B,): 1 where an output pixel at the centre spans `SHRINKS` source pixels a side, else 0."""
+    """Returns float32 (B,): 1 where an output pixel at the centre spans `SHRINKS` source pixels per side, else 0."""
     if matrix is None:
         return None
     m = matrix
     minor = m[:, 0, 0] * (m[:, 1, 1] * m[:, 2, 2] - m[:, 1, 2] * m[:, 2, 1])
     minor = minor - m[:, 0, 1] * (m[:, 1, 0] * m[:, 2, 2] - m[:, 1, 2] * m[:, 2, 0])
     minor = minor + m[:, 0, 2] * (m[:, 1, 0] * m[:, 2, 1] - m[:, 1, 1] * m[:, 2, 0])
+    # The Jacobian of a homography has the determinant det(m) / w^3; at the centre w is m22.
     area = (minor / m[:, 2, 2] ** 3).abs() * sides(source, m).prod(dim=1) / (size[0] * size[1])
     return (area >= SHRINKS**2).to(torch.float32)
 
 
 def _sampled(image: Tensor, places: Tensor, padding: str, extents: Tensor | None, mode: str) -> Tensor:
-    """The only look at the pixels: images (B, C, H, W) at places (B, h, w, 2) in [-1, 1], float32 (B, C, h, w)."""
+    """The one resample: images (B, C, H, W) at positions (B, h, w, 2) in [-1, 1], float32 (B, C, h, w)."""
     if extents is None:
         return F.grid_sample(image, places, mode=mode, padding_mode=padding, align_corners=False)
     return _gathered(image, places, padding, extents, mode)
 
 
 def _gathered(image: Tensor, places: Tensor, padding: str, extents: Tensor, mode: str) -> Tensor:
-    """What grid_sample does, for images at the top left of larger ones: by its own size (B, 2) alone, to the bit."""
+    """Does what grid_sample does for padded images of different sizes (B, 2), each bit-identical to itself alone."""
     ends = extents.flip(-1).to(torch.float32)[:, None, None, :]
     pixel = (places + 1) * (ends / 2) - 0.5
     if padding == "reflection":
@@ -201,7 +206,7 @@ def resample(image: Tensor, drawn: Drawn, look: Look, *, extents: Tensor | None 
     """Resamples images once, bilinearly: float32 (B, C, H, W) of levels 0 to 255 to (B, C, *look.size).
 
     Args:
-        image: The images; where their sizes differ, each at the top left, continued by its own edge.
+        image: The images; where their sizes differ, each at the top left, padded by its own edge.
         drawn: The parameters; matrix or field.
         look: Size and padding of the output, and how it is averaged where it shrinks.
         extents: (B, 2): the images' own heights and widths where they differ.
@@ -232,7 +237,8 @@ def resample_mask(mask: Tensor, drawn: Drawn, look: Look, *, extents: Tensor | N
 def move_points(points: Tensor, drawn: Drawn, source: tuple[int, int] | Tensor, size: tuple[int, int]) -> Tensor:
     """Maps points (B, N, 2) as (x, y) in pixels of the source (one size, or (B, 2) of each) to pixels of the output.
 
-    The field is undone by the fixed point p = q - field(p), which contracts.
+    Points move by the inverse of the map of pixels. The field is inverted by the fixed point iteration
+    p = q - field(p), which contracts.
     """
     there = points.to(torch.float64)
     there = there / sides(source, there).flip(-1)[:, None] * 2 - 1
@@ -252,7 +258,7 @@ def corners(boxes: Tensor) -> Tensor:
 
 
 def between(around: Tensor, points: int) -> Tensor:
-    """Returns outlines (B, N, K, 2) with ``points`` places of each of their sides: (B, N, K * points, 2)."""
+    """Returns outlines (B, N, K, 2) with ``points`` interpolated points per side: (B, N, K * points, 2)."""
     step = torch.arange(points, device=around.device, dtype=around.dtype)[:, None] / points
     return (around[..., None, :] + (around.roll(-1, 2) - around)[..., None, :] * step).flatten(2, 3)
 
@@ -271,10 +277,11 @@ def move_boxes(
         drawn: The parameters; matrix or field.
         source: (height, width) of the sources in pixels, or (B, 2) of each.
         size: (height, width) of the output in pixels.
-        outlines: (B, N, K, 2): points of the source around each thing, for a box around itself instead of its old box.
+        outlines: (B, N, K, 2): each object's outline in source pixels, for a box around the object itself instead of
+            its old box.
 
     Returns:
-        The boxes cut to the output, what share of each is left (B, N), and the outlines where they are now.
+        The boxes clipped to the output, the remaining share of each (B, N), and the moved outlines.
     """
     around = corners(boxes) if outlines is None else outlines
     if drawn.field is not None:

@@ -1,16 +1,16 @@
 """The whole chain in one Triton kernel on CUDA: one launch reads uint8 pixels once and writes normalised ones once.
 
-It does what `pixels.develop` does, all but blur and sharpen, in the same order and from the same numbers. What happens
-to a sample lies in tensors on the device: the host never waits, and another draw compiles nothing anew.
+It does what `pixels.develop` does, except blur and sharpen, in the same order and from the same numbers. The parameters
+of a sample are tensors on the device: the host never waits, and new parameters need no recompilation.
 
-Against the reference: places are float32 in both and differ by about 1e-6 of the image's side, a level by that much of
-the step between neighbours, or by one step of 1 / `geometry.EXACT` where that crosses a boundary or falls on one (half
-a step goes to the even one here, up there). Whole pixels (flips, quarter turns, no move) are the same bits in float32;
-in bfloat16 and float16 a result may be the neighbouring number. The noise is the same, number by number.
+Against the reference: positions are float32 in both and differ by about 1e-6 of the image's side, levels by that share
+of the step between neighbours, or by one step of 1 / `geometry.EXACT` at a rounding boundary (a half is rounded to even
+here, up there). Whole pixels (flips, quarter turns, no move) are bit-identical in float32; in bfloat16 and float16 a
+result may be the neighbouring number. The noise is identical.
 """
 
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
-from __future__ import annotations  # those of the kernel name what is only imported with it
+from __future__ import annotations  # the kernel's annotations name Triton, which is imported lazily
 
 import warnings
 from functools import cache
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     import triton.language as tl
 
 PIXELS = 512
-"""Output pixels of a tile of one sample: what is read for them lies near in both directions."""
+"""Output pixels of a tile of one sample: a compact tile reads neighbouring source pixels, also when rotated."""
 WIDTHS = (32, 64, 16, 128)
-"""How wide a tile may be: the first width that needs the fewest tiles."""
+"""The possible widths of a tile: the first one that needs the fewest tiles is taken."""
 STEPS = 4
-"""Tiles of a program: what is the same for a whole sample is read and worked out once for them."""
+"""Tiles per program: per-sample parameters are read and prepared once for all of them."""
 ROUND = 1.5 * 2**23
-"""Added to a float32 it leaves a whole number in the low bits of the sum."""
+"""Added to a float32, it rounds to an integer, which is then in the low bits of the sum."""
 BYTE = 2.0**23
-"""As float32 its low byte is 0: with a byte there it is larger by that byte."""
+"""A float32 with a low byte of 0: a byte written there adds its value (a conversion to float by bits)."""
 PARTS = """_word _normal _noisy _salted _axis _spline _bent _homography _mapped _level _byte _pair _blend
     _bilinear _moved _colours _coloured _row _unit _pixels _both _four"""
 """The functions that the kernel calls."""
 
 
 def serves(images: Tensor, drawn: Drawn) -> bool:
-    """Whether the kernel takes these: uint8 images on a CUDA device for which Triton compiles, no blur, no sharpen.
+    """Whether the kernel can be used: uint8 images on a CUDA device for which Triton compiles, no blur, no sharpen.
 
     Args:
         images: (B, H, W, C).
-        drawn: What happens to each.
+        drawn: The parameters of each.
     """
     wide, channels = images.shape[2:]
     if not images.is_cuda or images.dtype != torch.uint8 or not (channels == 1 or (channels == 3 and wide > 1)):
@@ -66,11 +66,11 @@ def develop(
 
     Args:
         images: uint8 (B, H, W, C), C of 1 or 3; where their sizes differ each at the top left.
-        drawn: What happens to each; neither blur nor sharpen.
-        look: What they become.
+        drawn: The parameters of each; neither blur nor sharpen.
+        look: The output format.
         extents: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
-        dtype: The type of the result: float32, bfloat16 or float16.
-        channels_last: Whether the channels of a pixel lie together in memory.
+        dtype: The dtype of the result: float32, bfloat16 or float16.
+        channels_last: Whether the result is channels last in memory.
     """
     count, high, wide, channels = images.shape
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -103,7 +103,7 @@ def develop(
 
 
 def _tiles(size: tuple[int, int], each: int) -> tuple[int, int, int, int]:
-    """Returns a tile's rows and columns (of ``each`` pixels), how many make a program, how many of those a sample."""
+    """Returns a tile's rows and columns (of ``each`` pixels), tiles per program, and programs per sample."""
     width = min(WIDTHS, key=lambda width: -(-size[1] // width) * -(-size[0] // (PIXELS // width)))
     rows = PIXELS // width
     steps = min(STEPS, -(-size[0] // rows))
@@ -112,19 +112,19 @@ def _tiles(size: tuple[int, int], each: int) -> tuple[int, int, int, int]:
 
 @cache
 def _ptx(device: torch.device) -> bool:
-    """Whether the kernel may hold instructions of NVIDIA's, from Ampere on."""
+    """Whether the kernel may use inline PTX (NVIDIA GPUs from Ampere on)."""
     return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @cache
 def _compiles(device: torch.device) -> bool:
-    """Whether Triton is there and makes a kernel that runs; it needs a compiler of C on the machine."""
+    """Whether Triton is installed and compiles a working kernel; it needs a C compiler on the machine."""
     try:
         one = torch.zeros(1, 1, 1, 1, dtype=torch.uint8, device=device)
         develop(one, Drawn(), Look((1, 1), (0.0,), (1.0,)))
     except ImportError:
         return False
-    except Exception as error:  # whatever a compiler may meet: the reference is there for it
+    except Exception as error:  # any failure of the compiler: the torch reference is the fallback
         warnings.warn(f"augmentation runs without its kernel, which Triton could not make: {error}", stacklevel=2)
         return False
     return True
@@ -137,11 +137,11 @@ def _kernel() -> Any:
     import triton.language
 
     scope = globals()
-    scope["tl"] = triton.language  # Triton looks up what a kernel names among the names of its module
+    scope["tl"] = triton.language  # Triton resolves a kernel's names in the globals of its module
     scope["ROUND"], scope["BYTE"] = triton.language.constexpr(ROUND), triton.language.constexpr(BYTE)
     for name in PARTS.split():
         scope[name] = triton.jit(getattr(scope[name], "fn", scope[name]))  # another thread may be here, too
-    # Padded batches have many sizes, parts of batches many alignments: none is worth a kernel of its own.
+    # Padded batches vary in size, slices of batches in alignment: do not compile a kernel for each.
     sizes = ["source_high", "source_wide"]
     read = ["images", "matrix", "field", "colour", "noise", "salt", "erase", "word", "table", "extents"]
     return triton.jit(do_not_specialize=sizes, do_not_specialize_on_alignment=read)(_developed)

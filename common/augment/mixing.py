@@ -1,7 +1,7 @@
 """Mixup and CutMix: each sample blended with its mate, or with a piece of it, and its targets too.
 
-The mate of a sample is the one before it in the epoch's order (the loader brings it along), as it is augmented itself;
-so a mixed sample, too, is a function of the seed, the epoch and the sample.
+The mate of a sample is the augmented sample before it in the epoch's order (the loader delivers it with the batch); so
+a mixed sample, too, is a function of the seed, the epoch and the sample's id.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ MIXES = support(
 
 @dataclass(frozen=True)
 class Mix(Operation):
-    """An operation that takes something of another sample."""
+    """An operation that mixes a sample with another one."""
 
     alpha: float = 0.4
     support: ClassVar[dict[str, Support]] = MIXES
@@ -67,10 +67,10 @@ class Mixing:
     """How each sample of a batch is mixed.
 
     Attributes:
-        mates: int64 (B,): the position of each one's mate in the batch.
-        share: float32 (B,): the share of its own where the whole picture is blended; 1 where it is not.
-        box: int32 (B, 4): (top, left, bottom, right) of the mate's piece in pixels, or None; empty where there is none.
-        weight: float32 (B,): the share of its own in all.
+        mates: int64 (B,): the index of each sample's mate in the batch.
+        share: float32 (B,): the sample's own share where the whole image is blended; 1 where it is not.
+        box: int32 (B, 4): (top, left, bottom, right) of the mate's piece in pixels, empty where there is none; or None.
+        weight: float32 (B,): the sample's own share in total, which weights the targets.
     """
 
     mates: Tensor
@@ -82,10 +82,11 @@ class Mixing:
 def beta(numbers: Tensor, alpha: float, tries: int = TRIES) -> Tensor:
     """Returns Beta(alpha, alpha) numbers, float64 (B,), from uniform ones (B, 2 * tries).
 
-    Above one half by Ulrich's polar method; up to there by Jöhnk's, where the first accepted of ``tries`` pairs counts
-    and, where none is (less than one in a million), one half.
+    For alpha above 1/2 by Ulrich's polar method; else by Jöhnk's rejection method with the first accepted of ``tries``
+    pairs, or one half where none is accepted (less than one in a million). A fixed number of uniform numbers is needed,
+    since they are a function of the sample's id.
     """
-    if alpha > 0.5:  # Ulrich's polar method (Devroye 1986, IX.4.3): exact, nothing is rejected
+    if alpha > 0.5:  # Ulrich's polar method (Devroye 1986, IX.4.3): exact, without rejection
         radius = torch.sqrt(1 - numbers[:, 0] ** (2 / (2 * alpha - 1)))
         return 0.5 + 0.5 * radius * torch.cos(2 * torch.pi * numbers[:, tries])
     u = numbers[:, :tries] ** (1 / alpha)
@@ -98,16 +99,16 @@ def beta(numbers: Tensor, alpha: float, tries: int = TRIES) -> Tensor:
 
 
 Numbers = Callable[[Operation, Tensor], tuple[Tensor, Tensor]]
-"""Gives an operation's uniform numbers (B, k) for samples (B,), and which of them it changes."""
+"""Returns an operation's uniform numbers (B, k) for samples (B,), and which of them it changes."""
 
 
 def draw(batch: Batch, mixes: list[Mix], numbers_of: Numbers, size: tuple[int, int] | None) -> Mixing:
-    """Draws how each sample is mixed; where several operations would, the first does.
+    """Draws how each sample is mixed; where several operations are drawn, the first one applies.
 
     Args:
-        batch: With ``ids``, and ``mates`` unless each one's mate is the one before it in the batch.
+        batch: A batch with ``ids``, and ``mates`` unless each sample's mate is the one before it in the batch.
         mixes: The operations.
-        numbers_of: What each draws.
+        numbers_of: Gives each operation's random numbers.
         size: (height, width) of the images in pixels, or None where there is none.
     """
     all_ids = cast(Tensor, batch.ids)
@@ -123,7 +124,7 @@ def draw(batch: Batch, mixes: list[Mix], numbers_of: Numbers, size: tuple[int, i
         chosen, free = chosen & free, free & ~chosen
         own = beta(numbers, mix.alpha)
         if isinstance(mix, Blend):
-            share = torch.where(chosen, torch.maximum(own, 1 - own), share)
+            share = torch.where(chosen, torch.maximum(own, 1 - own), share)  # the sample's own share is the larger
         elif size is not None:
             side = torch.sqrt(1 - own)
             box = rectangle(side * size[0], side * size[1], numbers[:, 2 * TRIES :], size)
@@ -136,16 +137,16 @@ def draw(batch: Batch, mixes: list[Mix], numbers_of: Numbers, size: tuple[int, i
 def mixed(
     batch: Batch, mixing: Mixing, blocks: tuple[Block, ...], *, blends: bool = True, min_visibility: float = 0.0
 ) -> Batch:
-    """Returns the batch with each sample mixed with its mate, and no samples that are only mates.
+    """Returns the batch with each sample mixed with its mate, without samples that are only mates.
 
-    Categories become float (B, classes); masks, where pictures are blended, float (B, classes, H, W).
+    Categories become float (B, classes); masks, where images are blended, float (B, classes, H, W).
 
     Args:
-        batch: With one float input, images (B, C, H, W) or numbers (B, …).
-        mixing: How.
+        batch: A batch with one float input, images (B, C, H, W) or numbers (B, …).
+        mixing: How each sample is mixed.
         blocks: The blocks of the targets.
-        blends: Whether whole pictures are blended (of any sample).
-        min_visibility: The least share of a box that must be left, else it goes with its label.
+        blends: Whether whole images are blended (of any sample).
+        min_visibility: The least share of a box that must remain, else the box and its label are dropped.
     """
     targets = batch.y if isinstance(batch.y, tuple) else (batch.y,)
     made = tuple(
@@ -158,10 +159,10 @@ def mixed(
 
 
 def _input(x: Tensor, mixing: Mixing) -> Tensor:
-    """Returns inputs mixed; images on a CPU where they lie, so that no new memory is touched.
+    """Returns the mixed inputs; images on a CPU are mixed in place, so that no new memory is touched.
 
-    They are done from the last to the first, since a mate comes before its sample or after all of them, and is read
-    while it is as it was; what comes later within them is set aside.
+    They are processed from the last to the first: a mate usually comes before its sample, or after all samples, and so
+    is read before it is overwritten. Mates later in the batch are copied first.
     """
     count, box = len(mixing.mates), mixing.box
     if x.device.type != "cpu" or x.dim() != 4:
@@ -184,7 +185,7 @@ def _blended(value: Tensor, mixing: Mixing) -> Tensor:
 
 
 def _pasted(value: Tensor, source: Tensor, mixing: Mixing) -> Tensor:
-    """Takes the piece of the mate, from values whose last two axes are rows and columns."""
+    """Pastes the mate's piece into values whose last two axes are rows and columns."""
     if mixing.box is None:
         return value
     there = inside(mixing.box, (value.shape[-2], value.shape[-1]))
@@ -206,7 +207,7 @@ def _target(block: Block, value: Any, mixing: Mixing, blends: bool, min_visibili
 
 
 def _boxes(value: Padded, mixing: Mixing, min_visibility: float) -> Padded:
-    """The boxes of both: of a pasted piece those that are seen in it, and of the rest those that it does not hide."""
+    """The boxes of both samples: the mate's that are visible in its piece, and the sample's own not hidden by it."""
     count = len(mixing.mates)
     own, other = ({n: t[rows] for n, t in value.values.items()} for rows in (slice(count), mixing.mates))
     valid, other_valid = value.valid[:count], value.valid[mixing.mates]
@@ -225,7 +226,7 @@ def _boxes(value: Padded, mixing: Mixing, min_visibility: float) -> Padded:
 
 
 def _overlap(boxes: Tensor, piece: Tensor) -> tuple[Tensor, Tensor]:
-    """The share of boxes (B, N, 4) within one piece (B, 4) of each sample, and that part of them."""
+    """The share of boxes (B, N, 4) that lies within one piece (B, 4) per sample, and the intersections."""
     low = torch.maximum(boxes[..., :2], piece[:, None, :2])
     high = torch.maximum(torch.minimum(boxes[..., 2:], piece[:, None, 2:]), low)
     area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).clamp(min=1e-12)

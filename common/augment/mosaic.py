@@ -1,7 +1,7 @@
-"""Mosaic: four samples around a corner, each seen in part, with their masks and boxes (Bochkovskiy et al. 2020).
+"""Mosaic: parts of four samples around a corner, with their masks and boxes (Bochkovskiy et al. 2020).
 
-The other three are those before a sample in the epoch's order (the loader brings them along), each as it is augmented
-itself. Pieces are copied pixel by pixel, so nothing is resampled twice; scale comes from the zoom before it.
+The other three are the augmented samples before a sample in the epoch's order (the loader delivers them with the
+batch). Pieces are copied pixel by pixel, so nothing is resampled twice; their scale comes from the zoom before.
 """
 
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from common.blocks.block import Block, CategoryBlock, Target
 from common.blocks.values import Padded, map_tensors
 
 PIECES = 4
-MARGIN = 0.25  # the corner lies at least so far from the edges, as a share of the sides
+MARGIN = 0.25  # the least distance of the corner from the edges, as a share of the sides
 
 
 @dataclass(frozen=True)
 class Mosaic(Operation):
-    """Puts parts of four samples around a random corner (arXiv:2004.10934, section 3.4)."""
+    """Combines parts of four samples around a random corner (arXiv:2004.10934, section 3.4)."""
 
     name: ClassVar[str] = "mosaic"
     label: ClassVar[str] = "mosaic"
@@ -33,11 +33,11 @@ class Mosaic(Operation):
 
 @dataclass(frozen=True)
 class Pieces:
-    """Where each piece of each sample of a batch comes from and goes to; whole numbers of pixels.
+    """The source and the destination of each piece of each sample of a batch, in whole pixels.
 
     Attributes:
-        sources: int64 (B, 4): the sample that each piece is of.
-        places: int64 (B, 4, 4): (top, left, bottom, right) that it covers; nothing where a sample stays as it is.
+        sources: int64 (B, 4): the sample that each piece is cut from.
+        places: int64 (B, 4, 4): (top, left, bottom, right) that it covers; three are empty in an unchanged sample.
         shifts: int64 (B, 4, 2): (down, right) from its place in the source to that in the mosaic.
     """
 
@@ -47,12 +47,12 @@ class Pieces:
 
 
 def draw(batch: Batch, mosaic: Mosaic, numbers_of: Numbers, size: tuple[int, int]) -> Pieces:
-    """Draws the pieces of each sample; one that is not changed is one piece, itself.
+    """Draws the pieces of each sample; an unchanged sample is a single piece, itself.
 
     Args:
-        batch: With ``ids``, and ``mates`` (B, 3) unless they are the three before each one in the batch.
+        batch: A batch with ``ids``, and ``mates`` (B, 3) unless they are the three samples before each in the batch.
         mosaic: The operation.
-        numbers_of: What it draws.
+        numbers_of: Gives its random numbers.
         size: (height, width) of the images in pixels.
     """
     ids, mates = cast(Tensor, batch.ids), batch.mates
@@ -80,15 +80,15 @@ def draw(batch: Batch, mosaic: Mosaic, numbers_of: Numbers, size: tuple[int, int
 
 
 def composed(batch: Batch, pieces: Pieces, blocks: tuple[Block, ...], min_visibility: float = 0.0) -> Batch:
-    """Returns the batch with every sample put together from its pieces, and no samples that are only mates.
+    """Returns the batch with every sample composed of its pieces, without samples that are only mates.
 
-    Categories and numbers become means by area; boxes are shifted and cut with their pieces.
+    Categories and numbers become means weighted by area; boxes are shifted and clipped with their pieces.
 
     Args:
-        batch: With one image (B, C, H, W).
-        pieces: What goes where.
+        batch: A batch with one image (B, C, H, W).
+        pieces: The pieces of each sample.
         blocks: The blocks of the targets.
-        min_visibility: The least share of a box that must be left, else it goes with its label.
+        min_visibility: The least share of a box that must remain, else the box and its label are dropped.
     """
     count = len(pieces.sources)
     targets = batch.y if isinstance(batch.y, tuple) else (batch.y,)
@@ -99,7 +99,7 @@ def composed(batch: Batch, pieces: Pieces, blocks: tuple[Block, ...], min_visibi
 
 
 def put_together(value: Tensor, pieces: Pieces) -> Tensor:
-    """Returns images (N, C, H, W) or masks (N, H, W) put together, (B, …): copies on a CPU, one look-up elsewhere."""
+    """Returns composed images (N, C, H, W) or masks (N, H, W), (B, …): copied on a CPU, gathered elsewhere."""
     height, width = value.shape[-2:]
     if value.device.type != "cpu":
         return _looked_up(value, pieces, height, width)
@@ -141,7 +141,7 @@ def _target(block: Block, value: Any, pieces: Pieces, min_visibility: float) -> 
 
 
 def _boxes(value: Padded, pieces: Pieces, min_visibility: float) -> Padded:
-    """The boxes of all pieces, (B, 4 * N, …): shifted, cut to their piece, and left out where too little is seen."""
+    """The boxes of all pieces, (B, 4 * N, …): shifted, clipped to their piece, dropped where too little is visible."""
     moved, valid = {n: t[pieces.sources] for n, t in value.values.items()}, value.valid[pieces.sources]
     shift = pieces.shifts.flip(-1).to(torch.float32)
     boxes = moved["boxes"] + shift.repeat(1, 1, 2)[:, :, None]
@@ -158,7 +158,7 @@ def _boxes(value: Padded, pieces: Pieces, min_visibility: float) -> Padded:
 
 
 def _compact(value: Padded) -> Padded:
-    """What is there first, without what is empty in every sample; on an accelerator, which is not waited for, as is."""
+    """Moves valid entries first and drops columns empty in all samples; on an accelerator that would wait, so as is."""
     valid = value.valid
     if valid.device.type != "cpu":
         return value

@@ -1,4 +1,4 @@
-"""The operations that move pixels: each one matrix a sample, and for elastic one field of displacements."""
+"""The geometric operations: each is one matrix per sample, the elastic one a displacement field."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from common.blocks.item_transforms import RandomCrop
 
 @dataclass(frozen=True)
 class FlipHorizontal(Move):
-    """Left and right change places."""
+    """Mirrors left and right."""
 
     p: float = 0.5
     name: ClassVar[str] = "flip_horizontal"
@@ -27,7 +27,7 @@ class FlipHorizontal(Move):
 
 @dataclass(frozen=True)
 class FlipVertical(Move):
-    """Top and bottom change places."""
+    """Mirrors top and bottom."""
 
     p: float = 0.5
     name: ClassVar[str] = "flip_vertical"
@@ -40,7 +40,7 @@ class FlipVertical(Move):
 
 @dataclass(frozen=True)
 class Symmetry(Move):
-    """One of the eight symmetries of the square, each as likely; of the four of a rectangle where it is none."""
+    """Applies one of the eight symmetries of the square, or of the four of a rectangle, with equal probability."""
 
     name: ClassVar[str] = "symmetry"
     label: ClassVar[str] = "eight symmetries"
@@ -51,13 +51,13 @@ class Symmetry(Move):
         across = 1 - 2 * torch.remainder(which, 2)
         down = 1 - 2 * torch.remainder(torch.floor(which / 2), 2)
         turned = torch.floor(which / 4) if size[0] == size[1] else torch.zeros_like(which)
-        kept = 1 - turned
-        return entries((across * kept, across * turned, 0), (down * turned, down * kept, 0), (0, 0, 1))
+        upright = 1 - turned
+        return entries((across * upright, across * turned, 0), (down * turned, down * upright, 0), (0, 0, 1))
 
 
 @dataclass(frozen=True)
 class Rotate(Move):
-    """Turns about the centre by up to ``degrees`` either way."""
+    """Rotates about the centre by up to ``degrees`` either way."""
 
     degrees: float = 10.0
     name: ClassVar[str] = "rotate"
@@ -67,13 +67,13 @@ class Rotate(Move):
     def matrix(self, numbers: Tensor, size: tuple[int, int]) -> Tensor:
         angle = (numbers[:, 0] * 2 - 1) * math.radians(self.degrees)
         cos, sin = torch.cos(angle), torch.sin(angle)
-        ratio = size[1] / size[0]
+        ratio = size[1] / size[0]  # positions are in [-1, 1] on both axes: undo the aspect ratio, or it would shear
         return entries((cos, sin / ratio, 0), (-sin * ratio, cos, 0), (0, 0, 1))
 
 
 @dataclass(frozen=True)
 class Zoom(Move):
-    """Enlarges by a factor between ``least`` and ``greatest`` about a random place, within the image."""
+    """Magnifies by a factor between ``least`` and ``greatest`` about a random centre, within the image."""
 
     least: float = 1.0
     greatest: float = 1.1
@@ -91,7 +91,7 @@ class Zoom(Move):
 
 @dataclass(frozen=True)
 class Translate(Move):
-    """Moves by up to ``share`` of the width and height either way, in whole pixels, so that it alone does not blur."""
+    """Shifts by up to ``share`` of the width and height either way, in whole pixels, so that it alone does not blur."""
 
     share: float = 0.1
     name: ClassVar[str] = "translate"
@@ -123,7 +123,7 @@ class Warp(Move):
 
 @dataclass(frozen=True)
 class Crop(Move):
-    """A random area and shape of the source, in the source's own proportions; its centre in evaluation."""
+    """Crops a random area and aspect ratio of the source in training, the centre in evaluation."""
 
     crop: RandomCrop = field(default_factory=lambda: RandomCrop((224, 224), (0.35, 1.0), (3 / 4, 4 / 3)))
     second: bool = False
@@ -134,11 +134,11 @@ class Crop(Move):
 
     @property
     def stream(self) -> str:
-        """The crop of an `Augment` draws numbers of its own beside an item transform's."""
+        """The crop of an `Augment` has its own random stream, next to that of an item transform's crop."""
         return "cut" if self.second else self.name
 
     def region(self, numbers: Tensor, sizes: Tensor) -> Tensor:
-        """Returns (B, 3, 3): the output to a random part in whole pixels; ``sizes`` (B, 2) are heights and widths."""
+        """Returns (B, 3, 3), from the output to a random part in whole pixels; ``sizes`` (B, 2) are (height, width)."""
         aspect = sizes[:, 1].to(torch.float64) / sizes[:, 0].to(torch.float64)
         (low, high), (narrow, wide) = self.crop.scale, self.crop.ratio
         area = low + numbers[:, : self.tries] * (high - low)
@@ -146,13 +146,13 @@ class Crop(Move):
         shape = torch.exp(log_ratio) / aspect[:, None]
         width, height = torch.sqrt(area * shape), torch.sqrt(area / shape)
         fits = ((width <= 1) & (height <= 1)).to(torch.int64)
-        first = torch.argmax(fits, dim=1, keepdim=True)  # the first try that fits, else the first, cut to the source
+        first = torch.argmax(fits, dim=1, keepdim=True)  # the first try that fits, else try 0, clipped to the source
         width = width.gather(1, first)[:, 0].clamp(max=1)
         height = height.gather(1, first)[:, 0].clamp(max=1)
         return _whole(width, height, numbers[:, 2 * self.tries :], sizes)
 
     def centre(self, sizes: Tensor) -> Tensor:
-        """Returns (B, 3, 3): the output to the largest centred part of its own shape, in whole pixels."""
+        """Returns (B, 3, 3), from the output to the largest centred part of its aspect ratio, in whole pixels."""
         shape = (sizes[:, 1].to(torch.float64) / sizes[:, 0].to(torch.float64)) * (
             self.crop.size[0] / self.crop.size[1]
         )
@@ -161,7 +161,7 @@ class Crop(Move):
 
 
 def _whole(width: Tensor, height: Tensor, place: Tensor, sizes: Tensor) -> Tensor:
-    """The part of ``width`` x ``height`` (shares of each side) at ``place`` (0 to 1 of the room), in whole pixels."""
+    """The matrix of a part of ``width`` x ``height`` (shares of the sides) at ``place`` in [0, 1], in whole pixels."""
     sides = sizes.to(torch.float64).flip(-1)
     cut = torch.stack([width, height], dim=1).mul(sides).round().clamp(min=1).minimum(sides)
     low = torch.floor((sides - cut) * place + 0.5)
@@ -171,11 +171,11 @@ def _whole(width: Tensor, height: Tensor, place: Tensor, sizes: Tensor) -> Tenso
 
 @dataclass(frozen=True)
 class Elastic(Operation):
-    """Bends the picture: a smooth field moves each place by up to ``share`` of the width and height.
+    """Deforms the image by a smooth random field that moves each point by up to ``share`` of the width and height.
 
-    A field of random displacements on ``cells + 3`` knots a side is interpolated by cubic B-splines (as in Rueckert et
-    al. 1999, "free-form deformations") and added to the grid before the matrix; with ``4 * share * cells < 1`` it
-    cannot fold, so boxes and points have one place each.
+    A field of random displacements on ``cells + 3`` knots per side is interpolated by cubic B-splines (as in Rueckert
+    et al. 1999, "free-form deformations") and added to the grid before the matrix; with ``4 * share * cells < 1`` it
+    cannot fold, so that boxes and points have unique new positions.
     """
 
     share: float = 0.03
@@ -186,7 +186,7 @@ class Elastic(Operation):
 
     @property
     def knots(self) -> int:
-        """The number of knots a side."""
+        """The number of knots per side."""
         return self.cells + 3
 
     @property

@@ -1,4 +1,4 @@
-"""What an operation of the augmentation engine is: its numbers, and what it does to each target.
+"""The contract of an augmentation operation: its random numbers, and what it does to each kind of target.
 
 The operations themselves: `moves` (geometry), `colours`, `textures` (blur, noise, erasing), `mixing` and `spectral`.
 """
@@ -18,7 +18,7 @@ TARGETS: tuple[str, ...] = tuple(Target)
 
 
 def support(**given: Support) -> dict[str, Support]:
-    """Returns what is done to every target: those not named are invariant (a label does not move with its photo)."""
+    """Returns the support for every kind of target: those not named are invariant (a photo's label does not move)."""
     return {target: given.get(target, "invariant") for target in TARGETS}
 
 
@@ -35,7 +35,7 @@ PIXELS = support(image="transforms", signal="unsupported", spectrogram="unsuppor
 
 @cache
 def stream(name: str) -> int:
-    """Returns the number of an operation's own stream of numbers, by its name."""
+    """Returns the number of an operation's own random stream, by its name."""
     return AUGMENT_STREAM + (key(*name.encode()) & 0xFFFF_FFFF)
 
 
@@ -55,16 +55,16 @@ class Operation:
 
     @property
     def numbers(self) -> int:
-        """How many uniform numbers a sample needs, beside the one that says whether it is changed."""
+        """How many uniform numbers a sample needs, besides the one that decides whether it is changed."""
         return self.draws
 
     @property
     def stream(self) -> str:
-        """The name of the operation's own stream of numbers."""
+        """The name of the operation's own random stream."""
         return self.name
 
     def draw(self, ids: Tensor, epoch_seed: EpochSeed) -> tuple[Tensor, Tensor]:
-        """Returns the operation's uniform numbers (B, numbers) and who is changed (B,) bool: a function of the ids."""
+        """Returns the uniform numbers (B, numbers) and which samples are changed (B,) bool: a function of the ids."""
         drawn = uniform(epoch_seed.seed, epoch_seed.epoch, ids, stream(self.stream), self.numbers + 1)
         return drawn[:, 1:], drawn[:, 0] < self.p
 
@@ -78,7 +78,7 @@ class Move(Operation):
         """Returns float64 (B, 3, 3) from uniform numbers (B, k); ``size`` is the output's (height, width).
 
         It maps *output* positions to *input* positions, both in [-1, 1] from edge to edge of their image, x to the
-        right and y down; so all of a pipeline is one product and one resample.
+        right and y down; so a whole pipeline is one product of matrices and one resample.
         """
         raise NotImplementedError
 
@@ -94,7 +94,7 @@ class Colour(Operation):
 
 
 class Texture(Operation):
-    """An operation on the finished picture that gives one strength a sample: blur, sharpen, noise."""
+    """An operation on the resampled image with one strength per sample: blur, sharpen, noise."""
 
     support: ClassVar[dict[str, Support]] = PIXELS
 

@@ -1,4 +1,4 @@
-"""From a batch as it is stored (uint8) to a batch as a model takes it: augmented in training only."""
+"""From a stored batch (uint8) to a batch as a model takes it: normalised, and augmented in training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ from common.errors import ConfigError
 
 MOST_TAPS = 4
 WORD = "word"
-"""The stream from which the noise of a sample's pixels follows."""
+"""The random stream of the per-pixel noise."""
 
 
 class BatchPipeline:
@@ -36,9 +36,9 @@ class BatchPipeline:
         transforms: The batch transforms in order.
 
     Attributes:
-        evaluation: What evaluation uses: the same, but where ``Augment.whole`` is set without its crop.
-        dtype: Of the images that are made on an accelerator: float32, or bfloat16 or float16 for a model that takes
-            those, which halves what is written. On a CPU they are float32.
+        evaluation: The pipeline for evaluation: the same, but without the crop where ``Augment.whole`` is set.
+        dtype: The dtype of images made on an accelerator: float32, or bfloat16 or float16 for a model that takes
+            those, which halves the memory traffic. On a CPU they are float32.
 
     Raises:
         ConfigError: if an operation does not support one of the blocks, naming both.
@@ -62,7 +62,7 @@ class BatchPipeline:
         self.mixes = [op for op in found if isinstance(op, mixing.Mix)]
         self.mosaics = [op for op in found if isinstance(op, mosaic.Mosaic)]
         self.spectral = [op for op in found if isinstance(op, spectral.Spectral)]
-        self.line: list[Stage | spectral.Spectral] = []  # what changes fields one after another, behind the images
+        self.line: list[Stage | spectral.Spectral] = []  # steps that change fields in sequence, after the images
         for transform in self.transforms:
             operations = [transform] if isinstance(transform, Stage) else made[id(transform)]
             self.line += [step for step in operations if isinstance(step, (Stage, spectral.Spectral))]
@@ -89,7 +89,7 @@ class BatchPipeline:
             self.evaluation = BatchPipeline(encoder, [uncut if t is augment else t for t in self.transforms])
 
     def _targets(self, operations: dict[int, list[Operation]]) -> list[Target]:
-        """What each field is in the end, stages and operations checked against what is there at their place."""
+        """The kind of each field after all stages; checks each stage and operation against the kinds at its place."""
         targets = [block.target for block in self.encoder.blocks]
         for transform in self.transforms:
             if isinstance(transform, Stage):
@@ -156,20 +156,20 @@ class BatchPipeline:
     # What happens to each sample
 
     def keys(self, epoch_seed: EpochSeed, device: torch.device) -> Tensor:
-        """Returns what the numbers of an epoch are made from, int64 (2, total), sent to the device once an epoch."""
+        """Returns the random keys of an epoch (`stream_keys`), int64 (2, total), sent to the device once per epoch."""
         if self._keys is None or self._keys[0] != epoch_seed or self._keys[1].device != device:
             self._keys = epoch_seed, stream_keys(epoch_seed.seed, epoch_seed.epoch, self._streams).to(device)
             if self._word is not None:
-                pixels.normal_table(device)  # before any graph is compiled or recorded
+                pixels.normal_table(device)  # built now, not inside a compiled or captured graph
         return self._keys[1]
 
     def count(self, ids: Tensor, keys: Tensor, size: tuple[int, int]) -> Drawn:
-        """Returns what is known of each sample's parameters before its image is: all but where a crop lies.
+        """Returns the parameters that do not depend on a sample's image size: all but the position of a crop.
 
         Args:
             ids: int64 (B,): the samples.
-            keys: What `keys` gives for the seed and the epoch.
-            size: (height, width) in pixels that leave the pipeline.
+            keys: The `keys` of the seed and the epoch.
+            size: (height, width) of the pipeline's output in pixels.
         """
         uniform = uniform_of(keys, ids)
         own = {id(op): uniform[:, span] for op, span in self._spans}
@@ -182,21 +182,21 @@ class BatchPipeline:
         return drawn
 
     def numbers(self, op: Operation, ids: Tensor, epoch_seed: EpochSeed) -> tuple[Tensor, Tensor]:
-        """Returns what `Operation.draw` does, from keys that are sent to the device once an epoch."""
+        """Returns the same as `Operation.draw`, from keys that are sent to the device once per epoch."""
         span = next(span for other, span in self._spans if other is op)
         drawn = uniform_of(self.keys(epoch_seed, ids.device)[:, span], ids)
         return drawn[:, 1:], drawn[:, 0] < op.p
 
     def complete(self, drawn: Drawn, stored: Tensor | tuple[int, int], train: bool) -> Drawn:
-        """Returns the parameters of each sample, once it is known how large its image is.
+        """Returns the complete parameters of each sample, now that the size of its image is known.
 
         Args:
-            drawn: What `count` gave, or in evaluation nothing.
+            drawn: The result of `counted`.
             stored: (height, width) of the images as they are stored, in pixels; (B, 2) where they differ.
-            train: Whether the crops are random ones; else the centre.
+            train: Whether the crops are random; else centre crops.
         """
         matrix, crop = None, cast(Tensor, drawn.crop)
-        for i, op in enumerate(self.crops):  # the second cuts what the first leaves
+        for i, op in enumerate(self.crops):  # the second crops the output of the first
             sizes = stored if isinstance(stored, Tensor) else geometry.sides(stored, crop[:, 0])
             first = i * op.numbers
             region = op.region(crop[:, first : first + op.numbers], sizes) if train else op.centre(sizes)
@@ -207,7 +207,7 @@ class BatchPipeline:
         return replace(drawn, crop=None, matrix=matrix)
 
     def counted(self, ids: Tensor, epoch_seed: EpochSeed, train: bool, stored: tuple[int, int]) -> Drawn:
-        """Returns `count`'s parameters in training, and in evaluation none (but room for the centre crops)."""
+        """Returns the parameters of `count` in training; in evaluation none, but a placeholder for centre crops."""
         if not train:
             return (
                 Drawn(crop=torch.empty(len(ids), 1, dtype=torch.float64, device=ids.device)) if self.crops else Drawn()
@@ -221,7 +221,7 @@ class BatchPipeline:
             ids: int64 (B,): the samples.
             stored: (height, width) of the images as they are stored, in pixels; (B, 2) where they differ.
             epoch_seed: The seed and the epoch.
-            train: Whether to draw; else the centre crops.
+            train: Whether to augment; else centre crops only.
         """
         return self.complete(
             self.counted(ids, epoch_seed, train, stored if isinstance(stored, tuple) else (1, 1)), stored, train
@@ -238,7 +238,7 @@ class BatchPipeline:
         return self.draw(torch.tensor([sample_id]), stored, epoch_seed, True)
 
     def to_source(self, sizes: Tensor) -> Tensor:
-        """Returns the map from pixels of the images that leave in evaluation to those of their sources.
+        """Returns the maps from pixels of the evaluation output to pixels of the source images.
 
         Args:
             sizes: (B, 2): heights and widths of the sources in pixels.
@@ -263,19 +263,19 @@ class BatchPipeline:
             steps[-1] = geometry.compose(steps[-1], second)
         return steps[0]
 
-    # What the images become
+    # The output format
 
     def out_size(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """Returns the (height, width) in pixels that leave the pipeline when ``stored`` enters it."""
+        """Returns the (height, width) of the output in pixels, for images stored in a size."""
         return self.crops[-1].crop.size if self.crops else stored
 
     def look(self, stored: tuple[int, int], block: ImageBlock, *, ragged: bool = False) -> Look:
-        """Returns what a block's images become.
+        """Returns the output format of a block's images.
 
         Args:
-            stored: (height, width) in pixels of the tensor they lie in.
-            block: Whose normalisation to use.
-            ragged: Whether they have sizes of their own within it.
+            stored: (height, width) in pixels of the batch tensor.
+            block: The block whose normalisation to use.
+            ragged: Whether the images differ in size and are padded to it.
         """
         found = self._looks.get((stored, ragged, block))
         if found is None:
@@ -297,7 +297,7 @@ class BatchPipeline:
         return int(np.ceil(3 * np.hypot(blur, textures.SHARPEN_SIGMA_PX if sharp else 0)))
 
     def _stats(self, block: ImageBlock) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The mean and deviation of an image block: a Normalize's, else its own."""
+        """The mean and standard deviation for an image block: a Normalize's, else its own."""
         norms = [t for t in self.transforms if isinstance(t, Normalize)]
         mean, std = (norms[-1].mean, norms[-1].std) if norms else (block.mean, block.std)
         if len(mean) != block.channels or len(std) != block.channels:
@@ -305,7 +305,7 @@ class BatchPipeline:
         return mean, std
 
     def per_image(self, device: torch.device, stored: tuple[int, int]) -> bool:
-        """Whether images are rendered one by one (`render`): photos on a CPU do, the rest goes by batch."""
+        """Whether images are rendered one by one (`render`): photos on a CPU are, all else is processed by batch."""
         size = self.out_size(stored)
         return self.has_image and device.type == "cpu" and size[0] * size[1] >= SMALL
 
@@ -316,7 +316,7 @@ class BatchPipeline:
             value: The images; where their sizes differ each at the top left.
             drawn: The parameters.
             extents: int32 (B, 2): their own heights and widths where they differ, or None.
-            block: Whose normalisation to use.
+            block: The block whose normalisation to use.
         """
         common, device = (value.shape[1], value.shape[2]), value.device
         look = self.look(common, block, ragged=extents is not None)
@@ -331,26 +331,26 @@ class BatchPipeline:
         return pixels.develop(value, drawn, look, extents=extents, dtype=dtype)
 
     def render(self, images: Sequence[np.ndarray], drawn: Drawn, stored: tuple[int, int], out: Tensor) -> None:
-        """Renders the (first) images one by one on the CPU, from where they lie, into a batch of floats.
+        """Renders images one by one on the CPU, directly from the cache, into a float batch.
 
         Args:
             images: uint8 (H, W, C) each.
             drawn: Their parameters.
-            stored: (height, width) of the images in pixels, where no crop gives the size.
-            out: float32 (B, H, W, C), written whole.
+            stored: (height, width) of the images in pixels, the output size where there is no crop.
+            out: float32 (B, H, W, C), overwritten completely.
         """
         render(images, drawn, self.look(stored, cast(ImageBlock, self.encoder.image_block)), out.numpy())
 
     # Whole batches
 
     def __call__(self, batch: Batch, epoch_seed: EpochSeed, train: bool, mixing: bool = True) -> Batch:
-        """Returns the batch as the model takes it, on the device it is on.
+        """Returns the batch as the model takes it, on its present device.
 
         Args:
-            batch: As a loader gathers it: images uint8 (B, H, W, C).
+            batch: A batch as a loader gathers it: images uint8 (B, H, W, C).
             epoch_seed: The seed and the epoch.
-            train: Whether to draw random changes; else centre crops and no change.
-            mixing: Whether samples may be blended with each other (not at test time).
+            train: Whether to augment; else centre crops only.
+            mixing: Whether samples may be mixed with each other (not in test-time augmentation).
 
         Returns:
             Images float32 (B, C, H, W), normalised, channels last in memory; masks, boxes and points moved alike.
@@ -367,13 +367,13 @@ class BatchPipeline:
         return self.finished(batch, epoch_seed, train, mixing)
 
     def place(self, batch: Batch, image: Tensor, drawn: Drawn, stored: tuple[int, int]) -> Batch:
-        """Returns a batch with its (first) image replaced and everything else moved as that was.
+        """Returns a batch with its (first) image replaced and all other spatial fields moved alike.
 
         Args:
-            batch: As a loader gathers it.
-            image: float32 (B, C, H, W).
-            drawn: The parameters that the image was made with.
-            stored: (height, width) of the tensor that it was made from, in pixels.
+            batch: A batch as a loader gathers it.
+            image: The rendered images, float32 (B, C, H, W).
+            drawn: The parameters that the images were rendered with.
+            stored: (height, width) of the stored images in pixels.
         """
         fields = _as_tuple(batch.x) + _as_tuple(batch.y)
         first = self.encoder.blocks.index(self.encoder.image_block)
@@ -388,7 +388,7 @@ class BatchPipeline:
         return replace(batch, x=_as_field(fields[:inputs]), y=_as_field(fields[inputs:]), extents=None)
 
     def finished(self, batch: Batch, epoch_seed: EpochSeed, train: bool, mixing_too: bool) -> Batch:
-        """Returns the batch with spectrograms changed and samples mixed, where there is that and it is wanted."""
+        """Returns the batch after the stages and spectral operations, and after mixing where that is requested."""
         if self.line:
             batch = self._staged(batch, epoch_seed, train)
         if train and self.mosaics and mixing_too:
@@ -404,7 +404,7 @@ class BatchPipeline:
         return batch
 
     def _staged(self, batch: Batch, epoch_seed: EpochSeed, train: bool) -> Batch:
-        """Fields after the stages, each with the operations at its place: those in training only."""
+        """The batch after each stage and, in training, each spectral operation, in their order."""
         fields = list(_as_tuple(batch.x) + _as_tuple(batch.y))
         targets = [block.target for block in self.encoder.blocks[: len(fields)]]
         extents: Tensor | None = None
@@ -443,10 +443,10 @@ class BatchPipeline:
 
 
 def with_operation(drawn: Drawn, op: Operation, numbers: Tensor, chosen: Tensor, size: tuple[int, int]) -> Drawn:
-    """Returns what happens to each sample with one operation more, where it is chosen.
+    """Returns the parameters with one more operation, for the samples where it is chosen.
 
     Args:
-        drawn: What happens without it.
+        drawn: The parameters without it.
         op: The operation; not a crop.
         numbers: Its uniform numbers, float64 (B, k).
         chosen: bool (B,).

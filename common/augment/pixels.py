@@ -1,4 +1,4 @@
-"""Pixels of whole batches in torch, on any device: the reference of the other two paths (`render`, `kernel`).
+"""Augmentation of whole batches in torch, on any device: the reference for the other two paths (`render`, `kernel`).
 
 An image is resampled once, blurred or sharpened, coloured, made noisy, erased in part, and normalised, in this order.
 """
@@ -14,7 +14,7 @@ from common.counter import words
 
 HALVES = 1 << 16
 SALT = 0x5BD1_E995
-"""What sets the word of a sample's salt and pepper apart from that of its Gaussian noise."""
+"""XORed into a sample's word for salt and pepper, so that it is independent of the Gaussian noise."""
 
 
 def develop(
@@ -24,10 +24,10 @@ def develop(
 
     Args:
         images: uint8 (B, H, W, C); where their sizes differ each at the top left.
-        drawn: What happens to each.
-        look: What they become.
+        drawn: The parameters of each.
+        look: The output format.
         extents: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
-        dtype: The type of the result.
+        dtype: The dtype of the result.
     """
     count, channels, device = len(images), images.shape[3], images.device
     mean, std = (numbers(values, device)[:, None, None] for values in (look.mean, look.std))
@@ -43,7 +43,7 @@ def develop(
 
 
 def numbers(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Returns a few numbers as float32 on a device, made there: nothing is copied to it."""
+    """Returns a few numbers as float32, made on a device without a copy from the host."""
     return torch.stack([torch.full((), value, device=device) for value in values])
 
 
@@ -66,7 +66,7 @@ def _developed(images: Tensor, drawn: Drawn, look: Look, mean: Tensor, std: Tens
 
 
 def coloured(pixels: Tensor, colour: Tensor) -> Tensor:
-    """Applies matrices (B, 3, 4) to colours (B, 3, H, W) in [0, 1], or to greys (B, 1, H, W) as to equal colours."""
+    """Applies matrices (B, 3, 4) to colours (B, 3, H, W) in [0, 1], or to greys (B, 1, H, W) as if R = G = B."""
     m = colour.to(torch.float32)[..., None, None]
     if pixels.shape[1] == 1:
         return (pixels * (m[:, :1, 0] + m[:, :1, 1] + m[:, :1, 2]) + m[:, :1, 3]).clamp_(0, 1)
@@ -75,23 +75,23 @@ def coloured(pixels: Tensor, colour: Tensor) -> Tensor:
 
 
 def gaussian(sigma_px: Tensor, reach_px: int) -> Tensor:
-    """Returns the taps of Gaussians, float32 (B, 2 * reach + 1), of sum 1; of a deviation of 0: the pixel alone."""
+    """Returns normalised Gaussian filters, float32 (B, 2 * reach + 1); a deviation of 0 gives the identity."""
     at = torch.arange(-reach_px, reach_px + 1, device=sigma_px.device).to(torch.float32)
     taps = torch.exp(-0.5 * (at / sigma_px[:, None].to(torch.float32).clamp(min=1e-3)) ** 2)
     total = taps[:, :1]
-    for k in range(1, taps.shape[1]):
+    for k in range(1, taps.shape[1]):  # written out, as in `geometry.compose`
         total = total + taps[:, k, None]
     return taps / total
 
 
 def softened(pixels: Tensor, blur: Tensor | None, sharpen: Tensor | None, reach_px: int) -> Tensor:
-    """Blurs and sharpens at once: ``(1 + a) G(b) - a G(sqrt(b^2 + s^2))``, since a Gaussian of a Gaussian is one.
+    """Blurs and sharpens in one step: ``(1 + a) G(b) - a G(sqrt(b^2 + s^2))``, since variances of Gaussians add.
 
     Args:
-        pixels: float32 (B, C, H, W) of levels 0 to 255; beyond the edge they go on.
+        pixels: float32 (B, C, H, W) of levels 0 to 255; padded by their edge.
         blur: float32 (B,): b, in pixels; or None.
         sharpen: float32 (B,): a; or None.
-        reach_px: Where the Gaussians are cut off.
+        reach_px: The radius at which the Gaussians are truncated.
     """
     if sharpen is None:
         return pixels if blur is None else _convolved(pixels, gaussian(blur, reach_px))
@@ -102,7 +102,7 @@ def softened(pixels: Tensor, blur: Tensor | None, sharpen: Tensor | None, reach_
 
 
 def _convolved(pixels: Tensor, taps: Tensor) -> Tensor:
-    """Convolves rows, then columns, tap by tap, so that it does not depend on the batch size."""
+    """Separable convolution, tap by tap, so that rounding does not depend on the batch size."""
     reach, (height, width) = taps.shape[1] // 2, pixels.shape[2:]
     for axis, side in ((3, width), (2, height)):
         wide = F.pad(pixels, (reach, reach, 0, 0) if axis == 3 else (0, 0, reach, reach), mode="replicate")
@@ -116,7 +116,10 @@ _tables: dict[torch.device, Tensor] = {}
 
 
 def normal_table(device: torch.device) -> Tensor:
-    """Returns the normal number of each of 65,536 equal shares of probability, float32; made once a device."""
+    """Returns the normal quantiles of 65,536 equally likely bins, float32; made once per device.
+
+    Looking up 16 random bits gives a normal number without transcendental functions, so all paths agree exactly.
+    """
     if device not in _tables:
         share = (torch.arange(HALVES, dtype=torch.float64, device=device) + 0.5) / HALVES
         _tables[device] = (torch.erfinv(share * 2 - 1) * 2**0.5).to(torch.float32)
@@ -124,13 +127,13 @@ def normal_table(device: torch.device) -> Tensor:
 
 
 def halves(word: Tensor, count: int) -> Tensor:
-    """Returns ``count`` numbers of 16 bits a sample, int64 (B, count): two of each counted word, the low first."""
-    found = words(word, (count + 1) // 2)
-    return torch.stack([found & 0xFFFF, found >> 16], dim=2).flatten(1)[:, :count]
+    """Returns ``count`` 16-bit numbers per sample, int64 (B, count): two from each random word, the low one first."""
+    pairs = words(word, (count + 1) // 2)
+    return torch.stack([pairs & 0xFFFF, pairs >> 16], dim=2).flatten(1)[:, :count]
 
 
 def normal_noise(drawn: Drawn, shape: torch.Size) -> Tensor:
-    """Returns normal numbers (B, C, H, W), a function of each sample's word and of the place of the pixel alone."""
+    """Returns normal numbers (B, C, H, W), a function of each sample's word and the pixel's position alone."""
     count, channels, height, width = shape
     assert drawn.word is not None
     which = halves(drawn.word, height * width * channels)
@@ -139,7 +142,7 @@ def normal_noise(drawn: Drawn, shape: torch.Size) -> Tensor:
 
 
 def salted(pixels: Tensor, share: Tensor, drawn: Drawn) -> Tensor:
-    """Makes a share (B,) of the pixels (B, C, H, W) black (0) or white (1), all channels of a pixel alike."""
+    """Makes a share (B,) of the pixels (B, C, H, W) black (0) or white (1), in all channels alike."""
     assert drawn.word is not None
     height, width = pixels.shape[2:]
     which = halves(drawn.word ^ SALT, height * width).reshape(-1, 1, height, width)
@@ -148,7 +151,7 @@ def salted(pixels: Tensor, share: Tensor, drawn: Drawn) -> Tensor:
 
 
 def inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns which pixels lie in boxes (B, 4) as (top, left, bottom, right): bool (B, H, W)."""
+    """Returns masks of the pixels inside boxes (B, 4) as (top, left, bottom, right): bool (B, H, W)."""
     y = torch.arange(size[0], device=boxes.device)[None, :]
     x = torch.arange(size[1], device=boxes.device)[None, :]
     top, left, bottom, right = (boxes[:, k, None] for k in range(4))

@@ -1,10 +1,10 @@
-"""Pixels on the CPU, image by image: one resample by OpenCV from where the image lies, then the rest of the chain.
+"""Augmentation on the CPU, image by image: one resample by OpenCV directly from the cache, then the other operations.
 
-It is the pipeline's own path for photos on a CPU; `common.augment.pixels` does the same for whole batches in torch.
-OpenCV works on uint8 with places rounded to 1/32 pixel, so the two agree to about two grey levels of 255.
+It is the pipeline's path for photos on a CPU; `common.augment.pixels` does the same for whole batches in torch. OpenCV
+works on uint8 with positions rounded to 1/32 pixel, so the two agree to about two grey levels of 255.
 
-What is fast was measured: OpenCV warps four channels in half the time that it takes for three, and adds and drops one
-in a hundredth of it; so a warped photo has a fourth channel on the way.
+By measurement, OpenCV warps four channels in half the time of three, and adding or dropping one takes a hundredth of
+that; so a photo gets a fourth channel for the warp.
 """
 
 import threading
@@ -23,16 +23,16 @@ from common.augment.textures import SHARPEN_SIGMA_PX
 from common.counter import words_alone
 
 SMALL = 64 * 64
-"""Output pixels below which a whole batch in torch is faster than one image after another."""
+"""Output pixels below which a whole batch in torch is faster than single images."""
 TOGETHER = 4
-"""Images that are normalised at once: few enough to stay in the cache, and one wait for the interpreter for all."""
+"""Images that are normalised together: few enough to stay in the CPU cache, with one wait for the interpreter lock."""
 _EXACT = 1e-6
-_NOTHING = 1e-3  # the share of a tap that is not worth its time: a quarter of a level
+_NOTHING = 1e-3  # filter taps below this are skipped: a quarter of a level
 _scratch = threading.local()
 
 
 def buffer(name: str, shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
-    """Returns this thread's own array of a name and shape, to write to again and again."""
+    """Returns this thread's reusable array of a name and shape."""
     scratch: dict[Any, np.ndarray] = _scratch.__dict__
     found = scratch.get(name)
     if found is None or found.shape != shape or found.dtype != dtype:
@@ -41,7 +41,7 @@ def buffer(name: str, shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndar
 
 
 class _Rows:
-    """The parameters of a batch as numpy, once for all its images."""
+    """The parameters of a batch as numpy arrays, converted once for all its images."""
 
     def __init__(self, drawn: Drawn, look: Look) -> None:
         self.matrix, self.field, self.word, self.erase, self.noise, self.salt, self.sharpen = (
@@ -65,10 +65,10 @@ def render(images: Sequence[np.ndarray], drawn: Drawn, look: Look, out: np.ndarr
     """Renders images into a float batch.
 
     Args:
-        images: uint8 (H, W, C) each, of any sizes; read where they lie.
-        drawn: What happens to each.
-        look: What they become.
-        out: float32 (B, *look.size, C), written whole.
+        images: uint8 (H, W, C) each, of any sizes; not copied.
+        drawn: The parameters of each.
+        look: The output format.
+        out: float32 (B, *look.size, C), overwritten completely.
     """
     _alone()
     rows = _Rows(drawn, look)
@@ -93,7 +93,7 @@ def render(images: Sequence[np.ndarray], drawn: Drawn, look: Look, out: np.ndarr
 
 
 def painted(image: np.ndarray, row: int, rows: Any, look: Look, slot: np.ndarray) -> None:
-    """Moves, softens and colours one image: uint8 (*look.size, C), written whole."""
+    """Warps, blurs, sharpens and colours one image into ``slot``: uint8 (*look.size, C)."""
     import cv2
 
     field = None if rows.field is None else rows.field[row]
@@ -116,7 +116,7 @@ def _alone() -> None:
     import cv2
 
     if cv2.getNumThreads() > 1:
-        cv2.setNumThreads(1)  # images are spread over threads already
+        cv2.setNumThreads(1)  # the loader's threads already work on different images
 
 
 _IDENTITY = np.eye(3)
@@ -126,7 +126,7 @@ def _softened(image: np.ndarray, row: int, rows: Any) -> np.ndarray:
     import cv2
 
     def convolved(taps: np.ndarray, name: str) -> np.ndarray:
-        idle = int((taps > _NOTHING).argmax())  # a weak blur reaches less far than the strongest of its kind
+        idle = int((taps > _NOTHING).argmax())  # filters are as long as the strongest blur needs: trim a weak one
         taps, dst = taps[idle : len(taps) - idle], buffer(name, image.shape)
         return cv2.sepFilter2D(image, -1, taps, taps, dst=dst, borderType=cv2.BORDER_REPLICATE).reshape(image.shape)
 
@@ -167,7 +167,7 @@ def _normals() -> np.ndarray:
 
 
 def _write(made: np.ndarray, slot: np.ndarray) -> None:
-    """OpenCV writes to the array that it is given; where it made one of its own instead, its values are copied."""
+    """Copies a result of OpenCV into the slot, unless OpenCV wrote there already."""
     if made.ctypes.data != slot.ctypes.data:
         slot[...] = made.reshape(slot.shape)
 
@@ -182,7 +182,7 @@ def moved(
     nearest: bool = False,
     fill: int = 0,
 ) -> np.ndarray:
-    """Resamples one image once: a crop, mirrored or turned or not, as a view that is resized, else as one warp.
+    """Resamples one image once: crops with mirrors and quarter turns by a resized view, everything else by one warp.
 
     Args:
         image: uint8 (H, W, C).
@@ -190,11 +190,11 @@ def moved(
         field: float32 (2, K, K): knots of the displacement of output positions, or None.
         look: Size and padding.
         slot: uint8 (*look.size, C), which may be written to.
-        nearest: Whether to take the nearest pixel (class ids) instead of a mean of four.
-        fill: What lies outside the image where the padding is ``zeros``.
+        nearest: Whether to take the nearest pixel (class ids) instead of interpolating.
+        fill: The value outside the image where the padding is ``zeros``.
 
     Returns:
-        uint8 (*look.size, C): the slot, or a part of the image.
+        uint8 (*look.size, C): the slot, or a view of the image.
     """
     import cv2
 
@@ -221,7 +221,7 @@ def moved(
 def _resized(
     image: np.ndarray, region: tuple[int, int, int, int, bool, int | None], look: Look, slot: np.ndarray, nearest: bool
 ) -> np.ndarray:
-    """A part of whole pixels at the size wanted, turned over the diagonal or mirrored where that is asked."""
+    """A crop of whole pixels, transposed and mirrored as the region says, resized to the output."""
     import cv2
 
     top, bottom, left, right, turned, mirrors = region
@@ -238,9 +238,9 @@ def _resized(
 
 
 def _region(matrix: np.ndarray, shape: Sequence[int]) -> tuple[int, int, int, int, bool, int | None] | None:
-    """The whole pixels (top, bottom, left, right) that an upright or quarter-turned matrix takes, or None.
+    """The crop that a matrix without skew describes, or None: (top, bottom, left, right, transposed, mirror).
 
-    Whether rows and columns change places comes then, and last OpenCV's code of the mirror, or None for none.
+    The sides are in whole pixels; the mirror is the code of OpenCV's ``flip``, or None.
     """
     (scale_x, skew_x, centre_x), (skew_y, scale_y, centre_y), (tilt_x, tilt_y, unit) = matrix.tolist()
     turned = not scale_x and not scale_y
@@ -258,7 +258,7 @@ def _region(matrix: np.ndarray, shape: Sequence[int]) -> tuple[int, int, int, in
 
 
 def _span(scale: float, centre: float, side: int) -> tuple[int, int, bool]:
-    """First and last pixel edge of one axis, and whether it is mirrored; -1 if they are not whole or lie outside."""
+    """First and last pixel edge on one axis, and whether it is mirrored; -1 if not whole pixels inside the image."""
     low, high = (centre - abs(scale) + 1) * side / 2, (centre + abs(scale) + 1) * side / 2
     first, last = round(low), round(high)
     whole = abs(low - first) < _EXACT * side and abs(high - last) < _EXACT * side
@@ -266,7 +266,7 @@ def _span(scale: float, centre: float, side: int) -> tuple[int, int, bool]:
 
 
 def _to_pixels(matrix: np.ndarray, source: Sequence[int], size: tuple[int, int]) -> np.ndarray:
-    """The same map between pixel positions, where the first pixel's centre is 0."""
+    """The same map between OpenCV's pixel coordinates, in which the first pixel's centre is 0."""
     height, width = size
     rows, cols = source
     into = np.array([[cols / 2, 0, cols / 2 - 0.5], [0, rows / 2, rows / 2 - 0.5], [0, 0, 1]])
@@ -275,7 +275,7 @@ def _to_pixels(matrix: np.ndarray, source: Sequence[int], size: tuple[int, int])
 
 
 def _smaller(image: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Averages the image beforehand where an output pixel spans several of its pixels, so that nothing aliases."""
+    """Downscales the image by area where an output pixel spans several of its pixels, to avoid aliasing."""
     import cv2
 
     x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
@@ -290,7 +290,7 @@ def _smaller(image: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -> tup
 
 
 def _places(pixel: np.ndarray, field: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where each output pixel comes from, float32 columns and rows (H, W), with the field before the matrix."""
+    """The source column and row of each output pixel, float32 (H, W) each, with the field applied before the matrix."""
     down, across = (_weights(side, field.shape[-1]) for side in size)
     dx, dy = (down @ (knots * np.float32(side / 2)) @ across.T for knots, side in zip(field, size[::-1], strict=True))
     x, y = dx + np.arange(size[1], dtype=np.float32), dy + np.arange(size[0], dtype=np.float32)[:, None]
@@ -308,11 +308,11 @@ def _weights(side: int, knots: int) -> np.ndarray:
 
 
 def render_masks(masks: Tensor, drawn: Drawn, look: Look, extents: Tensor | None, fill: int) -> Tensor:
-    """Moves masks as their images, by the nearest pixel: uint8 (B, H, W) to (B, *look.size).
+    """Resamples masks like their images, by the nearest pixel: uint8 (B, H, W) to (B, *look.size).
 
     Args:
         masks: The class ids; where their sizes differ each at the top left.
-        drawn: What happens to each.
+        drawn: The parameters of each.
         look: Size and padding.
         extents: int32 (B, 2): their own heights and widths in pixels where they differ, or None.
         fill: The id outside the image where the padding is ``zeros``.

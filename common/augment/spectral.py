@@ -1,4 +1,4 @@
-"""The operations on spectrograms: masks over times and frequencies, a shift in time, a gain."""
+"""The operations on spectrograms: time and frequency masking, time shift, gain."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,7 +20,7 @@ SPECTRAL = support(
 
 
 class Spectral(Operation):
-    """An operation on spectrograms in decibels, float32 (B, T, F), of which each has its own length in frames."""
+    """An operation on spectrograms in decibels, float32 (B, T, F), padded from different lengths in frames."""
 
     support: ClassVar[dict[str, Support]] = SPECTRAL
 
@@ -29,23 +29,23 @@ class Spectral(Operation):
 
         Args:
             values: float32 (B, T, F).
-            length: int64 (B,): how many frames of each are its own.
+            length: int64 (B,): how many frames of each are not padding.
             numbers: Uniform numbers, float64 (B, k).
         """
         raise NotImplementedError
 
 
 def _mean(values: Tensor, length: Tensor) -> Tensor:
-    """The mean over a sample's own frames, (B, 1, 1), in float64 so that padding does not change it."""
+    """The mean over a sample's frames without padding, (B, 1, 1); summed in float64 so that padding changes nothing."""
     own = (torch.arange(values.shape[1], device=values.device)[None] < length[:, None])[..., None]
     total = torch.where(own, values, 0).to(torch.float64).sum(dim=2).sum(dim=1)
     return (total / (length * values.shape[2]).clamp(min=1)).to(values.dtype)[:, None, None]
 
 
 def _covered(side: int, within: Tensor, most: Tensor, numbers: Tensor) -> Tensor:
-    """Which of ``side`` places lie in one of the bands that pairs of numbers give, bool (B, side).
+    """Which of ``side`` positions are covered by a band, bool (B, side); each pair of numbers gives one band.
 
-    Each band is up to ``most`` (B,) places long and lies among the first ``within`` (B,).
+    Each band is up to ``most`` (B,) long and lies within the first ``within`` (B,) positions.
     """
     at = torch.arange(side, device=numbers.device)[None]
     found = torch.zeros(len(numbers), side, dtype=torch.bool, device=numbers.device)
@@ -58,7 +58,7 @@ def _covered(side: int, within: Tensor, most: Tensor, numbers: Tensor) -> Tensor
 
 @dataclass(frozen=True)
 class TimeMask(Spectral):
-    """Covers up to ``bands`` stretches, each up to ``share`` of the length, with the mean (Park et al. 2019)."""
+    """Masks up to ``bands`` time intervals, each up to ``share`` of the length, with the mean (Park et al. 2019)."""
 
     share: float = 0.1
     bands: int = 2
@@ -77,7 +77,7 @@ class TimeMask(Spectral):
 
 @dataclass(frozen=True)
 class FrequencyMask(Spectral):
-    """Covers up to ``bands`` ranges of frequencies, each up to ``share`` of all, with the mean (Park et al. 2019)."""
+    """Masks up to ``bands`` frequency bands, each up to ``share`` of all, with the mean (Park et al. 2019)."""
 
     share: float = 0.15
     bands: int = 2
@@ -96,7 +96,7 @@ class FrequencyMask(Spectral):
 
 @dataclass(frozen=True)
 class TimeShift(Spectral):
-    """Moves the sound by up to ``share`` of its length either way; what leaves at one end enters at the other."""
+    """Shifts the sound cyclically by up to ``share`` of its length either way."""
 
     share: float = 0.1
     name: ClassVar[str] = "time_shift"
@@ -126,13 +126,13 @@ class Gain(Spectral):
 
 
 def change(value: Padded, operation: Spectral, numbers: Tensor, chosen: Tensor) -> Padded:
-    """Returns a batch's spectrograms after one operation; padding stays what it was.
+    """Returns a batch's spectrograms after one operation; padding is unchanged.
 
     Args:
         value: float32 (B, T, F).
-        operation: What to do.
+        operation: The operation.
         numbers: Its uniform numbers (B, k).
-        chosen: bool (B,): to which samples.
+        chosen: bool (B,): the samples that it changes.
     """
     made = operation.applied(value.values, value.lengths, numbers)
     keep = chosen[:, None, None] & value.valid[:, :, None]

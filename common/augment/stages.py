@@ -1,7 +1,7 @@
-"""Stages of a batch pipeline: what a field is becomes something else on the device, such as a sound its spectrogram.
+"""Stages of a batch pipeline: they turn a field into another kind on the device, such as a sound into a spectrogram.
 
-A stage says what it takes and what it gives; the pipeline checks, when it is built, that something of that kind is
-there at its place, and that every operation behind it supports what it gives.
+A stage declares the kinds that it takes and gives; the pipeline checks, when it is built, that a field of that kind
+exists at its place, and that every later operation supports the result.
 """
 
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from common.registry import register
 
 
 class Stage(BatchTransform):
-    """Base of the stages, in training and in evaluation alike."""
+    """Base of the stages, which run in training and in evaluation alike."""
 
     takes: ClassVar[Target]
     gives: ClassVar[Target]
 
     def apply(self, value: Any) -> tuple[Any, Tensor | None]:
-        """Returns what a batch's field becomes, and each sample's own extents along the axes after the channels.
+        """Returns the new field of a batch, and each sample's own extents along the axes after the channels.
 
         Args:
             value: A field of ``takes``.
 
         Returns:
-            The field of ``gives``, and int32 (B, rank): how far each sample reaches where samples differ and are padded
-            (its frames, its height and width in pixels), or None where they do not.
+            The field of ``gives``, and int32 (B, rank): each sample's size without padding (its frames, its height and
+            width in pixels), or None where nothing is padded.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""What each operation does to each kind of target, as the table of README.md: ``python -m common.augment.table``."""
+"""The table of README.md, what each operation does to each kind of target: ``python -m common.augment.table``."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SAID = {"transforms": "transforms", "invariant": "invariant", "unsupported": "re
 
 
 def operations() -> list[type[Operation]]:
-    """Returns every operation that a person can ask for, in the order of the modules and of their classes.
+    """Returns every operation that users can request, in the order of the modules and of their classes.
 
     Examples:
         >>> [operation.name for operation in operations()][:2]
@@ -35,7 +35,7 @@ def table() -> str:
 
 
 def between_marks(page: str) -> tuple[str, str, str]:
-    """Returns what a page says before the table, between the two marks, and after it.
+    """Returns the text of a page before the two marks, between them, and after them.
 
     Raises:
         ValueError: if the page does not have both marks.

@@ -1,4 +1,4 @@
-"""The operations on the finished picture: blur, sharpen, noise and erasing."""
+"""The operations on the resampled image: blur, sharpen, noise and erasing."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from torch import Tensor
 from common.augment.operations import PIXELS, Operation, Support, Texture
 
 SHARPEN_SIGMA_PX = 1.0
-"""The deviation of the Gaussian that sharpening takes away (an unsharp mask)."""
+"""The standard deviation of the Gaussian that sharpening subtracts (an unsharp mask)."""
 
 
 @dataclass(frozen=True)
 class Blur(Texture):
-    """A Gaussian of up to ``sigma_px`` pixels."""
+    """Blurs by a Gaussian of a standard deviation of up to ``sigma_px`` pixels."""
 
     sigma_px: float = 1.0
     name: ClassVar[str] = "blur"
@@ -41,7 +41,7 @@ class Sharpen(Texture):
 
 @dataclass(frozen=True)
 class Noise(Texture):
-    """Adds Gaussian noise of a deviation of up to ``std`` (of pixels in [0, 1]), each channel its own."""
+    """Adds Gaussian noise of a standard deviation of up to ``std`` (of pixels in [0, 1]), independent per channel."""
 
     std: float = 0.05
     name: ClassVar[str] = "noise"
@@ -67,7 +67,7 @@ class SaltPepper(Texture):
 
 @dataclass(frozen=True)
 class Erase(Operation):
-    """Covers a rectangle of up to ``area`` of the picture with the mean (Zhong et al. 2020, arXiv:1708.04896)."""
+    """Covers a rectangle of up to ``area`` of the image with the mean (Zhong et al. 2020, arXiv:1708.04896)."""
 
     p: float = 0.5
     area: float = 0.2
@@ -88,13 +88,13 @@ class Erase(Operation):
 
 
 def rectangle(height: Tensor, width: Tensor, place: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns rectangles int32 (B, 4) as (top, left, bottom, right) in whole pixels, within the picture.
+    """Returns rectangles int32 (B, 4) as (top, left, bottom, right) in whole pixels, within the image.
 
     Args:
         height: float64 (B,): their heights in pixels.
         width: float64 (B,): their widths in pixels.
-        place: float64 (B, 2) in [0, 1): where in the room that is left.
-        size: (height, width) of the picture in pixels.
+        place: float64 (B, 2) in [0, 1): their relative position among all possible ones.
+        size: (height, width) of the image in pixels.
     """
     height, width = height.round().clamp(max=size[0]), width.round().clamp(max=size[1])
     top, left = torch.floor((size[0] - height + 1) * place[:, 0]), torch.floor((size[1] - width + 1) * place[:, 1])

@@ -1,4 +1,4 @@
-"""The batch: what travels from a loader to a model, in every domain."""
+"""The batch that a loader hands to a model, in every domain."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from common.blocks.values import Padded, Ragged, count_of, map_tensors
 from common.errors import DataError
 
 Value = Tensor | dict[str, Tensor] | Padded | Ragged
-"""One encoded field: a tensor, named tensors (columns), or entries whose number differs (texts, sounds, boxes)."""
+"""One encoded field: a tensor, named tensors (columns), or variable-length entries (texts, sounds, boxes)."""
 
 Field = Value | tuple[Value, ...]
 """The inputs or targets of a batch: one value, or a tuple where the DataBlock has several blocks on that side."""
@@ -23,16 +23,16 @@ class Batch:
 
     Attributes:
         x: Inputs. Images are uint8 (B, H, W, C) before the batch transforms, float (B, C, H, W) after them.
-        y: Targets, or None for prediction. Those whose number differs are `Padded`, in `Loader.arrays` `Ragged`.
+        y: Targets, or None for prediction. Variable-length ones are `Padded`; in `Loader.arrays` they are `Ragged`.
         ids: int64 (B,): the position of each sample among all items; augmentation is a function of it.
         sizes: int32 (B, 2): height and width of the source image in pixels, or None where nothing is spatial.
         extents: int32 (B, rank): each sample's own extents (height and width in pixels; bands and frames), where they
             differ and x is padded; or None.
-        mates: int64 (M, k): where in the batch each of the first M samples finds those it is mixed with, or None; the
-            samples from M on are only there to be mixed with.
-        number: The batch's place in its epoch, from 0: what a saved cursor counts.
-        source: float64 (B, 3, 3): from (x, y, 1) in pixels of the images in x to pixels of their source images, in
-            evaluation; or None. With it predictions are told in the pixels of the file.
+        mates: int64 (M, k): for each of the first M samples, the indices of its mixing partners (mixup, CutMix), or
+            None; samples from M on are only there as partners.
+        number: The batch's number in its epoch, from 0: what a saved cursor counts.
+        source: float64 (B, 3, 3): maps (x, y, 1) in pixels of the images in x to pixels of their source images, in
+            evaluation; or None. With it predictions are reported in pixels of the source file.
     """
 
     x: Any
@@ -62,20 +62,20 @@ class Batch:
         return self.map(lambda t: t.pin_memory() if t.device.type == "cpu" else t)
 
     def tensors(self) -> list[Tensor]:
-        """Returns every tensor of the batch, always in one order."""
-        found: list[Tensor] = []
-        self.map(lambda tensor: (found.append(tensor), tensor)[1])
-        return found
+        """Returns every tensor of the batch, always in the same order."""
+        tensors: list[Tensor] = []
+        self.map(lambda tensor: (tensors.append(tensor), tensor)[1])
+        return tensors
 
     def record(self, stream: Any) -> None:
-        """Tells the allocator that a stream uses these tensors, which were made on another."""
+        """Marks the tensors as used by a stream, so that the caching allocator does not reuse their memory early."""
         for tensor in self.tensors():
             if tensor.is_cuda:
                 tensor.record_stream(stream)
 
     @classmethod
     def of(cls, raw: Any) -> "Batch":
-        """Returns what any DataLoader yields as a Batch: a Batch as it is, a pair (x, y), inputs alone.
+        """Returns whatever a DataLoader yields as a Batch: a Batch as it is, a pair (x, y), or inputs alone.
 
         Raises:
             DataError: for a tuple of another length.

@@ -1,4 +1,4 @@
-"""Blocks: one field of a sample each. This file holds the contract and the plain targets (category, number)."""
+"""Blocks, one per field of a sample: their contract, and the plain targets (category, number)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from common.spec import to_spec
 
 
 class Target(StrEnum):
-    """What a field is to the batch pipeline: every operation says of each if it transforms it, leaves it or refuses."""
+    """The kind of a field; every batch operation declares for each kind if it transforms, ignores or refuses it."""
 
     IMAGE = "image"
     MASK = "mask"
@@ -38,12 +38,12 @@ class Target(StrEnum):
 
 MOST_LISTED = 10
 PLANAR = (Target.IMAGE, Target.MASK)
-"""What is a grid of pixels of an image."""
+"""The kinds that are pixel grids."""
 
 
 @dataclass(frozen=True)
 class EpochSeed:
-    """What a counted draw depends on beside the sample: the run's seed and the epoch."""
+    """The run's seed and the epoch; with a sample's id they determine every random number."""
 
     seed: int = 0
     epoch: int = 0
@@ -53,7 +53,7 @@ class Block:
     """One field of a sample: how its raw value becomes a tensor and back, deterministically.
 
     A block is a frozen dataclass whose fields are all JSON: `setup` returns a *fitted copy* instead of changing itself,
-    so a DataBlock is a template that can be used many times and everything fitted is visible and travels in a bundle.
+    so a DataBlock is a reusable template, and everything fitted is visible and stored in the bundle.
     """
 
     registered_name: ClassVar[str]
@@ -61,10 +61,10 @@ class Block:
     eager: ClassVar[bool] = True
     """Encoded for all items at once when the loaders are built (labels, columns); else on the first pass (files)."""
     ragged: ClassVar[bool] = False
-    """Items have lengths of their own: kept flat with offsets, padded in the batch with a ``valid`` mask."""
+    """Whether items have variable lengths: stored flat with offsets, padded in a batch with a ``valid`` mask."""
     needs_fit: ClassVar[bool] = False
     from_file: ClassVar[bool] = False
-    """Whether a string that is a raw value names a file; a text of any other block is never taken for a path."""
+    """Whether a string as raw value names a file; other blocks never treat a text as a path."""
 
     def setup(self, raws: Sequence[Any]) -> Self:
         """Returns a copy fitted to the raw values of the training items only."""
@@ -75,27 +75,27 @@ class Block:
         return raw
 
     def extent(self, opened: Any) -> tuple[int, int] | None:
-        """Returns (height, width) in pixels where the value is an image that gives the sample its size, else None."""
+        """Returns (height, width) in pixels where the value is an image that defines the sample's size, else None."""
         return None
 
     def encode(self, raw: Any, view: View | None = None) -> Value:
-        """Returns the tensor of one raw value; the same for the same value, always."""
+        """Returns the tensor of one raw value; deterministic."""
         raise NotImplementedError
 
     def encode_many(self, raws: Sequence[Any]) -> Value:
-        """Returns the tensors of many raw values, stacked along a new first axis (N, …); vectorised where it pays."""
+        """Returns the tensors of many raw values, stacked along a new first axis (N, …); vectorised where useful."""
         return torch.stack([cast(Tensor, self.encode(raw)) for raw in raws])
 
     def encode_each(self, raws: Sequence[Any]) -> Sequence[Value]:
-        """Returns one value for each of many raw values, of lengths of their own (texts); at once where that pays."""
+        """Returns one variable-length value for each of many raw values (texts); vectorised where useful."""
         return [self.encode(raw) for raw in raws]
 
     def decode(self, value: Any) -> Any:
-        """Returns the raw value of one encoded one (for display: a name, a number, a uint8 image)."""
+        """Returns the raw value of one encoded value (for display: a name, a number, a uint8 image)."""
         raise NotImplementedError
 
     def collate(self, value: Value, ids: Tensor, epoch_seed: EpochSeed) -> Value:
-        """Returns a batch's gathered value as the model gets it; what is `Ragged` is padded afterwards.
+        """Returns a batch's gathered value as the model gets it; a `Ragged` result is padded afterwards.
 
         A block that offers several versions of a field (the captions of an image) picks one here, as a function of
         (seed, epoch, id).
@@ -103,11 +103,11 @@ class Block:
         return value
 
     def draw(self, axes: Any, value: Any) -> None:
-        """Draws one *decoded* value on matplotlib axes, over what is there."""
+        """Draws one *decoded* value on matplotlib axes, over their present content."""
         axes.set_title(str(self.decode(value)), fontsize=9, parse_math=False)
 
     def labels(self, raw: Any) -> list[str] | None:
-        """Returns the categories that a raw value names, for `DataBlock.check`; None where it names none."""
+        """Returns the categories that a raw value names, for `DataBlock.check`; None where there are no categories."""
         return None
 
     def about(self) -> str:
@@ -115,19 +115,19 @@ class Block:
         return ""
 
     def notes(self, raw: Any) -> Sequence[str]:
-        """Returns what is unusual about a raw value but not wrong, one sentence each, for `DataBlock.check`."""
+        """Returns one sentence per irregularity of a raw value that is not an error, for `DataBlock.check`."""
         return ()
 
     def form(self, name: str = "") -> tuple[FormField, ...]:
-        """Returns what a person may enter for this field; nothing for a block that takes no entries.
+        """Returns the form fields in which a person enters this value; none for a block that takes no entries.
 
         Args:
-            name: What the field is called; the block's registered name when empty.
+            name: The field's name; the block's registered name when empty.
         """
         return ()
 
     def parse(self, value: Any, data: bytes | None = None) -> Any:
-        """Returns the raw value of what a form or a request holds, checked, as `encode` takes it.
+        """Returns the validated raw value of a form entry or a request, as `encode` takes it.
 
         A string in JSON is never opened as a path.
 
@@ -141,7 +141,7 @@ class Block:
         raise DataError(f"{type(self).__name__} takes nothing from a form or a request: give it form() and parse()")
 
     def token(self, raw: Any) -> bytes:
-        """Returns a digest of a raw value that is equal for equal content, for finding it twice.
+        """Returns a digest of a raw value that is equal for equal content, for finding duplicates.
 
         Raises:
             DataError: if it cannot be read.
@@ -149,7 +149,7 @@ class Block:
         return content_digest(raw, from_file=self.from_file)
 
     def token_many(self, raws: Sequence[Any]) -> list[bytes]:
-        """Returns the `token` of many raw values; vectorised where it pays."""
+        """Returns the `token` of many raw values; vectorised where useful."""
         return [self.token(raw) for raw in raws]
 
     def spec(self) -> dict[str, Any]:
@@ -157,18 +157,18 @@ class Block:
         return to_spec(self)
 
     def files(self) -> dict[str, bytes]:
-        """Returns what belongs to the block and is no field of its `spec`, by plain file names (``tokenizer.json``)."""
+        """Returns the block's data that its `spec` does not hold, by plain file names (``tokenizer.json``)."""
         return {}
 
     def missing_files(self) -> tuple[str, ...]:
-        """Returns the names of those of its `files` that a block made from its spec still lacks."""
+        """Returns the names of the `files` that a block made from its spec still lacks."""
         return ()
 
     def load_files(self, files: Mapping[str, bytes]) -> Self:
-        """Returns a copy that holds what the files say, each checked.
+        """Returns a copy with the content of the files, each checked.
 
         Args:
-            files: What `files` gave, by name.
+            files: The output of `files`, by name.
 
         Raises:
             ConfigError: for a file that is missing, not known, or not what it must be.
@@ -178,11 +178,11 @@ class Block:
 
 
 def check_file_names(block: Block, files: Mapping[str, bytes]) -> None:
-    """Checks that files are those that a block lacks.
+    """Checks that the given files are exactly those that a block lacks.
 
     Args:
         block: A block made from its spec.
-        files: What was found, by name.
+        files: The files, by name.
 
     Raises:
         ConfigError: naming the file that is missing or not known.
@@ -203,8 +203,8 @@ class CategoryBlock(Block):
 
     Args:
         vocab: The categories in order; fitted (sorted, from the training items) when empty.
-        unseen: Whether a missing value and a category that training did not see have positions of their own (0 and 1,
-            as in the columns of a table; the first category is then 2), instead of being errors.
+        unseen: Whether a missing value and an unseen category are encoded as 0 and 1 (as in the columns of a table; the
+            first category is then 2), instead of being errors.
 
     Examples:
         >>> block = CategoryBlock().setup(["rose", "daisy", "rose"])
@@ -219,7 +219,7 @@ class CategoryBlock(Block):
 
     @property
     def size(self) -> int:
-        """How many positions there are: what an embedding of it needs."""
+        """The number of positions: the size of an embedding table for it."""
         return Levels(self.vocab).size if self.unseen else len(self.vocab)
 
     def setup(self, raws: Sequence[Any]) -> Self:
@@ -365,7 +365,7 @@ class RegressionBlock(Block):
             values = np.empty(0, np.float32)
         if len(values) == len(raws) and bool(np.isfinite(values).all()):
             return torch.from_numpy(values if isinstance(raws, (list, pd.Series)) else np.array(values))
-        return super().encode_many(raws)  # one by one, to say which is none
+        return super().encode_many(raws)  # one by one, to name the value that is not a number
 
     def form(self, name: str = "") -> tuple[FormField, ...]:
         return (FormField(name=name or self.registered_name, kind="number"),)
@@ -384,20 +384,20 @@ class RegressionBlock(Block):
             values = np.asarray(raw, dtype=np.float64) + 0.0
         except (TypeError, ValueError, OverflowError):
             return super().token(raw)
-        return content_digest(np.where(np.isnan(values), np.nan, values))  # every NaN by the same bits
+        return content_digest(np.where(np.isnan(values), np.nan, values))  # every NaN with the same bits
 
     def decode(self, value: Tensor) -> float | list[float]:
         return value.tolist()
 
 
 def _numbers(raws: Sequence[Any]) -> np.ndarray:
-    """Raw values as float32; of a column some million at a time, through float64 as Python's numbers go."""
+    """Raw values as float32; columns in pieces, integers through float64, as Python's numbers are converted."""
     if not isinstance(raws, pd.Series):
         return np.asarray(raws, dtype=np.float32)
     if raws.dtype.kind not in "iubf":
         return np.asarray(raws.tolist(), dtype=np.float32)
     out = np.empty(len(raws), np.float32)
-    with np.errstate(over="ignore"):  # it is found not to be finite
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which the caller refuses
         for rows, piece in pieces(raws):
             array: np.ndarray = piece.to_numpy()
             out[rows] = array if array.dtype.kind == "f" else array.astype(np.float64)
@@ -405,7 +405,7 @@ def _numbers(raws: Sequence[Any]) -> np.ndarray:
 
 
 def _natural(name: str) -> tuple[int, float, str]:
-    """Numbers in their order first, then names: '2' before '10'."""
+    """Natural sort key: numbers in numeric order first, then names, so '2' comes before '10'."""
     return (0, float(name), name) if name.isdecimal() else (1, 0.0, name)
 
 

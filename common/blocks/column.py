@@ -1,4 +1,4 @@
-"""One column of a table: what it is, the numbers that it gives, and cells that people enter."""
+"""One column of a table: its kind, its numeric features, and the validation of cells that people enter."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +31,12 @@ class Column:
 
     Attributes:
         name: Its name in the table.
-        kind: What it is; see `column_kinds.KINDS`.
-        why: Why it is taken for that.
-        parts: The numbers made of it, by name: itself, the parts of a date, the length of a text.
-        center: The median of each of these numbers over the training rows.
-        scale: What each is divided by: the spread of its middle half as a normal's deviation, else its deviation.
+        kind: Its kind; see `column_kinds.KINDS`.
+        why: The reason for this kind.
+        parts: The names of its numeric features: its value, the parts of a date, the length of a text.
+        center: The median of each feature over the training rows.
+        scale: The divisor of each feature: its interquartile range over 1.349, or its standard deviation where that
+            range is 0.
         levels: The levels of a category, in order; the first has position 2.
     """
 
@@ -57,12 +58,12 @@ class Column:
 
     @property
     def category(self) -> bool:
-        """Whether it is encoded as a position among its levels."""
+        """Whether it is encoded as the position of its level."""
         return self.kind in ("category", "high_cardinality")
 
     @property
     def open(self) -> bool:
-        """Whether its category has so many levels that one which training did not see is to be expected."""
+        """Whether it has so many levels that unseen ones are to be expected in production."""
         return self.category and (self.kind == "high_cardinality" or len(self.levels) > RARE_FROM)
 
 
@@ -77,7 +78,7 @@ _FIELD_KINDS: dict[str, FieldKind] = {
 
 
 def field_of(column: Column) -> FormField:
-    """Returns what a person may enter for a column."""
+    """Returns the form field of a column."""
     return FormField(
         name=column.name,
         kind=_FIELD_KINDS[column.kind],
@@ -88,7 +89,7 @@ def field_of(column: Column) -> FormField:
 
 
 def entered(column: Column, cell: Any) -> Any:
-    """A cell that a person or a request gave, checked; None where it is missing."""
+    """Returns a validated cell from a form or a request; None where it is missing."""
     what = f"the column {column.name!r}"
     if cell is None or cell == "" or (isinstance(cell, float) and np.isnan(cell)):
         return None
@@ -99,10 +100,10 @@ def entered(column: Column, cell: Any) -> Any:
     if column.category:
         return text_of(what, level_name(cell)) if column.open else choice_of(what, cell, column.levels)
     if column.kind == "boolean":
-        found = float(read_booleans(pd.Series([cell], dtype=object))[0])
-        if np.isnan(found):
+        truth = float(read_booleans(pd.Series([cell], dtype=object))[0])
+        if np.isnan(truth):
             raise DataError(f"{what} must be true or false (yes or no, 1 or 0), got {shown(cell)}")
-        return found > 0
+        return truth > 0
     if column.kind == "date":
         if not isinstance(cell, str) or bool(read_dates(pd.Series([cell[:100]], dtype=object)).isna().iloc[0]):
             raise DataError(f"{what} must be a date such as 2024-02-29 or 2024-02-29 18:30, got {shown(cell)}")
@@ -111,18 +112,18 @@ def entered(column: Column, cell: Any) -> Any:
 
 
 ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
-_KEYS = ("cookbook-columns", "columns-cookbook")  # of pandas' hash: 16 bytes each
+_KEYS = ("cookbook-columns", "columns-cookbook")  # keys of pandas' hash_array: 16 bytes each
 
 
 def mixed_bits(values: np.ndarray) -> np.ndarray:
-    """Every bit of a 64-bit number spread over all of them, one to one (the finaliser of SplitMix64)."""
+    """Mixes the bits of 64-bit numbers by a bijection (the finaliser of SplitMix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def cell_hashes(column: Column, values: pd.Series) -> np.ndarray:
-    """Two 64-bit hashes of each cell as it is read, uint64 (N, 2)."""
+    """Returns two 64-bit hashes of each parsed cell, uint64 (N, 2)."""
     if not (column.category or column.kind == "text"):
         parts = numbers_of(column, values)[1] + 0.0  # -0.0 becomes 0.0
         bits = np.where(np.isnan(parts), np.nan, parts).view(np.uint64)
@@ -133,7 +134,7 @@ def cell_hashes(column: Column, values: pd.Series) -> np.ndarray:
     codes, names = named(values)
     if column.kind == "text":
         names = [folded(name) for name in names]
-    known = np.array([*names, ""], dtype=object)  # the last one, at -1, is a missing cell
+    known = np.array([*names, ""], dtype=object)  # a missing cell has the code -1, which indexes the last one
     known = np.array([name.encode("utf-8", "replace").decode("utf-8") for name in known], dtype=object)
     hashing: Any = hash_array  # pandas' types call it an object
     hashes = [hashing(known, hash_key=key, categorize=False) for key in _KEYS]
@@ -141,7 +142,7 @@ def cell_hashes(column: Column, values: pd.Series) -> np.ndarray:
 
 
 def placed(column: Column, located: tuple[tuple[str, str], ...]) -> str:
-    """Why a column is what it is; of a place, with what."""
+    """Returns the reason for a column's kind; for a latitude or longitude also its partner."""
     for pair in located:
         if column.name in pair:
             other = pair[1 - pair.index(column.name)]
@@ -150,12 +151,12 @@ def placed(column: Column, located: tuple[tuple[str, str], ...]) -> str:
 
 
 def column_of(found: Found) -> Column:
-    """Returns a column, not fitted yet, of what was found out."""
+    """Returns the column, not fitted yet, of an inferred kind."""
     return Column(found.name, found.kind, found.why)
 
 
 def short(cell: Any) -> str:
-    """Returns a cell in a few letters."""
+    """Returns a cell as a short string."""
     return f"{cell:.4g}" if isinstance(cell, float) else f"{cell!s:.24}"
 
 
@@ -167,7 +168,7 @@ def strings(column: pd.Series) -> list[str]:
 
 
 def numbers_of(column: Column, values: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
-    """The names and values, float64 (N, parts), of the numbers that a column gives; NaN where there is none."""
+    """Returns the names and values, float64 (N, parts), of a column's numeric features; NaN where missing."""
     if column.kind == "date":
         return date_numbers(values, column.parts)
     if column.kind == "text":
@@ -186,12 +187,17 @@ def numbers_of(column: Column, values: pd.Series) -> tuple[tuple[str, ...], np.n
 
 
 def date_numbers(values: pd.Series, fitted: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns names and values, float64 (N, parts), of the numbers that dates give."""
+    """Returns names and values, float64 (N, parts), of the numeric features of dates.
+
+    Args:
+        values: The cells.
+        fitted: The features to compute; when empty, all, without the hour if no date has a time of day.
+    """
     dates = read_dates(values)
     parts = dates.dt
     gone = dates.isna().to_numpy()
     days = dates.to_numpy("datetime64[s]").astype(np.int64) / _DAY_S
-    made: dict[str, Any] = {
+    features: dict[str, Any] = {
         "days": np.where(gone, np.nan, days),
         "year": parts.year,
         "month": parts.month,
@@ -200,17 +206,17 @@ def date_numbers(values: pd.Series, fitted: tuple[str, ...]) -> tuple[tuple[str,
         "yearday": parts.day_of_year,
         "hour": parts.hour + parts.minute / 60,
     }
-    hours = np.asarray(made["hour"], np.float64)
+    hours = np.asarray(features["hour"], np.float64)
     names = fitted or (_DATE_PARTS if np.nan_to_num(hours).any() else _DATE_PARTS[:-1])
-    return names, np.stack([np.asarray(made[name], np.float64) for name in names], axis=1)
+    return names, np.stack([np.asarray(features[name], np.float64) for name in names], axis=1)
 
 
 def decoded(column: Column, numbers: np.ndarray) -> Any:
-    """Returns a cell for display from its numbers, in their own units."""
+    """Returns a cell for display from its numeric features in original units."""
     if column.kind == "date":
-        found = dict(zip(column.parts, numbers.tolist(), strict=True))
-        day = f"{found['year']:04.0f}-{found['month']:02.0f}-{found['day']:02.0f}"
-        minutes = round(found["hour"] * 60) if "hour" in found else None
+        date = dict(zip(column.parts, numbers.tolist(), strict=True))
+        day = f"{date['year']:04.0f}-{date['month']:02.0f}-{date['day']:02.0f}"
+        minutes = round(date["hour"] * 60) if "hour" in date else None
         return day if minutes is None else f"{day} {minutes // 60:02}:{minutes % 60:02}"
     if column.kind == "text":
         return f"({numbers[0]:.0f} words)"
@@ -220,10 +226,13 @@ def decoded(column: Column, numbers: np.ndarray) -> Any:
 
 
 def spread(values: np.ndarray) -> tuple[float, float]:
-    """What a number is centred on and divided by; an outlier moves neither."""
+    """Returns the median and a robust scale of a feature: the interquartile range as a normal's deviation.
+
+    Outliers move neither, unless half of the values are equal: then the scale is the standard deviation.
+    """
     seen = np.clip(values[np.isfinite(values)], -MOST, MOST)
     if not len(seen):
         return 0.0, 1.0
     low, middle, high = np.quantile(seen, [0.25, 0.5, 0.75])
-    scale = (high - low) / 1.349 or float(np.std(seen))  # 1.349 deviations of a normal lie between its quartiles
+    scale = (high - low) / 1.349 or float(np.std(seen))  # the quartiles of a normal are 1.349 deviations apart
     return float(middle), float(scale) if scale > 0 else 1.0

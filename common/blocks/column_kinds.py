@@ -1,4 +1,4 @@
-"""What the columns of a table are, found out from their training values; every answer comes with its reason."""
+"""Inference of the kinds of a table's columns from their training values, each with its reason."""
 
 import re
 import warnings
@@ -15,10 +15,10 @@ Kind = Literal["number", "boolean", "category", "high_cardinality", "date", "tex
 KINDS: tuple[str, ...] = get_args(Kind)
 USED = ("number", "boolean", "category", "high_cardinality", "date", "text")
 
-MANY_LEVELS = 50  # levels from which a category counts as high-cardinality
-NEARLY_ALL = 0.95  # of the values that must be read as numbers or dates for the column to be one
-LOOKED_AT = 2000  # values that are tried as dates, and whose words are counted
-DENSE = 1.1  # the range of a row number over the number of rows
+MANY_LEVELS = 50  # above this number of levels a category is high-cardinality
+NEARLY_ALL = 0.95  # the share of values that must parse as numbers or dates for the column to be of that kind
+LOOKED_AT = 2000  # the number of values that are sampled to recognise dates and texts
+DENSE = 1.1  # the largest ratio of an integer column's range to the number of rows for it to be a row number
 _CODE = re.compile(r"(?i:(^|[\s_.-])(id|ids|code|zip|zipcode|postcode|plz|sku|uuid|guid)$)|(?<=[a-z])(Id|ID|Code)$")
 _IDENTITY = re.compile(r"(?i:(^|[\s_.-])(id|uuid|guid)$)|(?<=[a-z])(Id|ID)$")
 _DATE = re.compile(
@@ -33,14 +33,14 @@ _NO = ("false", "no", "n", "f")
 
 @dataclass(frozen=True)
 class Found:
-    """What a column is.
+    """The inferred kind of a column.
 
     Attributes:
         name: Its name.
         kind: One of `KINDS`.
         why: The reason, in words.
-        distinct: How many different values there are.
-        missing: The share of rows without one.
+        distinct: The number of distinct values.
+        missing: The share of missing values.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Found:
 
 
 def infer_kinds(frame: pd.DataFrame) -> list[Found]:
-    """Returns what each column of a frame is, by rules that look at its values and, for codes, its name.
+    """Returns the kind of each column of a frame, by rules on its values and, for codes and ids, its name.
 
     Args:
         frame: The training rows, without the target.
@@ -65,12 +65,12 @@ def infer_kinds(frame: pd.DataFrame) -> list[Found]:
 
 
 def series(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Returns one column of a frame whose names differ."""
+    """Returns one column of a frame with unique column names."""
     return cast(pd.Series, frame[name])
 
 
 def infer_kind(name: str, column: pd.Series) -> Found:
-    """Returns what one column is.
+    """Returns the kind of one column.
 
     Args:
         name: Its name.
@@ -85,7 +85,7 @@ def infer_kind(name: str, column: pd.Series) -> Found:
 
 
 def _plain(value: Any) -> Any:
-    """A value that can be compared and counted: what a cell must not hold (a list) is told as text."""
+    """A hashable value: a cell of an unusual type (a list) is replaced by its text."""
     return value if isinstance(value, (str, int, float, bool, np.generic, pd.Timestamp)) else str(value)
 
 
@@ -110,7 +110,7 @@ def infer_places(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     """Returns the pairs of numeric columns that are a latitude and a longitude, by their names and values.
 
     Args:
-        frame: Training rows, columns that are numbers.
+        frame: The training rows of numeric columns.
 
     Examples:
         >>> infer_places(pd.DataFrame({"pickup_lat": [52.5, 48.1], "pickup_lon": [13.4, 11.6], "lat": [1.0, 2.0]}))
@@ -178,16 +178,16 @@ def _text(name: str, filled: pd.Series, distinct: int, rows: int) -> tuple[Kind,
 
 
 def read_dates(column: pd.Series) -> pd.Series:
-    """Returns a column as dates without a time zone, NaT where there is none.
+    """Returns a column as dates without a time zone (in UTC), NaT where a cell is not a date.
 
     Args:
-        column: Dates, or texts that pandas reads as dates.
+        column: Dates, or texts that pandas parses as dates.
     """
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return pd.Series(pd.NaT, index=column.index, dtype="datetime64[ns]")
     if isinstance(column.dtype, pd.PeriodDtype):
         return column.dt.start_time
-    with warnings.catch_warnings():  # of formats that differ from row to row: each is then read by itself
+    with warnings.catch_warnings():  # pandas warns of mixed formats, where it parses each cell by itself
         warnings.simplefilter("ignore", UserWarning)
         found = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
     return found.dt.tz_localize(None)

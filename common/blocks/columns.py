@@ -1,4 +1,4 @@
-"""The columns of a table as one field: numbers, categories, dates and texts. Encoded whole, never row by row."""
+"""The columns of a table as one field: numbers, categories, dates and texts, encoded by column, never row by row."""
 
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
@@ -50,12 +50,12 @@ from common.text.tokenizer import FILE, Tokenizer
 class ColumnsBlock(Block):
     """Columns of a frame as ``numbers`` and ``missing`` (B, k), ``categories`` (B, m), ``text`` (B, t).
 
-    ``numbers`` is float32, ``missing`` bool, ``categories`` int64, ``text`` int32. Numbers are centred on the training
-    rows' median and divided by their spread; a missing or infinite one is 0 and marked in ``missing``. Dates become
-    numbers (days, year, month, …), yes and no 1 and 0. In a category position 0 is a missing value and 1 a level that
-    training did not see, or, among many, saw once. Texts become the positions of their hashed words and pairs of words,
-    in one row, 0 after the last; how many words they have is a number too. With a tokenizer each text has its tokens
-    too: ``tokens``, int32 (B, columns of text, most).
+    ``numbers`` is float32, ``missing`` bool, ``categories`` int64, ``text`` int32. Numbers are standardised by the
+    training rows' median and a robust scale; a missing or infinite one is 0 and marked in ``missing``. Dates become
+    numeric features (days, year, month, …), booleans 0 and 1. In a category position 0 is a missing value and 1 an
+    unseen level or, among many levels, one that training saw once. Texts become the hash buckets of their words and
+    bigrams, all in one row, padded with 0; their number of words is a numeric feature too. With a tokenizer each text
+    also has its tokens: ``tokens``, int32 (B, columns of text, most).
 
     Args:
         numbers: Columns that are numbers.
@@ -63,14 +63,14 @@ class ColumnsBlock(Block):
         dates: Columns that are dates.
         texts: Columns that are texts.
         ignore: Columns that are left out (the target).
-        places: Pairs of columns, numbers, that are a latitude and a longitude.
-        infer: Whether what the other columns are is found out from the training rows; else they are left out.
-        buckets: Positions that words are hashed to.
-        most_ngrams: The most words and pairs that are kept of a row.
-        tokenizer: Of a pretrained transformer that reads the texts, or None.
-        columns: Fitted: every column, also those that are left out, with the reason.
+        places: Pairs of numeric columns that are a latitude and a longitude.
+        infer: Whether the kinds of the other columns are inferred from the training rows; else they are left out.
+        buckets: Hash buckets of words and bigrams.
+        most_ngrams: The most words and bigrams of a row.
+        tokenizer: The tokenizer of a pretrained transformer that reads the texts, or None.
+        columns: Fitted: every column, including those that are left out, with the reason for its kind.
         ngrams: Fitted: t, the length of ``text``.
-        located: Fitted: the pairs that are places, those given and those that their names tell.
+        located: Fitted: the (latitude, longitude) pairs, both those given and those inferred from names.
 
     Examples:
         >>> frame = pd.DataFrame({"age": [1.0, 3.0, None], "town": ["A", "B", "A"]})
@@ -143,7 +143,7 @@ class ColumnsBlock(Block):
         return replace(made, ngrams=length)
 
     def _located(self, columns: tuple[Column, ...], frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-        """The pairs of columns that are places: those given, else numbers that are called so and lie on the globe."""
+        """The (latitude, longitude) pairs: those given, and numbers with such names and values in range."""
         numbers = [column.name for column in columns if column.kind == "number"]
         given = [name for pair in self.places for name in pair]
         for name in given:
@@ -200,7 +200,7 @@ class ColumnsBlock(Block):
 
     @property
     def number_names(self) -> tuple[str, ...]:
-        """The numbers, in order: a column's name, with a part's name behind it where it has several."""
+        """The names of the numeric features, in order: ``column``, or ``column.part`` where there are several parts."""
         return tuple(
             column.name if len(column.parts) == 1 else f"{column.name}.{part}"
             for column in self._numeric
@@ -209,18 +209,18 @@ class ColumnsBlock(Block):
 
     @property
     def spreads(self) -> np.ndarray:
-        """What each of the numbers is centred on, and what it is divided by: float64 (2, k)."""
+        """The center and the scale of each numeric feature: float64 (2, k)."""
         pairs = [pair for column in self._numeric for pair in zip(column.center, column.scale, strict=True)]
         return np.array(pairs, np.float64).reshape(-1, 2).T
 
     @property
     def category_names(self) -> tuple[str, ...]:
-        """The categories, in order."""
+        """The names of the categories, in order."""
         return tuple(column.name for column in self._categories)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many positions each category has."""
+        """The number of positions of each category, with missing and unseen."""
         return tuple(len(column.levels) + 2 for column in self._categories)
 
     # ------------------------------------------------------------ encoding
@@ -274,11 +274,11 @@ class ColumnsBlock(Block):
         return self._of(*USED)
 
     def form(self, name: str = "") -> tuple[FormField, ...]:
-        """Returns one field a used column, by its name; a cell that is not given is a missing value."""
+        """Returns one form field per used column, by its name; a cell that is not given is a missing value."""
         return tuple(field_of(column) for column in self._used)
 
     def parse(self, value: Any, data: bytes | None = None) -> dict[str, Any]:
-        """Returns a row of every used column; cells that are missing, empty or NaN are None, unused columns dropped."""
+        """Returns a row of every used column; missing, empty or NaN cells are None, unused columns are dropped."""
         no_file("a row of columns", data)
         used = self._used
         cells = mapping_of("the row", value, [*(column.name for column in self.columns), *self.ignore])
@@ -288,7 +288,7 @@ class ColumnsBlock(Block):
         return self.token_many([dict(raw)])[0]
 
     def token_many(self, raws: Sequence[Any] | pd.DataFrame) -> list[bytes]:
-        """Returns 16 bytes a row that are equal where every used cell is read alike: a missing one is like a NaN."""
+        """Returns 16 bytes per row that are equal where every used cell parses alike: missing equals NaN."""
         used, frame = self._used, self._frame(raws)
         sums = np.zeros((len(frame), 2), np.uint64)
         for column in used:

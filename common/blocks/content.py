@@ -1,4 +1,4 @@
-"""Digests of raw values: equal for equal content, whatever it is called and wherever it lies."""
+"""Content digests of raw values: equal for equal content, whatever its name and location."""
 
 import dataclasses
 import hashlib
@@ -29,10 +29,10 @@ def is_file(raw: Any, from_file: bool) -> bool:
 
 
 def content_digest(raw: Any, *, from_file: bool = False) -> bytes:
-    """Returns 16 bytes that are equal for equal content: of a file its bytes, of an array type, shape and numbers.
+    """Returns 16 bytes that are equal for equal content: a file's bytes, an array's dtype, shape and values.
 
-    Numbers count by their value (1 and 1.0 are equal, and so are two NaN), texts by their signs, lists and dataclasses
-    by what is in them.
+    Numbers are compared by value (1 and 1.0 are equal, and so are two NaN), texts by their characters, lists and
+    dataclasses by their elements.
 
     Args:
         raw: Any raw value.
@@ -51,7 +51,7 @@ def content_digest(raw: Any, *, from_file: bool = False) -> bytes:
 
 
 def words_digest(text: str) -> bytes:
-    r"""Returns 16 bytes that are equal for texts of the same words, whatever their case and the blanks between them.
+    r"""Returns 16 bytes that are equal for texts of the same words, whatever their case and whitespace.
 
     Args:
         text: Any text.
@@ -64,12 +64,12 @@ def words_digest(text: str) -> bytes:
 
 
 def folded(text: str) -> str:
-    """Returns a text in one case with one blank between its words."""
+    """Returns a text case-folded and with single blanks between its words."""
     return " ".join(text.casefold().split())
 
 
 def _put(digest: Any, kind: bytes, data: Any) -> None:
-    """Adds bytes so that no two sequences of them look alike."""
+    """Adds bytes with their kind and length in front, so that no two different sequences hash the same bytes."""
     size = data.nbytes if isinstance(data, memoryview) else len(data)
     digest.update(b"%s %d:" % (kind, size))
     digest.update(data)

@@ -1,4 +1,4 @@
-"""From an image file to pixels: JPEG by libjpeg-turbo at the scale that is wanted, everything else by Pillow."""
+"""From an image file to pixels: JPEG by libjpeg-turbo at a reduced scale, everything else by Pillow."""
 
 from functools import cache
 from io import BytesIO
@@ -12,8 +12,8 @@ from common.errors import DataError
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "DIB")
-"""What is opened: formats that need no other program (EPS would start Ghostscript) and that people have."""
-_ORIENTATION = 0x0112
+"""The formats that are opened: common ones that need no external program (EPS would start Ghostscript)."""
+_ORIENTATION = 0x0112  # the EXIF tag
 _TURNS: dict[int, Any] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -26,12 +26,12 @@ _TURNS: dict[int, Any] = {
 
 
 class Jpeg:
-    """A JPEG file whose header was read and whose pixels were not.
+    """A JPEG file with its header read and its pixels not yet decoded.
 
     Attributes:
         data: The file's bytes.
-        height: In pixels, after the turn that its EXIF orientation asks for.
-        width: In pixels, after the turn.
+        height: In pixels, after the EXIF orientation is applied.
+        width: In pixels, after the EXIF orientation is applied.
         orientation: The EXIF orientation, 1 to 8.
     """
 
@@ -41,9 +41,9 @@ class Jpeg:
         self.height, self.width = (width, height) if orientation >= 5 else (height, width)
 
     def pixels(self, channels: int, least: tuple[int, int]) -> np.ndarray:
-        """Decodes to uint8 (H, W, channels), at a half, a quarter or an eighth where that is not below ``least``.
+        """Decodes to uint8 (H, W, channels), at 1/2, 1/4 or 1/8 scale where that is not below ``least``.
 
-        The fast inverse transform is taken: it differs from the exact one by one grey level on average, five at most.
+        Uses the fast inverse DCT: it differs from the exact one by one grey level on average, five at most.
 
         Args:
             channels: 3 (RGB) or 1 (grey).
@@ -68,7 +68,7 @@ class Jpeg:
 
 
 def open_jpeg(data: bytes) -> Jpeg | None:
-    """Reads a JPEG's header; None for what is no JPEG or is one that is left to Pillow (CMYK, a damaged header)."""
+    """Reads a JPEG's header; None for other formats, and for JPEGs that Pillow must read (CMYK, a damaged header)."""
     import simplejpeg
 
     if data[:3] != b"\xff\xd8\xff":
@@ -92,7 +92,7 @@ def open_jpeg(data: bytes) -> Jpeg | None:
 
 
 def _has_exif(data: bytes) -> bool:
-    """Whether one of the segments before the pixels is Exif's."""
+    """Whether one of the segments before the pixels holds EXIF data."""
     at = 2
     while at + 10 < len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\x00\x00":
@@ -102,7 +102,7 @@ def _has_exif(data: bytes) -> bool:
 
 
 def check_size(width: int, height: int) -> None:
-    """Checks the pixels that a header promises before any is decoded.
+    """Checks the number of pixels that a header states, before any is decoded.
 
     Raises:
         DataError: above 100 million.
@@ -112,7 +112,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def open_image(raw: Any) -> Image.Image:
-    """Opens a path, bytes, PIL image or uint8 array as a PIL image, turned as its EXIF orientation says.
+    """Opens a path, bytes, PIL image or uint8 array as a PIL image, with its EXIF orientation applied.
 
     Raises:
         DataError: if it is missing, not an image, or has more than 100 million pixels (a decompression bomb).
@@ -141,7 +141,7 @@ def open_image(raw: Any) -> Image.Image:
 
 
 def check_image(data: bytes) -> bytes:
-    """Returns the bytes of an image file whose header was read and says what is taken; its pixels are not decoded.
+    """Returns the bytes of an image file after checking its header; its pixels are not decoded.
 
     Args:
         data: The file's bytes.

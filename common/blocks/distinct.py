@@ -1,4 +1,4 @@
-"""The distinct values of a field, so that what is asked of a value is asked once of each and not of every row."""
+"""The distinct values of a field, so that work on a value is done once and not for every row."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 ROWS = 1 << 22
-"""Rows of a column that are looked at together: what is made of them on the way takes 8 bytes a row."""
+"""Rows of a column that are processed at a time: temporary arrays take 8 bytes per row."""
 _BITS: dict[int, Any] = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
 def pieces(raws: Sequence[Any]) -> Iterator[tuple[slice, Any]]:
-    """Yields the raw values of a field some million at a time, each piece with the rows that it holds.
+    """Yields the raw values of a field in pieces of at most `ROWS`, each with the slice of its rows.
 
     Args:
         raws: A list, a column (a Series, also an Arrow-backed one) or an array; a piece is of the same kind.
@@ -23,10 +23,10 @@ def pieces(raws: Sequence[Any]) -> Iterator[tuple[slice, Any]]:
 
 
 def distinct(raws: Any) -> tuple[np.ndarray, list[Any]]:
-    """Returns which value each row has, int64 (N,), and these values in the order in which they come first.
+    """Returns the index of each row's value, int64 (N,), and the distinct values in the order of first occurrence.
 
-    A missing value is one of them. What may be equal and yet have another name counts apart: 0.0 and -0.0; and where
-    values of several types stand in one list (1, True and 1.0), every row.
+    A missing value is one of them. Values that are equal but print differently are distinct: 0.0 and -0.0; in a list of
+    several types (1, True and 1.0), every row is its own value.
 
     Args:
         raws: A list, a column (a Series, also an Arrow-backed one) or an array.
@@ -61,7 +61,7 @@ def _of_column(column: pd.Series) -> tuple[np.ndarray, list[Any]] | None:
 
 
 def _of_array(array: np.ndarray, listed: Any) -> tuple[np.ndarray, list[Any]] | None:
-    """Of numbers, those that differ in their bits; ``listed`` makes a list of them."""
+    """The distinct numbers of an array, compared by their bits; ``listed`` converts them to a list."""
     kind, size = array.dtype.kind, array.itemsize
     if array.ndim != 1 or kind not in "iubf" or (kind == "f" and size not in _BITS):
         return None

@@ -1,4 +1,4 @@
-"""What a person or a program may enter for a field, and the checks that what they entered goes through."""
+"""Form fields for people and programs, and the validation of what they enter."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ from common.errors import ConfigError, DataError, nearest
 
 FieldKind = Literal["file", "text", "number", "choice", "choices", "boolean", "date", "points", "boxes", "shapes"]
 MAX_FILE_BYTES = 64 << 20
-MAX_TEXT = 4 << 20  # signs
+MAX_TEXT = 4 << 20  # characters
 IMAGE_TYPES = ("image/*",)
 SOUND_TYPES = ("audio/wav", ".wav")
 ARRAY_TYPES = (".npy",)
@@ -23,18 +23,18 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, kw_only=True)
 class FormField:
-    """One thing that a person may enter, as plain data: a page draws it, a server documents it.
+    """One form field as plain data: a page draws it, a server documents it.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         kind: ``file`` (bytes), ``text``, ``number``, ``choice`` (one of ``choices``), ``choices`` (any number of them),
             ``boolean``, ``date`` (ISO 8601), ``points`` ([[x, y], …] in pixels), ``boxes`` ({"boxes": [[x0, y0, x1,
             y1], …], "labels": […]}), ``shapes`` (the same with "shapes" and "size").
-        accepts: Media types and endings of the files that are taken.
-        choices: What may be chosen.
-        open: Whether something else than the choices may be given (an unseen level of a column with many).
-        low: The smallest number that makes sense, where it is known.
-        high: The largest, where it is known.
+        accepts: Media types and file name endings that are accepted.
+        choices: The options to choose from.
+        open: Whether values other than the choices are accepted (an unseen level of a column with many).
+        low: The smallest sensible number, where it is known.
+        high: The largest sensible number, where it is known.
         required: Whether it must be given.
     """
 
@@ -49,22 +49,22 @@ class FormField:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as an error tells it: its type and its beginning."""
+    """Returns a value as an error shows it: its type and the beginning of its repr."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:59] + '…'}"
 
 
 def file_bytes(what: str, value: Any, data: bytes | None, most: int = MAX_FILE_BYTES) -> bytes:
-    """Returns the bytes of an uploaded file, or those that a base64 text in JSON stands for; opens no path.
+    """Returns the bytes of an uploaded file, or those of a base64 text in JSON; never opens a path.
 
     Args:
-        what: What is asked for, in an error (``an image``).
-        value: From JSON: base64, or a ``data:`` address with base64.
+        what: The name of the value in an error (``an image``).
+        value: From JSON: base64, or a ``data:`` URL with base64.
         data: From an upload.
         most: The most bytes.
 
     Raises:
-        DataError: if there is nothing, both, something else, or too much.
+        DataError: if neither or both are given, or the value is not base64 or too large.
     """
     if data is not None and value is not None:
         raise DataError(f"{what} was given twice, as a file and as JSON: give one of them")
@@ -112,13 +112,13 @@ def no_file(what: str, data: bytes | None) -> None:
 
 
 def text_of(what: str, value: Any, data: bytes | None = None, most: int = MAX_TEXT) -> str:
-    """Returns a text that was entered, or that of an uploaded file in UTF-8.
+    """Returns an entered text, or the text of an uploaded UTF-8 file.
 
     Args:
         what: What is asked for, in an error.
         value: From JSON.
         data: From an upload.
-        most: The most signs.
+        most: The most characters.
 
     Raises:
         DataError: if it is no text, or too long.
@@ -138,7 +138,7 @@ def text_of(what: str, value: Any, data: bytes | None = None, most: int = MAX_TE
 
 
 def number_of(what: str, value: Any, *, largest: float = LARGEST) -> float:
-    """Returns a finite number that was entered, also one written as text.
+    """Returns an entered finite number, also from its text.
 
     Args:
         what: What is asked for, in an error.
@@ -195,7 +195,7 @@ def rows_of(what: str, value: Any, width: int) -> list[list[float]]:
 
 
 def mapping_of(what: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
-    """Returns a JSON object whose names are known.
+    """Returns a JSON object after checking its names.
 
     Args:
         what: What is asked for, in an error.
@@ -203,7 +203,7 @@ def mapping_of(what: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
         known: The names that it may have.
 
     Raises:
-        DataError: if it is none, or naming what is not known, with the near names.
+        DataError: if it is not an object, or has an unknown name, with similar known names.
     """
     if not isinstance(value, dict):
         raise DataError(f"{what} must be an object of names and values, got {shown(value)}")
@@ -215,7 +215,7 @@ def mapping_of(what: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
 
 
 def choice_of(what: str, value: Any, choices: Sequence[str]) -> str:
-    """Returns the one of some choices that was entered; a number stands for its name.
+    """Returns the entered one of some choices; a number is converted to its text.
 
     Args:
         what: What is asked for, in an error.
@@ -224,7 +224,7 @@ def choice_of(what: str, value: Any, choices: Sequence[str]) -> str:
 
     Raises:
         ConfigError: if there are no choices yet.
-        DataError: if it is none of them, with the near ones.
+        DataError: if it is none of them, with similar choices.
     """
     if not choices:
         raise ConfigError(f"{what} has no choices yet: its block is not fitted")

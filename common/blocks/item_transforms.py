@@ -1,7 +1,7 @@
 """Item transforms: the deterministic presize, one axis-aligned view of the source per item.
 
-A view is computed from the image's size alone and every spatial field of the sample (image, mask, boxes, points)
-follows it. What is random about a crop happens later, on the batch, from the presized pixels that were kept.
+A view is computed from the image's size alone, and every spatial field of the sample (image, mask, boxes, points)
+follows it. The random part of a crop happens later, on the batch, from the cached presized pixels.
 """
 
 import math
@@ -17,7 +17,7 @@ from common.registry import register
 
 
 class ResizeMethod:
-    """How a photo becomes the wanted shape: cut the longer side, squeeze it, or fill the shorter one."""
+    """How a photo is brought to the output's shape: crop the longer side, squeeze it, or pad the shorter one."""
 
     Squish = "squish"
     Crop = "crop"
@@ -30,7 +30,7 @@ PAD_MODES: dict[str, Literal["reflect", "edge", "constant"]] = {
     "zeros": "constant",
 }
 MAX_SIZE_PX = 16_384
-SLACK = 4 / 3  # how much larger than needed each side is kept where that saves a resample
+SLACK = 4 / 3  # each side may be stored up to this much larger than needed where that saves a resample
 
 
 def as_size(size: Any) -> tuple[int, int]:
@@ -65,7 +65,7 @@ class View:
     Attributes:
         box: (left, top, right, bottom) of the source region, in source pixels; it may lie outside the source.
         size: (height, width) of the output, in pixels.
-        pad_mode: What stands outside the source: ``reflection``, ``border`` or ``zeros``.
+        pad_mode: The padding outside the source: ``reflection``, ``border`` or ``zeros``.
     """
 
     box: tuple[float, float, float, float]
@@ -92,7 +92,7 @@ class View:
         return min(height, size[0]), min(width, size[1])
 
     def keeps(self, size: tuple[int, int], decoded: tuple[int, ...]) -> bool:
-        """Whether a source of ``size`` pixels decoded to ``decoded`` pixels is the output as it is."""
+        """Whether a source of ``size`` pixels decoded to ``decoded`` pixels already is the output."""
         return self.box == (0, 0, size[1], size[0]) and self.size == tuple(decoded[:2])
 
     def seen_at(self, size: tuple[int, int], decoded: tuple[int, ...]) -> "View":
@@ -104,7 +104,7 @@ class View:
     def pixels(self, array: np.ndarray, *, nearest: bool = False) -> np.ndarray:
         """Resamples uint8 (H, W) or (H, W, C) once: bilinear with antialiasing, or nearest for masks.
 
-        The region is taken in whole pixels of the array.
+        The region is rounded to whole pixels of the array.
         """
         rows, cols = array.shape[:2]
         left, top, right, bottom = (round(v) for v in self.box)
@@ -123,7 +123,7 @@ def _resized(array: np.ndarray, size: tuple[int, int], nearest: bool) -> np.ndar
     if array.shape[:2] == size:
         return array
     if nearest:
-        rows, cols = (
+        rows, cols = (  # the source pixel under each output pixel's centre
             ((np.arange(n) + 0.5) * (m / n)).astype(np.int64) for n, m in zip(size, array.shape, strict=False)
         )
         return array[rows[:, None], cols]
@@ -137,7 +137,7 @@ def _pad(array: np.ndarray, border: tuple[tuple[int, int], ...], pad_mode: str) 
 
 
 class ItemTransform:
-    """Base of the item transforms: a map of an image's size to a view, and what is left for the batch."""
+    """Base of the item transforms: maps an image's size to a view, and may leave a random crop to the batch."""
 
     registered_name: ClassVar[str]
 
@@ -147,7 +147,7 @@ class ItemTransform:
 
     @property
     def ragged(self) -> bool:
-        """Whether the outputs have heights and widths of their own."""
+        """Whether the outputs differ in height and width."""
         return False
 
     def batch_crop(self) -> "RandomCrop | None":
@@ -157,7 +157,7 @@ class ItemTransform:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """What a random resized crop leaves to the batch.
+    """The random part of a resized crop, which happens on the batch.
 
     Attributes:
         size: (height, width) of the output, in pixels.
@@ -175,8 +175,9 @@ class RandomCrop:
 class Resize(ItemTransform):
     """Presizes each image to one size, the same way every time.
 
-    Unlike fastai's, the crop is always the centre one: item transforms are deterministic and are kept after the first
-    pass. For a different part of the photo each epoch use `RandomResizedCrop`, or ``aug_transforms(size=…)``.
+    Unlike fastai's, the crop is always the centre one: item transforms are deterministic, and their outputs are cached
+    in the first pass. For a different part of the photo each epoch use `RandomResizedCrop`, or
+    ``aug_transforms(size=…)``.
 
     Args:
         size: Output pixels, one number for a square or (height, width).
@@ -215,9 +216,9 @@ class Resize(ItemTransform):
 class RandomResizedCrop(ItemTransform):
     """A different part of the photo each epoch: a random area and shape in training, the centre in validation.
 
-    The whole photo is kept in its own shape, made smaller where it has more pixels than the crops can use (the smallest
-    crop need not be enlarged, up to twice the output's sides); a JPEG is decoded at that scale at once. The crop is
-    drawn on the batch and is one resample together with every other geometric operation.
+    The whole photo is cached in its own aspect ratio, downscaled where it has more pixels than the crops can use (the
+    smallest crop need not be enlarged, up to twice the output's sides); a JPEG is decoded directly at that scale. The
+    crop is drawn on the batch and is one resample together with all other geometric operations.
 
     Args:
         size: Output pixels, one number for a square or (height, width).
@@ -245,14 +246,14 @@ class RandomResizedCrop(ItemTransform):
 
     def view(self, height: int, width: int) -> View:
         out_h, out_w = as_size(self.size)
-        factor = min(2.0, 1 / math.sqrt(self.min_scale))
+        factor = min(2.0, 1 / math.sqrt(self.min_scale))  # sides at which the smallest crop has the output's pixels
         scale = factor * math.sqrt(out_h * out_w / (height * width))
-        kept = max(1, round(height * scale)), max(1, round(width * scale))
-        for part in (1, 2, 4, 8):  # the scales of a JPEG: a little more to keep, and nothing to resample
+        stored = max(1, round(height * scale)), max(1, round(width * scale))
+        for part in (1, 2, 4, 8):  # a JPEG decodes at these scales: slightly more to store, but nothing to resample
             if scale <= 1 / part <= scale * SLACK or (part == 1 and scale > 1):
-                kept = -(-height // part), -(-width // part)
+                stored = -(-height // part), -(-width // part)
                 break
-        return View((0, 0, width, height), kept)
+        return View((0, 0, width, height), stored)
 
     @property
     def ragged(self) -> bool:

@@ -1,4 +1,4 @@
-"""The levels of a category, of a column and of a user alike: what is missing or unseen has a position of its own."""
+"""The levels of a category (a column, a user id), with extra positions for missing and unseen values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 MISSING, OTHER, FIRST = 0, 1, 2
-"""Positions of a value that is missing, of one that training did not see, and of the first level."""
-RARE_FROM = 50  # levels from which one that occurs once counts as OTHER
+"""The positions of a missing value, of an unseen one, and of the first level."""
+RARE_FROM = 50  # above this number of levels, one that occurs only once is encoded as OTHER
 UNSEEN = "(other)"
 
 
@@ -29,7 +29,7 @@ class Levels:
 
     @property
     def size(self) -> int:
-        """How many positions there are."""
+        """The number of positions."""
         return len(self.names) + FIRST
 
     @classmethod
@@ -37,8 +37,8 @@ class Levels:
         """Returns the levels of training values, sorted.
 
         Args:
-            column: The values; what is missing is none.
-            rare: Whether, among more than 50, those that occur once are left out where others occur more often.
+            column: The values; missing ones are ignored.
+            rare: Whether, among more than 50 levels, those that occur once are left out, if any occurs more often.
         """
         codes, names = named(column)
         counts = np.bincount(codes[codes >= 0], minlength=len(names))
@@ -54,22 +54,22 @@ class Levels:
         return np.where(codes < 0, MISSING, places[codes] if len(places) else MISSING)
 
     def decode(self, position: int) -> str | None:
-        """Returns the level at a position; None for a missing value, ``(other)`` for one that was not seen."""
+        """Returns the level at a position; None for a missing value, ``(other)`` for an unseen one."""
         return self.names[position - FIRST] if position >= FIRST else None if position == MISSING else UNSEEN
 
 
 def level_name(value: Any) -> str:
-    """Returns a level's name; a whole number has one, whether it is held as an integer or (beside gaps) as a float."""
+    """Returns a level's name; the same for an integer and its float, which pandas uses in columns with gaps."""
     return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
 
 
 def named(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Returns each row's place among the names of the levels that occur (-1: missing), and those names."""
+    """Returns the index of each row's level among the names that occur (-1: missing), and those names."""
     if column.dtype == object:
         column = column.map(level_name, na_action="ignore")
     codes, values = pd.factorize(column)
     names = [level_name(value) for value in values]
     if len(set(names)) == len(names):
         return np.asarray(codes), names
-    places, again = pd.factorize(np.array(names, dtype=object))  # 1 and 1.0 of a column of several types
+    places, again = pd.factorize(np.array(names, dtype=object))  # merges 1 and 1.0 in a column of mixed types
     return np.where(codes < 0, -1, places[codes]), [str(name) for name in again]

@@ -1,4 +1,4 @@
-"""Words and pairs of words as positions in a hashed table: text without a vocabulary to fit or to carry."""
+"""Feature hashing of words and bigrams: text features without a vocabulary to fit or to store."""
 
 import re
 import zlib
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 _WORD = re.compile(r"\w+|[^\w\s]")
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio's multiplier (Knuth, TAOCP 3, 6.4): spreads sums of pairs
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing by the golden ratio (Knuth, TAOCP 3, 6.4), for bigrams
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of a text in small letters; signs and emoji are words of their own.
+    """Returns the lower-case words of a text; each punctuation mark or emoji is a word.
 
     Examples:
         >>> words("It's 5 o'clock!")
@@ -21,15 +21,15 @@ def words(text: str) -> list[str]:
 
 
 def hashed_ngrams(texts: Sequence[str], salt: str, buckets: int, most: int) -> list[np.ndarray]:
-    """Returns the hashed words, then the hashed pairs of neighbours, of each text: int32 positions in [1, buckets).
+    """Returns the hash buckets of the words, then of the bigrams, of each text: int32 in [1, buckets).
 
-    The same for the same text in every process (CRC-32, not Python's hash).
+    The same for the same text in every process (CRC-32; Python's hash is salted per process).
 
     Args:
         texts: The texts.
-        salt: Mixed into every hash, so that a word in one column is not the same word in another.
-        buckets: Positions there are, 0 being free for padding.
-        most: The most positions kept a text; pairs are left out before words.
+        salt: Mixed into every hash, so that a word hashes differently in each column.
+        buckets: The number of buckets; 0 is reserved for padding.
+        most: The most entries per text; bigrams are dropped before words.
 
     Examples:
         >>> found = hashed_ngrams(["red dress", "dress"], "", 1 << 18, 10)

@@ -1,4 +1,4 @@
-"""The things in an image: their boxes, labels and shapes as a source gives them, and the blocks that encode them."""
+"""Annotated objects of an image: boxes, labels and shapes as a source gives them, and the blocks that encode them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,19 +20,19 @@ from common.registry import register
 
 @dataclass(frozen=True)
 class Objects:
-    """The things in one image, in source pixels; every sequence has one entry a thing.
+    """The objects in one image, in source pixels; every sequence has one entry per object.
 
     Attributes:
         boxes: Corners (x0, y0, x1, y1) of each.
         labels: The class of each.
         shapes: The outline of each, or None: a polygon ((x, y), …), several of them, a mask (height, width), or COCO's
             run lengths (``{"size", "counts"}``).
-        crowd: Whether it is a region of many things that are not marked one by one (COCO's ``iscrowd``), or one that
-            the source calls difficult; such a region is not trained on, and what is found in it does not count. None:
-            none is.
-        areas: Square pixels of each as the source states them, or None: those of the boxes.
-        size: (height, width) of the image in pixels, where the source says so.
-        notes: What was set right when it was read, one sentence each.
+        crowd: Whether each is a region of many objects that are not annotated individually (COCO's ``iscrowd``), or an
+            object that the source calls difficult; it is not trained on, and detections in it are ignored in
+            evaluation. None: none is.
+        areas: The area of each in square pixels as the source states it, or None: the areas of the boxes.
+        size: (height, width) of the image in pixels, where the source states it.
+        notes: One sentence for each correction that was made when reading it.
     """
 
     boxes: Sequence[Sequence[float]] = ()
@@ -48,7 +48,7 @@ class Objects:
         """Returns Objects as they are, and a pair (boxes, labels) or a triple (boxes, labels, shapes) as Objects.
 
         Raises:
-            DataError: if the parts are not of one length, or there are fewer than two or more than three.
+            DataError: if the parts differ in length, or there are fewer than two or more than three.
         """
         if not isinstance(raw, Objects):
             if not isinstance(raw, (tuple, list)) or len(raw) not in (2, 3):
@@ -61,19 +61,19 @@ class Objects:
         return raw
 
     def corners(self, view: View | None = None) -> np.ndarray:
-        """Returns the boxes' corners, float64 (N, 2, 2), in the pixels of a view and cut to it."""
-        found = np.asarray(self.boxes, dtype=np.float64).reshape(-1, 2, 2)
-        return found if view is None else np.clip(view.points(found), 0, np.array(view.size[::-1], dtype=np.float64))
+        """Returns the boxes' corners, float64 (N, 2, 2), in the pixels of a view and clipped to it."""
+        corners = np.asarray(self.boxes, dtype=np.float64).reshape(-1, 2, 2)
+        return corners if view is None else np.clip(view.points(corners), 0, np.array(view.size[::-1], np.float64))
 
     def rows(self, keep: np.ndarray) -> "Objects":
-        """Returns some of the things, by a mask (N,) or positions."""
+        """Returns some of the objects, by a mask (N,) or indices."""
         chosen = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
         parts = {name: getattr(self, name) for name in ("boxes", "labels", "shapes", "crowd", "areas")}
         taken = {name: None if part is None else [part[i] for i in chosen] for name, part in parts.items()}
         return replace(self, **taken)
 
     def learnt(self, view: View | None = None) -> "Objects":
-        """Returns what is trained on: no crowds, nothing that the view cuts away."""
+        """Returns the objects to train on: without crowds, and without those outside the view."""
         corners = self.corners(view)
         seen = np.asarray((corners[:, 1] > corners[:, 0]).all(axis=1))
         return self.rows(seen if self.crowd is None else seen & ~np.asarray(self.crowd, dtype=bool))
@@ -85,8 +85,8 @@ class BBoxBlock(Block):
     """Boxes with their labels: ``boxes`` float32 (N, 4) as (x0, y0, x1, y1) in pixels, ``labels`` int64 (N,).
 
     The raw value is `Objects`, or a pair (boxes in source pixels, label names). In a batch `Padded`: boxes (B, N, 4),
-    labels (B, N). With ``outlined`` each thing has a shape, from which ``outlines`` float32 (N, 32, 2) are
-    kept: augmented boxes are then drawn around the thing, not around its old box.
+    labels (B, N). With ``outlined`` each object has a shape, of which ``outlines`` float32 (N, 32, 2) are stored:
+    augmented boxes are then computed around the transformed shape, not around the transformed old box.
 
     Args:
         vocab: The classes; fitted from the training items when empty.
@@ -159,9 +159,9 @@ class BBoxBlock(Block):
 @register("block", "instances")
 @dataclass(frozen=True)
 class InstanceBlock(Block):
-    """Which thing each pixel belongs to: int16 (H, W), 0 for none, else 1 + its row in a `BBoxBlock` of the same item.
+    """Instance masks: int16 (H, W), 0 for background, else 1 + the object's row in a `BBoxBlock` of the same item.
 
-    The raw value is `Objects` with shapes and a size. Where things overlap, the smaller one lies on top.
+    The raw value is `Objects` with shapes and a size. Where objects overlap, the smaller one is on top.
 
     Examples:
         >>> thing = Objects([[0, 0, 2, 1]], ["a"], [[(0, 0), (2, 0), (2, 1), (0, 1)]], size=(2, 3))
@@ -217,13 +217,13 @@ MAX_SIDE_PX = 100_000
 
 
 def entered(value: Any, vocab: Sequence[str] = (), *, shaped: bool = False, sized: bool = False) -> Objects:
-    """Returns the things of a JSON object ``{"boxes": …, "labels": …, "shapes": …, "size": [height, width]}``, checked.
+    """Returns the validated objects of JSON ``{"boxes": …, "labels": …, "shapes": …, "size": [height, width]}``.
 
     Args:
         value: Plain JSON data.
-        vocab: The classes that labels must be of; empty: any.
-        shaped: Whether each thing must have a shape.
-        sized: Whether the size of the image must be there.
+        vocab: The allowed classes; empty: any.
+        shaped: Whether each object must have a shape.
+        sized: Whether the size of the image is required.
 
     Raises:
         DataError: naming what is wrong.
@@ -254,7 +254,7 @@ def _named(what: str, name: Any, vocab: Sequence[str]) -> str:
 
 
 def _check_shape(what: str, shape: Any, size: tuple[int, int] | None) -> None:
-    if isinstance(shape, dict):  # what they hold is checked when they are decoded; how much that may be, here
+    if isinstance(shape, dict):  # the size is checked here, so that decoding cannot exhaust memory; counts when decoded
         found = mapping_of(what, shape, ("size", "counts"))
         if not isinstance(found.get("counts"), (str, list)) or (size and found.get("size") != list(size)):
             raise DataError(f"{what} must have counts and the size of the image, got {shape!r:.60}")
@@ -269,7 +269,7 @@ def _check_shape(what: str, shape: Any, size: tuple[int, int] | None) -> None:
 
 
 def things_digest(raw: Any) -> bytes:
-    """Returns a digest that is equal for the same things, whether their boxes are lists or arrays.
+    """Returns a digest that is equal for the same objects, whether their boxes are lists or arrays.
 
     Args:
         raw: See `Objects.of`.

@@ -1,4 +1,4 @@
-"""From an item to tensors: the one path that the loader, `check()` and the predictor all walk."""
+"""From an item to tensors: the one code path that the loader, `check()` and the predictor share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class SampleEncoder:
     """The fitted blocks and item transforms of a DataBlock.
 
     Attributes:
-        blocks: One fitted block a field, inputs first.
+        blocks: One fitted block per field, inputs first.
         n_inp: How many of them are inputs.
-        item_tfms: The deterministic transforms; the last one that gives a view decides.
-        names: What each field is called; after its block's kind when empty.
+        item_tfms: The deterministic transforms; the last one decides the view.
+        names: The name of each field; after its block's kind when empty.
     """
 
     blocks: tuple[Block, ...]
@@ -39,11 +39,11 @@ class SampleEncoder:
             raise ConfigError(f"names must give each of the {len(self.blocks)} blocks one of its own, got {self.names}")
 
     def inputs_of(self, raws: Sequence[Any] | pd.DataFrame) -> list[Sequence[Any]]:
-        """Returns one sequence of raw values an input field, from inputs as people give them.
+        """Returns one sequence of raw values per input field, from inputs as people give them.
 
         Args:
-            raws: One an input: its raw value; where there are several input fields (user and item, image and question)
-                a mapping by the fields' names, or a tuple in their order. A frame gives them by its columns.
+            raws: One entry per input: its raw value; where there are several input fields (user and item, image and
+                question) a mapping by the fields' names, or a tuple in their order. A frame gives them by its columns.
 
         Raises:
             DataError: naming the input and the field that it lacks.
@@ -87,7 +87,7 @@ class SampleEncoder:
         return found[-1] if found else None
 
     def view(self, size: tuple[int, int]) -> View:
-        """Returns what is kept of a source image of (height, width) pixels; all of it without item transforms."""
+        """Returns the view that is stored of a source image of (height, width) pixels; all without item transforms."""
         return _view(self.item_tfms[-1], *size) if self.item_tfms else View((0, 0, size[1], size[0]), size)
 
     def encode(
@@ -96,12 +96,12 @@ class SampleEncoder:
         """Encodes the raw values of one item's fields (inputs alone are enough for prediction).
 
         Args:
-            raws: One raw value a block, in order; fewer encode only the first fields.
-            name: The item as a person knows it, for errors (or what tells it).
-            skip: Which fields are not encoded (their values are there already); those entries are None.
+            raws: One raw value per block, in order; fewer encode only the first fields.
+            name: The item's name for errors, or a function that returns it.
+            skip: Which fields are already encoded; their entries in the result are None.
 
         Returns:
-            One encoded value a field, and the source image's (height, width) in pixels, or None without an image.
+            One encoded value per field, and the source image's (height, width) in pixels, or None without an image.
 
         Raises:
             ItemError: naming the item, the stage and the reason.
@@ -132,7 +132,7 @@ class SampleEncoder:
             if isinstance(error, ItemError):
                 raise
             item, reason = name if isinstance(name, str) else name(), str(error) or type(error).__name__
-            if raw is not raws[0] and is_file(raw, from_file):  # another file of the item, such as its mask
+            if raw is not raws[0] and is_file(raw, from_file):  # a second file of the item, such as its mask
                 reason = f"{raw}: {reason}"
             raise ItemError(item, f"{stage} of {at}", reason) from error
         return values, size
@@ -176,7 +176,7 @@ def default_names(blocks: Sequence[Block]) -> tuple[str, ...]:
 
 
 def _all_name(raws: Sequence[Any] | pd.DataFrame, name: str) -> bool:
-    """Whether every input is a mapping that names the one input field."""
+    """Whether every input is a mapping with the name of the one input field."""
     return len(raws) > 0 and all(isinstance(raw, Mapping) and name in raw for raw in raws)
 
 
@@ -194,7 +194,7 @@ def _by_name(raw: Any, names: Sequence[str], place: int) -> list[Any]:
 
 @lru_cache(4096)
 def _view(transform: ItemTransform, height: int, width: int) -> View:
-    """The view that a transform gives of a source of a size; photos of a set often have the same few sizes."""
+    """A transform's view of a source size, cached: the photos of a data set often share a few sizes."""
     return transform.view(height, width)
 
 

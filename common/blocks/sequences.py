@@ -1,4 +1,4 @@
-"""Blocks whose items have lengths of their own: text as token ids, sound as samples."""
+"""Blocks of variable-length items: text as token ids, sound as samples or spectrograms."""
 
 import re
 import wave
@@ -39,13 +39,13 @@ _WORDS = re.compile(r"\w+|[^\w\s]")
 class TextBlock(Block):
     """A text as token ids, int32 (T,); in a batch `Padded` (B, T).
 
-    Id 0 pads and id 1 stands for every token that the vocabulary does not hold.
+    Id 0 is padding and id 1 every token that is not in the vocabulary.
 
     Args:
-        tokens: ``word`` (words and marks, lower case) or ``char``.
+        tokens: ``word`` (lower-case words and punctuation marks) or ``char``.
         vocab: The tokens; fitted when empty: those of the training items that occur at least ``min_count`` times.
-        min_count: How often a token must occur to be kept.
-        max_length: The most tokens kept of one text.
+        min_count: How often a token must occur to enter the vocabulary.
+        max_length: The most tokens of one text; the rest is cut off.
 
     Examples:
         >>> block = TextBlock(min_count=1).setup(["a rose is a rose"])
@@ -163,7 +163,7 @@ class SignalBlock(Block):
 class SpectrogramBlock(Block):
     """A spectrogram in decibels, float32 (T, F); in a batch `Padded` (B, T, F).
 
-    The raw value is an array (F, T), frequencies first, as signal libraries give it. All items have the same F.
+    The raw value is an array (F, T), frequencies first, as signal libraries return it. All items have the same F.
 
     Args:
         bands: The number of frequencies F that every item must have; 0: any.
@@ -192,7 +192,7 @@ class SpectrogramBlock(Block):
         return (FormField(name=name or self.registered_name, kind="file", accepts=ARRAY_TYPES),)
 
     def parse(self, value: Any, data: bytes | None = None) -> Any:
-        """Returns the numbers (frequencies, times) of a NumPy file, or those of JSON lists, one a frequency."""
+        """Returns the numbers (frequencies, times) of a NumPy file, or those of JSON lists, one per frequency."""
         if data is None and isinstance(value, list):
             rows = [list_of(f"frequency {i} of a spectrogram", row) for i, row in enumerate(list_of("", value))]
             if len({len(row) for row in rows}) > 1:

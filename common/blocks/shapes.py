@@ -1,4 +1,4 @@
-"""The shapes of things: polygons, masks and COCO's run lengths; what they fill, and the hull around them."""
+"""Shapes of objects: polygons, masks and COCO's run-length encoding; rasterising them, and their convex hulls."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from common.blocks.item_transforms import View
 from common.errors import DataError
 
 OUTLINE = 32
-"""Points that stand for the outline of a thing: the corners of its convex hull, the most telling if it has more."""
+"""Points of an object's outline: the corners of its convex hull, simplified to this number if it has more."""
 MAX_PLACE_PX = 100_000
 MAX_PIXELS = 100_000_000
 
@@ -44,7 +44,7 @@ def filled(shape: Any, size: tuple[int, int], view: View | None = None) -> np.nd
     Args:
         shape: See `polygons`; or a mask (height, width), or run lengths.
         size: (height, width) of the image in pixels.
-        view: What is seen of it.
+        view: The view of the image to rasterise in; None: the image itself.
     """
     found = polygons(shape)
     if found is None:
@@ -64,16 +64,16 @@ def filled(shape: Any, size: tuple[int, int], view: View | None = None) -> np.nd
 
 
 def outline(shape: Any) -> np.ndarray:
-    """Returns the corners of a thing's convex hull, float64 (32, 2) as (x, y) in pixels, the last one again and again.
+    """Returns the corners of an object's convex hull, float64 (32, 2) as (x, y) in pixels, padded with the last one.
 
-    The box around them is the box around the thing, and stays so after any turn or tilt. Of more than 32 corners those
-    go that change the hull least (as in Visvalingam and Whyatt 1993, by height instead of area).
+    Their bounding box is the object's bounding box, also after any rotation or perspective map. Of more than 32 corners
+    those are dropped that change the hull least (as in Visvalingam and Whyatt 1993, by height instead of area).
 
     Args:
         shape: A polygon, (x, y) of each corner, or several; a mask (height, width), bool or not two wide; run lengths.
 
     Raises:
-        DataError: if there is nothing in it.
+        DataError: if the shape is empty.
     """
     import cv2
 
@@ -81,6 +81,7 @@ def outline(shape: Any) -> np.ndarray:
     if found is None:
         mask = decode_rle(shape) if isinstance(shape, Mapping) else np.asarray(shape)
         rows, columns = np.nonzero(mask)
+        # A pixel is a square: its four corners, not its centre, bound the mask.
         corners = [np.stack([columns + dx, rows + dy], axis=1) for dx in (0, 1) for dy in (0, 1)]
         points = np.concatenate(corners).astype(np.float64)
     else:
@@ -92,6 +93,7 @@ def outline(shape: Any) -> np.ndarray:
     while len(hull) > OUTLINE:
         before, after = np.roll(hull, 1, axis=0), np.roll(hull, -1, axis=0)
         side, own = after - before, hull - before
+        # Each corner's distance from the line through its neighbours: |cross product| / base length.
         height = np.abs(side[:, 0] * own[:, 1] - side[:, 1] * own[:, 0]) / np.hypot(side[:, 0], side[:, 1])
         hull = np.delete(hull, np.argmin(height), axis=0)
     return np.concatenate([hull, np.repeat(hull[-1:], OUTLINE - len(hull), axis=0)])
@@ -101,7 +103,7 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     """Returns a mask (H, W) as COCO's compressed run lengths: ``{"size": [height, width], "counts": text}``.
 
     Args:
-        mask: What is covered; anything but zero.
+        mask: The mask; nonzero pixels are foreground.
     """
     from faster_coco_eval.core import mask as coco
 
@@ -126,7 +128,7 @@ def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
 
 
 def run_lengths(rle: Mapping[str, Any]) -> np.ndarray:
-    """Returns the lengths of a mask's runs, int64 (R,): down its columns, pixels outside and inside in turn.
+    """Returns a mask's run lengths, int64 (R,): in column-major order, background and foreground alternating.
 
     Args:
         rle: ``{"size": [height, width], "counts": …}``, compressed (text) or not (a list of numbers).
@@ -149,9 +151,10 @@ def run_lengths(rle: Mapping[str, Any]) -> np.ndarray:
 
 
 def _runs(text: str) -> list[int]:
-    """The numbers of COCO's text: five bits a letter, the sixth says that more follow; from the fourth on differences.
+    """Decodes COCO's compressed counts.
 
-    Read here and not by the library, whose C code trusts them.
+    Five bits per letter, the sixth marks continuation; from the fourth number on they are differences. Decoded here and
+    not by the library, whose C code does not validate its input.
     """
     runs: list[int] = []
     value = bits = 0

@@ -1,4 +1,4 @@
-"""Blocks that live in an image's plane: the image itself, masks and points. All follow one view."""
+"""Spatial blocks: images, masks and points, which all follow the same view."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ MODES = {"RGB": 3, "L": 1}
 @register("block", "image")
 @dataclass(frozen=True)
 class ImageBlock(Block):
-    """A picture, kept as uint8 (H, W, C); on the device float (B, C, H, W), normalised.
+    """An image, stored as uint8 (H, W, C); on the device float (B, C, H, W), normalised.
 
     Args:
         mode: ``RGB`` (3 channels) or ``L`` (1, grey).
         mean: Mean of each channel (0 to 1) to subtract; ImageNet's for RGB, 0.5 for grey when empty.
-        std: Deviation of each channel to divide by; ImageNet's for RGB, 0.25 for grey when empty.
+        std: Standard deviation of each channel to divide by; ImageNet's for RGB, 0.25 for grey when empty.
 
     Examples:
         >>> ImageBlock(mode="L").encode(np.zeros((8, 8), dtype=np.uint8)).shape
@@ -62,12 +62,12 @@ class ImageBlock(Block):
         return MODES[self.mode]
 
     def _ready(self, raw: Any) -> bool:
-        """Whether a raw value is an array of this block's own form, which needs no decoder."""
+        """Whether a raw value is already an array of this block's dtype and channels, which needs no decoder."""
         form = () if self.channels == 1 else (self.channels,)
         return isinstance(raw, np.ndarray) and raw.dtype == np.uint8 and raw.ndim >= 2 and raw.shape[2:] == form
 
     def open(self, raw: Any) -> Any:
-        """Returns an array of this block's form as it is, a JPEG with its header read, anything else as a PIL image."""
+        """Returns an array of this block's format as it is, a JPEG as `Jpeg`, anything else as a PIL image."""
         if self._ready(raw):
             return raw
         if isinstance(raw, (str, Path)):
@@ -91,13 +91,13 @@ class ImageBlock(Block):
         return torch.from_numpy(array[:, :, None] if array.ndim == 2 else array)
 
     def _pixels(self, opened: Any, view: View | None) -> np.ndarray:
-        """Decodes (a JPEG no larger than the view needs) and resamples to the view; uint8, an array of its own."""
+        """Decodes (a JPEG no larger than the view needs) and resamples to the view; a new uint8 array."""
         array = None
         if isinstance(opened, Jpeg):
             size = opened.height, opened.width
             try:
                 array = opened.pixels(self.channels, size if view is None else view.least(size))
-            except ValueError:  # strict: Pillow may still read what is only unusual, and says what is wrong
+            except ValueError:  # libjpeg-turbo is strict: Pillow reads some unusual files, and explains its errors
                 opened = open_image(opened.data)
             else:
                 view = None if view is None or view.keeps(size, array.shape) else view.seen_at(size, array.shape)
@@ -113,7 +113,7 @@ class ImageBlock(Block):
         return check_image(file_bytes("an image", value, data))
 
     def decode(self, value: Tensor) -> np.ndarray:
-        """Returns uint8 (H, W, C) from either form: kept pixels, or a normalised float (C, H, W)."""
+        """Returns uint8 (H, W, C) from stored pixels, or from a normalised float (C, H, W)."""
         tensor = value.detach().cpu()
         if tensor.dtype == torch.uint8:
             return tensor.numpy()
@@ -134,9 +134,9 @@ class MaskBlock(Block):
 
     Args:
         codes: The names of the classes, in the order of their ids; empty: ids only.
-        ignore: The value that no loss or metric counts, or None.
-        values: The value that stands for each class, where that is not its position ((0, 255) for black and white).
-        colors: The colour (red, green, blue) that stands for each class, for masks that are colour images.
+        ignore: The value that losses and metrics ignore, or None.
+        values: The pixel value of each class, where that is not its position ((0, 255) for black and white).
+        colors: The colour (red, green, blue) of each class, for masks that are colour images.
 
     Examples:
         >>> MaskBlock(("off", "on"), values=(0, 255)).encode(np.array([[0, 255]], dtype=np.uint8)).tolist()
@@ -169,12 +169,12 @@ class MaskBlock(Block):
 
     @property
     def void(self) -> int | None:
-        """The id of what is ignored, in encoded masks: 255 where values or colours stand for the classes."""
+        """The ignored id in encoded masks: 255 where ``values`` or ``colors`` are given."""
         return self.ignore if self.ignore is None or not (self.values or self.colors) else VOID
 
     @property
     def background(self) -> int | None:
-        """The class that is drawn clear: the one that is called background, or None."""
+        """The class called background, which is drawn transparent, or None."""
         return next((i for i, code in enumerate(self.codes) if code.lower() == "background"), None)
 
     def open(self, raw: Any) -> Image.Image:
@@ -233,7 +233,7 @@ class MaskBlock(Block):
         return check_image(file_bytes("a mask", value, data))
 
     def decode(self, value: Tensor) -> np.ndarray:
-        """Returns uint8 (H, W); of a mixed sample's shares (classes, H, W) the largest."""
+        """Returns uint8 (H, W); for soft targets of mixed samples (classes, H, W) the argmax."""
         ids = value.detach().cpu()
         return (ids.argmax(dim=0) if ids.dim() == 3 else ids).numpy().astype(np.uint8)
 
@@ -241,37 +241,37 @@ class MaskBlock(Block):
         axes.imshow(self.overlay(self.decode(value)), interpolation="nearest")
 
     def overlay(self, ids: np.ndarray) -> np.ndarray:
-        """Returns a picture of class ids (H, W) to lay over an image; what is ignored and the background are clear."""
+        """Returns an overlay picture of class ids (H, W); ignored pixels and the background are transparent."""
         return overlay(ids, len(self.codes), (self.void, self.background), 0.5 if self.background is None else 0.7)
 
 
 VOID = 255
-"""The id of what is ignored, where values or colours stand for the classes."""
+"""The ignored id in encoded masks, where ``values`` or ``colors`` are given."""
 
 
 def class_colors(count: int) -> np.ndarray:
-    """Returns one colour a class, float (count, 3) in [0, 1], each unlike those before it.
+    """Returns one colour per class, float (count, 3) in [0, 1], each distinct from those before it.
 
     Args:
-        count: How many.
+        count: The number of classes.
     """
     from matplotlib import colormaps
 
     first = np.asarray(colormaps["tab20"](np.arange(20))[:, :3])[np.r_[0:20:2, 1:20:2]]
     if count <= len(first):
         return first[:count]
-    hues = (np.arange(count - len(first)) * 0.618034) % 1  # the golden section spreads them evenly
+    hues = (np.arange(count - len(first)) * 0.618034) % 1  # steps of the golden ratio spread any number of hues evenly
     return np.concatenate([first, np.asarray(colormaps["hsv"](hues))[:, :3]])
 
 
 def overlay(ids: np.ndarray, classes: int, clear: Sequence[int | None] = (), alpha: float = 0.5) -> np.ndarray:
-    """Returns a picture to lay over an image: float (H, W, 4), the colour of each pixel's class, half transparent.
+    """Returns an overlay for an image: float RGBA (H, W, 4), the colour of each pixel's class, half transparent.
 
     Args:
         ids: The class of each pixel, (H, W).
-        classes: How many classes there are.
-        clear: The ids that are left clear (None: no id).
-        alpha: How opaque the colours are, in [0, 1].
+        classes: The number of classes.
+        clear: The ids that are fully transparent (None: no id).
+        alpha: The opacity of the colours, in [0, 1].
     """
     colors = class_colors(max(classes, int(ids.max(initial=0)) + 1))[ids]
     shown = np.where(np.isin(ids, [i for i in clear if i is not None]), 0.0, alpha)

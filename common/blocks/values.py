@@ -1,4 +1,4 @@
-"""What a field is once it is encoded: a tensor, named tensors, or entries, as many as each sample has."""
+"""The forms of an encoded field: a tensor, named tensors, or variable-length entries (padded or ragged)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from common.errors import DataError
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Applies ``function`` to every tensor in a field, keeping its structure (a list holds one entry a sample)."""
+    """Applies ``function`` to every tensor in a field, keeping its structure (a list holds one entry per sample)."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
@@ -30,14 +30,14 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 @dataclass(frozen=True)
 class Padded:
-    """Entries of B samples side by side, the shorter ones filled up: what a model takes of texts, sounds and boxes.
+    """Entries of B samples padded to one length, as models take texts, sounds and boxes.
 
-    Of one sample alone (`map_tensors` with an index) the first axis is missing everywhere.
+    For a single sample (`map_tensors` with an index) the first axis is missing everywhere.
 
     Attributes:
-        values: (B, T, …), or several such tensors by name (boxes and labels), or again `Padded` where each entry has
-            a length of its own (the corners of polygons: (B, T, P, …)).
-        valid: bool (B, T): what is not filling.
+        values: (B, T, …), or several such tensors by name (boxes and labels), or again `Padded` where the entries vary
+            in length too (the corners of polygons: (B, T, P, …)).
+        valid: bool (B, T): False where padded.
     """
 
     values: Any
@@ -52,21 +52,21 @@ class Padded:
         return self.valid.sum(dim=-1)
 
     def own(self) -> Any:
-        """Returns what is not filling, of one sample alone (T, …), or of all of them one after another."""
+        """Returns the entries without padding: those of a single sample (T, …), or of all samples concatenated."""
         return map_tensors(self.values, lambda tensor: tensor[self.valid])
 
     def ragged(self) -> "Ragged":
-        """Returns the same entries without the filling; those of a sample must come first in its row."""
+        """Returns the same entries as `Ragged`; padding must come last in each row."""
         return Ragged(self.own(), offsets_of(self.lengths))
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Entries of B samples one after another: those of sample i are ``values[offsets[i]:offsets[i + 1]]``.
+    """Concatenated entries of B samples: those of sample i are ``values[offsets[i]:offsets[i + 1]]``.
 
     Attributes:
-        values: (total, …), or several such tensors by name, or again `Ragged` where each entry has a length of its own
-            (the captions of an image: each has tokens).
+        values: (total, …), or several such tensors by name, or again `Ragged` where the entries vary in length too (an
+            image's captions, each of several tokens).
         offsets: int64 (B + 1,), rising from 0.
 
     Examples:
@@ -92,10 +92,10 @@ class Ragged:
 
     @classmethod
     def of(cls, samples: Sequence[Any]) -> "Ragged":
-        """Returns the values of samples one after another.
+        """Returns the values of samples, concatenated.
 
         Args:
-            samples: What each has: a tensor (n, …), tensors of one length by name, or `Ragged`.
+            samples: The value of each: a tensor (n, …), tensors of one length by name, or `Ragged`.
 
         Raises:
             DataError: if there are none.
@@ -113,7 +113,7 @@ class Ragged:
         return Ragged(_taken(self.values, places), offsets)
 
     def padded(self) -> Padded:
-        """Returns the same entries side by side, filled up with zeros to the longest sample, one entry at least."""
+        """Returns the same entries padded with zeros to the longest sample, one entry at least."""
         lengths = self.lengths
         longest = max(int(lengths.max()) if len(lengths) else 0, 1)
         valid = torch.arange(longest, device=lengths.device) < lengths[:, None]
@@ -121,7 +121,7 @@ class Ragged:
 
 
 def offsets_of(lengths: Tensor) -> Tensor:
-    """Returns where samples of some lengths start, and the end of the last: int64 (B + 1,)."""
+    """Returns the offsets of concatenated samples from their lengths: int64 (B + 1,), from 0 to the total."""
     offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64, device=lengths.device)
     torch.cumsum(lengths, 0, out=offsets[1:])
     return offsets
@@ -145,7 +145,10 @@ def _taken(values: Any, places: Tensor) -> Any:
 
 
 def _spread(values: Any, offsets: Tensor, longest: int, valid: Tensor) -> Any:
-    """Flat values (total, …) as (B, T, …) with zeros; row by row on a CPU, by one look-up where a loop would wait."""
+    """Flat values (total, …) padded with zeros (B, T, …); row by row on a CPU, by one indexing on a device.
+
+    A loop on a device would wait for its offsets.
+    """
     if isinstance(values, Ragged):
         inner = values.padded()
         return map_tensors(inner, lambda tensor: _spread(tensor, offsets, longest, valid))
@@ -158,7 +161,7 @@ def _spread(values: Any, offsets: Tensor, longest: int, valid: Tensor) -> Any:
 
 
 def side_by_side(pieces: Sequence[Tensor], longest: int) -> Tensor:
-    """Returns samples' entries (n, …) as (B, longest, …) with zeros behind them."""
+    """Returns samples' entries (n, …) stacked as (B, longest, …), padded with zeros."""
     out = pieces[0].new_zeros(len(pieces), longest, *pieces[0].shape[1:])
     for i, piece in enumerate(pieces):
         out[i, : len(piece)] = piece
@@ -166,11 +169,11 @@ def side_by_side(pieces: Sequence[Tensor], longest: int) -> Tensor:
 
 
 def looked_up(flat: Tensor, starts: Tensor, valid: Tensor) -> Tensor:
-    """Returns entries of a flat buffer (total, …) as (B, T, …), zeros where not ``valid`` (B, T): one look-up, no loop.
+    """Returns entries of a flat buffer (total, …) as (B, T, …), zeros where not ``valid`` (B, T), by one indexing.
 
     Args:
         flat: The entries of all samples.
-        starts: int64 (B,): where each sample's begin.
+        starts: int64 (B,): where each sample's entries begin.
         valid: bool (B, T), on the same device.
     """
     if not len(flat):
@@ -199,9 +202,9 @@ def count_of(value: Any) -> int:
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Joins batches' values along their first axis: entry by entry in dictionaries and tuples, lists end to end.
+    """Concatenates batches' values along their first axis, recursively in dictionaries and tuples.
 
-    What is padded differently in each is padded to the longest of all.
+    `Padded` values are padded to the longest of all batches.
     """
     first = parts[0]
     if isinstance(first, Tensor):
@@ -222,7 +225,7 @@ def joined(parts: Sequence[Any]) -> Any:
 
 
 def _widened(value: Padded, longest: int) -> Padded:
-    """The same padded to another length."""
+    """The same value, padded to ``longest``."""
 
     def widen(tensor: Tensor) -> Tensor:
         more = longest - tensor.shape[1]

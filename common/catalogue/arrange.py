@@ -1,4 +1,4 @@
-"""What a library's loader returned, as files that a recipe reads: class folders of pictures, or a table."""
+"""Converts what a library's data set loader returned to files that a recipe reads: class folders, or a table."""
 
 import csv
 import re
@@ -16,18 +16,17 @@ TABLE = "labels.csv"
 
 
 def arrange_images(folder: Path, loaded: Mapping[str, Any]) -> str | None:
-    """Makes what torchvision has put into a folder readable for a recipe.
+    """Makes torchvision's download in a folder readable for a recipe.
 
-    Pixels that lie in one array (CIFAR's pickles) become PNG files in class folders, and the library's own files go;
-    files of pictures stay, and a table beside them names each with its label and part.
+    Pixels in one array (CIFAR's pickles) become PNG files in class folders, and the library's own files are deleted;
+    image files stay, and a table next to them lists each with its label and part.
 
     Args:
         folder: The folder that the library downloaded into.
         loaded: Its data set objects by part; an empty name where there is only one.
 
     Returns:
-        What a recipe's ``--data`` takes, relative to the folder; None where the labels are not found: all stays as it
-        is.
+        The path for a recipe's ``--data``, relative to the folder; None if no labels are found, and nothing is changed.
     """
     first = next(iter(loaded.values()))
     if isinstance(getattr(first, "data", None), np.ndarray) and hasattr(first, "targets"):
@@ -54,11 +53,11 @@ def arrange_images(folder: Path, loaded: Mapping[str, Any]) -> str | None:
 
 
 def write_class_folders(folder: Path, images: np.ndarray, labels: Sequence[Any], classes: Sequence[Any]) -> None:
-    """Writes pictures as PNG files into one folder a class.
+    """Writes pictures as PNG files into one folder per class.
 
     Args:
-        folder: The folder above the class folders; made where it is not there.
-        images: (N, H, W) or (N, H, W, 3); what is not uint8 is scaled so that the largest value is 255.
+        folder: The folder above the class folders; created if missing.
+        images: (N, H, W) or (N, H, W, 3); other dtypes than uint8 are scaled so that the largest value is 255.
         labels: The class number of each.
         classes: The names of the classes.
     """
@@ -74,15 +73,15 @@ def write_class_folders(folder: Path, images: np.ndarray, labels: Sequence[Any],
 
 
 def write_tables(folder: Path, name: str, loaded: Mapping[str, Any]) -> str:
-    """Writes what scikit-learn's loader returned: pictures into class folders, tables and texts as one CSV file.
+    """Writes the results of scikit-learn's loader: images into class folders, tables and texts as one CSV file.
 
     Args:
-        folder: The folder that is written to.
+        folder: The folder to write to.
         name: The name of the CSV file, without its ending.
-        loaded: Its results by part; an empty name where there is only one.
+        loaded: The loader's results by part; an empty name where there is only one.
 
     Returns:
-        What a recipe's ``--data`` takes, relative to the folder.
+        The path for a recipe's ``--data``, relative to the folder.
 
     Raises:
         DataError: if the result holds neither pictures, nor a frame, nor texts.

@@ -22,11 +22,11 @@ Way = Library | Literal["url", "by hand"]
 
 @dataclass(frozen=True, kw_only=True)
 class Licence:
-    """What a set's licence is called and asks.
+    """A data set's licence.
 
     Attributes:
         name: Its name, or ``none stated``.
-        asks: What it asks, in words.
+        asks: Its conditions, in words.
         spdx: Its SPDX identifier, where there is one.
     """
 
@@ -41,10 +41,10 @@ class RemoteFile:
 
     Attributes:
         address: Its http or https address.
-        form: What it is, in words.
-        sha256: The 64 hexadecimal digits; without them the file is not fetched.
+        form: Its format, in words.
+        sha256: Its hash, 64 hexadecimal digits; without it the file is not fetched.
         size_bytes: Its exact size, where known.
-        unpack: Whether it is unpacked.
+        unpack: Whether to unpack it.
     """
 
     address: str
@@ -61,27 +61,27 @@ class RemoteFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known of a public data set, and how it can be had.
+    """A public data set's description, and how to fetch it.
 
     Attributes:
-        key: What a person types: the card's file name without its ending.
+        key: The name that users type: the card's file name without its ending.
         name: Its title.
-        domain: The domains that it serves, the first one first.
+        domain: The domains that it is for, the main one first.
         summary: One sentence.
         source: Its page on the web.
-        licence: What its licence asks.
-        input: What one item looks like.
-        counts: Items in each of its parts.
-        citation: What to cite.
-        notes: Traps.
+        licence: Its licence.
+        input: A description of one item.
+        counts: The number of items in each of its parts.
+        citation: The publication to cite.
+        notes: Known pitfalls.
         files: Its files on the web.
         library: ``torchvision``, ``torchaudio`` or ``sklearn`` where one of them can fetch it.
         loader: The class or function of that library.
-        parts: What the loader is called with for each of train, valid and test.
-        download_mb: How much is downloaded, in 10^6 bytes, where known; 0: the library carries it.
-        debian: A Debian package that carries it.
-        data: What a recipe's ``--data`` takes, below the set's folder, where the fetched files are as they should be.
-        recipe: The recipe that reads it; its first domain where the card does not say.
+        parts: The loader's arguments for each of train, valid and test.
+        download_mb: The size of the download in 10^6 bytes, where known; 0: the library ships it.
+        debian: A Debian package that contains it.
+        data: The path for a recipe's ``--data``, relative to the set's folder, where the files need no conversion.
+        recipe: The recipe that reads it; by default its first domain.
     """
 
     key: str
@@ -112,7 +112,7 @@ class Card:
 
     @property
     def megabytes(self) -> float | None:
-        """How much is downloaded, in 10^6 bytes, where the card knows."""
+        """The size of the download in 10^6 bytes, where the card states it."""
         if self.download_mb is None and self.files and all(file.size_bytes for file in self.files):
             return sum(file.size_bytes or 0 for file in self.files) / 1e6
         return self.download_mb
@@ -136,7 +136,7 @@ _NEEDED = ("name", "domain", "summary", "source", "licence")
 
 
 def cards_folder() -> Path:
-    """Returns the folder of the cards: ``datasets`` beside the code, else where the installed package put it.
+    """Returns the folder of the cards: ``datasets`` in the source tree, else in the installed package.
 
     Raises:
         DataError: if there is neither.
@@ -166,8 +166,8 @@ def read_card(path: Path) -> Card:
         path: Its TOML file.
 
     Raises:
-        DataError: if it is not TOML, lacks a field, has one that cards do not have, or a value it must not have;
-            the message names the file and the field.
+        DataError: if it is not TOML, lacks a field, or has an unknown field or an invalid value; the message names the
+            file and the field.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -250,10 +250,10 @@ def read_cards(folder: Path | None = None) -> dict[str, Card]:
     """Returns every card by its key, in alphabetical order.
 
     Args:
-        folder: Where they lie (default: `cards_folder`).
+        folder: The folder of the cards (default: `cards_folder`).
 
     Raises:
-        DataError: if there are none, or one of them is at fault.
+        DataError: if there are none, or one of them is invalid.
     """
     home = cards_folder() if folder is None else folder
     cards = {path.stem: read_card(path) for path in sorted(home.glob("*.toml"))}
@@ -267,10 +267,10 @@ def find_card(key: str, folder: Path | None = None) -> Card:
 
     Args:
         key: Its file name without the ending, such as ``flowers``.
-        folder: Where the cards lie (default: `cards_folder`).
+        folder: The folder of the cards (default: `cards_folder`).
 
     Raises:
-        ConfigError: if there is none of that name; the message has the near ones.
+        ConfigError: if there is none of that name; the message lists similar ones.
     """
     cards = read_cards(folder)
     if key not in cards:

@@ -1,11 +1,10 @@
-"""One file from the web: whole and verified under its name, or a ``.partial`` that the next call goes on with.
+"""Resumable download of one file: complete and verified under its name, or a ``.partial`` for the next call.
 
-The hash decides, not the server: a length that is absent or wrong, a connection that is cut and a range that is ignored
-cost time, never a wrong file. What is left where it does not end well:
+The hash decides, not the server: a missing or wrong length, a cut connection and an ignored range cost time, but never
+give a wrong file. After a failure there remain:
 
-- a fault of the network, or a disk that is full: ``NAME.partial`` and ``NAME.partial.json`` (see `PartialFile`), for
-  the next call;
-- a wrong hash, or more bytes than allowed: nothing.
+- for a network error or a full disk: ``NAME.partial`` and ``NAME.partial.json`` (see `PartialFile`), for the next call;
+- for a wrong hash, or more bytes than allowed: nothing.
 """
 
 import http.client
@@ -29,19 +28,19 @@ from common.errors import DataError, in_range
 
 Progress = Callable[[int, int | None], None]
 CHUNK = 1 << 16
-STEP = 1 << 20  # so many new bytes, and the count of failed tries begins anew
+STEP = 1 << 20  # after this many new bytes the count of failed tries is reset
 _REDIRECTS = (301, 302, 303, 307, 308)
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # status codes of temporary errors
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadOptions:
-    """How patient a download is, and how much it takes.
+    """Timeouts, retries and limits of a download.
 
     Attributes:
         limit_bytes: The most bytes that are read, whatever the server announces.
-        stall_s: Seconds without a single byte (or without a connection) after which a try is given up.
-        tries: Tries in a row that bring less than a mebibyte, after which the download is given up.
+        stall_s: Seconds without a single byte (or without a connection) after which a try is abandoned.
+        tries: Consecutive tries with less than a mebibyte each after which the download is abandoned.
         pause_s: Seconds before the second try; doubled before each further one, 30 at most.
         redirects: The most redirects that are followed in one try.
     """
@@ -61,7 +60,7 @@ class DownloadOptions:
 
 
 class _Again(Exception):  # noqa: N818 - no error yet: a reason to try again
-    """A try failed in a way that another try may not."""
+    """A try failed with a temporary error, so another try may succeed."""
 
 
 def download(
@@ -80,14 +79,14 @@ def download(
         target: The file's path; it appears when every byte is there and the hash is right.
         sha256: The SHA-256 that the bytes must have, 64 hexadecimal digits.
         size_bytes: Their exact number, where known; no more than these are read.
-        options: Patience and limits.
-        progress: Called with the bytes so far and the bytes in all (or None) as they come.
+        options: Timeouts, retries and limits.
+        progress: Called with the received bytes and the total (or None) as they come.
 
     Returns:
         The target.
 
     Raises:
-        DataError: if the address is refused or not there, the server goes on failing, sends too much or something else.
+        DataError: if the address is refused or missing, the server keeps failing, or sends too much or other content.
         OSError: if the target cannot be written.
     """
     options = options or DownloadOptions()
@@ -158,7 +157,7 @@ def _try(part: PartialFile, url: str, size_bytes: int | None, options: DownloadO
 
 
 def _position(part: PartialFile, response: http.client.HTTPResponse) -> int | None:
-    """Sets the partial file to where the answer begins, and returns how many bytes there will be, where it says so."""
+    """Prepares the partial file for the response's start, and returns the total size, if the response states it."""
     if response.status == 200:
         part.begin(response.headers)
         return response.length
@@ -180,8 +179,8 @@ def _read(response: http.client.HTTPResponse, options: DownloadOptions) -> bytes
 
 
 def _open(part: PartialFile, url: str, headers: dict[str, str], options: DownloadOptions) -> http.client.HTTPResponse:
-    """Returns the answer of the first address that does not redirect."""
-    opener = urllib.request.OpenerDirector()  # none of the file, ftp and data handlers that urlopen has
+    """Returns the response of the first address that does not redirect."""
+    opener = urllib.request.OpenerDirector()  # without urlopen's handlers for file:, ftp: and data: addresses
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),

@@ -1,4 +1,4 @@
-"""A public data set by its card: into a folder, whole, with a note of its origin and licence."""
+"""Fetches a public data set by its card into a folder, completely or not at all, with a note of origin and licence."""
 
 import contextlib
 import errno
@@ -35,9 +35,9 @@ class Fetched:
     """A data set on this machine.
 
     Attributes:
-        folder: Where it lies.
-        data: What a recipe's ``--data`` takes, or None where no recipe reads it as it is.
-        fresh: Whether it came just now; False: it was there.
+        folder: Its folder.
+        data: The path for a recipe's ``--data``, or None where no recipe reads it as it is.
+        fresh: Whether it was fetched now; False: it was there already.
     """
 
     folder: Path
@@ -56,13 +56,13 @@ def fetch(
 
     Args:
         card: Its card.
-        folder: Where it shall lie; new or empty.
-        options: Patience and limits; the limit of bytes holds for the download and for what it unpacks to.
-        progress: Called with a file's name, its bytes so far and its bytes in all (or None) as they come.
+        folder: The target folder; new or empty.
+        options: Timeouts, retries and limits; the byte limit applies to the download and to its unpacked size.
+        progress: Called with a file's name, its received bytes and its total (or None) as they come.
 
     Raises:
         ConfigError: if the folder cannot be used, the limit is lower than the download, or a library is not installed.
-        DataError: if the set is to be fetched by hand, or what comes is refused; the folder is then not there.
+        DataError: if the set must be fetched by hand, or the download is refused; the folder is then not created.
         OSError: if it cannot be written.
     """
     options = options or DownloadOptions()
@@ -82,7 +82,7 @@ def fetch(
         else:
             data = _from_a_library(card, folder)
     except BaseException:
-        for parent in missing:  # the deepest first, until one holds something that the next call goes on with
+        for parent in missing:  # deepest first; stops at one that is not empty, which the next call can resume from
             try:
                 parent.rmdir()
             except OSError:
@@ -92,7 +92,7 @@ def fetch(
 
 
 def by_hand(card: Card) -> str:
-    """Returns the sentence on where to find a set that is not fetched.
+    """Returns a sentence on where to find a set that must be fetched by hand.
 
     Args:
         card: Its card.
@@ -132,7 +132,7 @@ def _write_note(card: Card, folder: Path, data: str | None) -> None:
 def _from_the_web(
     card: Card, folder: Path, options: DownloadOptions, progress: Callable[[str, int, int | None], None]
 ) -> Path | None:
-    """Downloads into ``FOLDER.download``, which goes at the end, or when what came is refused."""
+    """Downloads into ``FOLDER.download``, which is deleted at the end, or when its content is refused."""
     store = folder.with_name(f"{folder.name}.download")
     limits = UnpackLimits(size_bytes=options.limit_bytes)
     try:
@@ -177,7 +177,7 @@ def _from_a_library(card: Card, folder: Path) -> Path | None:
             data: str | None = write_tables(aside, card.key, loaded)
         elif card.data is not None:
             data = card.data
-            for packed in [*aside.rglob("*.gz")]:  # a file and its packed twin would be read twice
+            for packed in [*aside.rglob("*.gz")]:  # a file and its packed copy would both be read
                 if packed.with_suffix("").is_file():
                     packed.unlink()
         else:

@@ -1,4 +1,4 @@
-"""The part of a download that has come so far, in a file that the next call goes on with."""
+"""A partly downloaded file, from which the next call resumes."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ from common.files import dump_json, sync, write_text
 
 
 def size_text(size_bytes: float) -> str:
-    """Returns a size in words, in units of 1000.
+    """Returns a size as text, in decimal units.
 
     Args:
         size_bytes: The size in bytes.
@@ -33,20 +33,20 @@ def size_text(size_bytes: float) -> str:
 
 
 class PartialFile:
-    """The bytes of a file that have come so far, with their running hash.
+    """The bytes of a file received so far, with their running hash.
 
-    Two files lie beside the target: ``NAME.partial`` (the bytes) and ``NAME.partial.json`` (the address, the hash that
-    is expected, and the mark by which the server tells this version from others).
+    It is stored in two files next to the target: ``NAME.partial`` (the bytes) and ``NAME.partial.json`` (the address,
+    the expected hash, and the server's mark of this version of the file).
 
     Args:
-        target: The path of the file when it is whole.
+        target: The path of the complete file.
         url: Its address.
         expected: Its SHA-256.
 
     Attributes:
-        size: How many bytes have come.
-        mark: The ETag or date that ``If-Range`` takes, or None.
-        ranges: Whether the server may be asked for the rest only.
+        size: The number of bytes received.
+        mark: The ETag or date for ``If-Range``, or None.
+        ranges: Whether to ask the server for the rest only.
     """
 
     def __init__(self, target: Path, url: str, expected: str) -> None:
@@ -60,11 +60,11 @@ class PartialFile:
 
     @property
     def right(self) -> bool:
-        """Whether the bytes so far are the whole file."""
+        """Whether the bytes so far are the complete file."""
         return self.hash.hexdigest() == self.expected
 
     def go_on(self) -> None:
-        """Takes up what an earlier call left, if that was on its way to the same bytes."""
+        """Resumes from the bytes of an earlier call, if it had the same address and hash."""
         try:
             note: Any = json.loads(self.note.read_text("utf-8"))
             same = (note["url"], note["sha256"]) == (self.url, self.expected)
@@ -80,26 +80,26 @@ class PartialFile:
             self.size += len(data)
 
     def restart(self, ranges: bool = True) -> None:
-        """Drops the bytes so far; with ``ranges`` False the server is asked for everything from now on."""
+        """Drops the bytes so far; with ``ranges`` False the whole file is requested from now on."""
         self.stream.truncate(0)
         self.size, self.hash, self.mark = 0, hashlib.sha256(), None
         self.ranges = self.ranges and ranges
 
     def begin(self, headers: Message) -> None:
-        """Starts anew with the version of the file that these headers describe."""
+        """Restarts with the version of the file that these headers describe."""
         self.restart()
         tag = headers.get("ETag", "")
-        self.mark = tag if tag.startswith('"') else headers.get("Last-Modified")  # a weak tag (W/) may not be used
+        self.mark = tag if tag.startswith('"') else headers.get("Last-Modified")  # If-Range takes no weak tag (W/)
         write_text(self.note, dump_json({"url": self.url, "sha256": self.expected, "mark": self.mark}))
 
     def append(self, data: bytes) -> None:
-        """Writes what came."""
+        """Writes received bytes."""
         self.stream.write(data)
         self.hash.update(data)
         self.size += len(data)
 
     def finish(self, target: Path) -> None:
-        """Gives the file its name."""
+        """Renames the complete file to its name."""
         self.stream.flush()
         os.fsync(self.stream.fileno())
         self.stream.close()
@@ -116,15 +116,15 @@ class PartialFile:
 
 @contextlib.contextmanager
 def partial_file(target: Path, url: str, expected: str) -> Iterator[PartialFile]:
-    """Yields the partial file of a target, with what an earlier call left in it; an empty one is not left behind.
+    """Yields the partial file of a target, with the bytes of an earlier call; an empty one is deleted afterwards.
 
     Args:
-        target: The path of the file when it is whole.
+        target: The path of the complete file.
         url: Its address.
         expected: Its SHA-256.
 
     Raises:
-        DataError: if another process is downloading it, or the disk is full (what has come is kept).
+        DataError: if another process is downloading it, or the disk is full (the received bytes are kept).
         OSError: if it cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -143,12 +143,12 @@ def partial_file(target: Path, url: str, expected: str) -> Iterator[PartialFile]
             raise DataError(f"{target}: the disk is full: free some space and run again{kept}") from error
         raise
     finally:
-        with contextlib.suppress(OSError):  # what is still buffered does not fit on a full disk either
+        with contextlib.suppress(OSError):  # closing flushes the buffer, which fails again on a full disk
             part.stream.close()
 
 
 def _lock(part: PartialFile) -> None:
-    """Keeps two processes from writing one file; where the system has no such lock, the hash still decides."""
+    """Locks the file against other processes; where the system has no such lock, the hash still protects it."""
     try:
         import fcntl
     except ImportError:
@@ -160,5 +160,5 @@ def _lock(part: PartialFile) -> None:
         own = False
     except OSError:  # a file system without locks
         return
-    if not own:  # or it was renamed between our opening and our locking it
+    if not own:  # locked by another process, or renamed between our opening and locking it
         raise DataError(f"{part.path}: another process is downloading it")

@@ -1,7 +1,7 @@
-"""Archives from strangers (zip, tar, gz, bz2, xz), unpacked safely: whole into a fresh folder, or not at all.
+"""Safe unpacking of untrusted archives (zip, tar, gz, bz2, xz): completely into a new folder, or not at all.
 
-Only plain files and folders come out, below the folder, with plain permissions. Nothing that the archive says of itself
-is trusted: bytes and entries are counted while they are written. An archive within an archive stays as it is.
+Only plain files and folders are written, below the folder, with plain permissions. The archive's own statements of
+sizes are not trusted: bytes and entries are counted while they are written. Nested archives are not unpacked.
 """
 
 import bz2
@@ -23,11 +23,11 @@ from common.errors import DataError, in_range
 from common.files import staged_directory
 
 CHUNK = 1 << 18
-HEADER_LIMIT = 1 << 20  # bytes that a tar may ask to read at once: more is no header of an honest archive
+HEADER_LIMIT = 1 << 20  # the most bytes of one read by tarfile: a larger header is an attack
 BLOCK = 512
 _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _TAR_NAME = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
-_DAMAGE = (  # what the readers of the standard library raise for bytes that make no sense
+_DAMAGE = (  # what the readers of the standard library raise for damaged bytes
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, ValueError, LookupError, OverflowError, RecursionError),
 )
@@ -35,14 +35,14 @@ _DAMAGE = (  # what the readers of the standard library raise for bytes that mak
 
 @dataclass(frozen=True, kw_only=True)
 class UnpackLimits:
-    """How much an archive may become.
+    """Limits on the content of an archive.
 
     Attributes:
         size_bytes: The most bytes of all its files.
-        ratio: The most times that its files may be larger than the archive ...
-        ratio_from_bytes: ... which is looked at only above so many bytes.
+        ratio: The largest ratio of the unpacked size to the archive's size ...
+        ratio_from_bytes: ... which is checked only above this unpacked size.
         entries: The most files and folders.
-        depth: The most parts of one path within the archive.
+        depth: The most components of one path within the archive.
         name_bytes: The most bytes of one file's path within the archive.
     """
 
@@ -60,12 +60,12 @@ class UnpackLimits:
 
 
 def unpack(archive: Path, target: Path, *, limits: UnpackLimits | None = None) -> Path:
-    """Unpacks an archive into a new folder, which appears when everything is in it.
+    """Unpacks an archive into a new folder, which appears once it is complete.
 
     Args:
         archive: A zip, a tar (plain, gz, bz2 or xz), or one file packed with gz, bz2 or xz.
         target: The folder, which must not exist.
-        limits: How much it may become.
+        limits: The limits on its content.
 
     Returns:
         The target.
@@ -82,16 +82,16 @@ def unpack(archive: Path, target: Path, *, limits: UnpackLimits | None = None) -
 
 
 def unpack_into(archive: Path, folder: Path, *, limits: UnpackLimits | None = None) -> None:
-    """Unpacks an archive into a folder that exists and is the caller's to remove if this fails.
+    """Unpacks an archive into an existing folder, which the caller must remove if this fails.
 
     Args:
         archive: A zip, a tar (plain, gz, bz2 or xz), or one file packed with gz, bz2 or xz.
         folder: The folder, empty.
-        limits: How much it may become.
+        limits: The limits on its content.
 
     Raises:
-        DataError: if the archive is damaged, encrypted or none of these; has a name that leads elsewhere, a name twice,
-            a link or a device; or becomes larger than the limits. The message names the archive and the entry.
+        DataError: if the archive is damaged, encrypted or of another format; has a path outside the folder, a duplicate
+            name, a link or a device; or exceeds the limits. The message names the archive and the entry.
         OSError: if the disk is full or the folder cannot be written.
     """
     writer = _Writer(archive, folder, limits or UnpackLimits())
@@ -114,7 +114,7 @@ def unpack_into(archive: Path, folder: Path, *, limits: UnpackLimits | None = No
     except NotImplementedError as error:
         raise DataError(f"{archive} is packed in a way that is not read here: {error}") from error
     except OSError as error:
-        if error.errno is None:  # gzip and bz2 speak of damage so
+        if error.errno is None:  # gzip and bz2 report damage as an OSError without a number
             raise DataError(f"{archive} is damaged: {error}") from error
         raise
     if not writer.files:
@@ -122,7 +122,7 @@ def unpack_into(archive: Path, folder: Path, *, limits: UnpackLimits | None = No
 
 
 class _Writer:
-    """Writes entries below a folder, checks their names and counts what they become."""
+    """Writes entries below a folder, checks their names and counts their bytes."""
 
     def __init__(self, archive: Path, folder: Path, limits: UnpackLimits) -> None:
         self.archive, self.folder, self.limits = archive, folder, limits
@@ -145,14 +145,14 @@ class _Writer:
             )
 
     def entry(self, name: str) -> Path | None:
-        """Counts an entry and returns where it goes, or None for the folder itself."""
+        """Counts an entry and returns its path, or None for the folder itself."""
         self.entries += 1
         if self.entries > self.limits.entries:
             raise DataError(f"{self.archive} holds more than {self.limits.entries:,} entries, the limit")
         return self.place(name)
 
     def place(self, name: str) -> Path | None:
-        """Returns where a name leads, if that is below the folder."""
+        """Returns the path of a name, after checking that it is below the folder."""
         if any(ord(letter) < 32 or ord(letter) == 127 for letter in name) or not name:
             raise self.refuse(name, "has no name, or control characters in it")
         if name.startswith(("/", "\\")) or re.search("(^|/)[A-Za-z]:", name):
@@ -213,7 +213,7 @@ def _zip(archive: Path, writer: _Writer) -> None:
     with zipfile.ZipFile(archive) as zipped:
         for info in zipped.infolist():
             name = info.filename
-            writer.place(info.orig_filename)  # zipfile cuts this at a NUL, and turns the system's separators
+            writer.place(info.orig_filename)  # the raw name: zipfile truncates it at a NUL, and converts separators
             if info.flag_bits & 1:
                 raise writer.refuse(name, "is encrypted")
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -228,7 +228,7 @@ def _zip(archive: Path, writer: _Writer) -> None:
 
 
 def _check_entry_count(archive: Path, limit: int) -> None:
-    """Looks at the count that a zip's last record gives before its list of names is read into memory."""
+    """Checks the count in a zip's end record before zipfile reads its directory into memory."""
     with open(archive, "rb") as stream:
         stream.seek(max(0, archive.stat().st_size - 66_000))
         tail = stream.read()
@@ -264,7 +264,7 @@ def _is_tar(archive: Path, opener: Any) -> bool:
 
 
 class _Source:
-    """A stream that tarfile reads from: forward only, counted, and never much at once."""
+    """The stream that tarfile reads from: forward only, with counted bytes and limited reads."""
 
     def __init__(self, stream: Any, writer: _Writer) -> None:
         self.stream, self.writer = stream, writer
@@ -306,7 +306,7 @@ def _tar(stream: Any, writer: _Writer) -> None:
             with content:
                 if (size := writer.add_file(member.name, content, counted=True)) != member.size:
                     raise tarfile.ReadError(f"{member.name!r} says {member.size} bytes and has {size}")
-    if source.last != bytes(BLOCK):  # tarfile takes a damaged header for the end
+    if source.last != bytes(BLOCK):  # tarfile treats a damaged header as the end
         raise tarfile.ReadError("it ends in the middle, or a header in it is damaged")
-    while source.read(CHUNK):  # to the end, where gz and its like keep their check sum
+    while source.read(CHUNK):  # to the end, where gz, bz2 and xz verify their checksums
         pass

@@ -1,4 +1,4 @@
-"""What `DataBlock.check` answers: a report made on the real path."""
+"""The report of `DataBlock.check`, made by running the same code path as training does."""
 
 import os
 from collections import Counter as Tally
@@ -20,7 +20,7 @@ from common.sources.splits import PARTS
 from common.store.dirty import Failure
 from common.store.store import SampleStore
 
-MOST_TOLD = 20  # groups of equal items with different labels that are named one by one
+MOST_TOLD = 20  # groups of equal items with different labels that are listed individually
 _UNREADABLE = (CookbookError, OSError, ValueError, TypeError, KeyError)
 
 
@@ -32,7 +32,7 @@ class DataCheck:
         counts: Items of each part.
         classes: Items of each class in each part (where the target is a category).
         stages: Shape and type at each stage of the first item that passes.
-        failures: Every item that cannot be used, first ones first.
+        failures: Every item that cannot be used, in the order of the items.
         leaks: Groups of items with identical content (equal in every input, see `Block.token`) that lie in different
             parts.
         duplicates: Groups of items with identical content within one part.
@@ -111,7 +111,7 @@ def _try(store: SampleStore, row: int) -> Any:
 
 
 def _shapes(report: DataCheck, described: list[Any], rows: list[int], results: list[Any], store: SampleStore) -> None:
-    """Items of another shape than the first cannot stand in one batch."""
+    """Reports the first item whose shape differs from the first one's: they cannot be stacked into a batch."""
     for i, field_columns in enumerate(store.fields):
         if field_columns.axes or field_columns.block.eager or not described:
             continue
@@ -145,7 +145,7 @@ def _classes(prepared: Prepared, report: DataCheck) -> None:
 def _same_content(
     prepared: Prepared, rows: list[int], part_of: dict[int, str], store: SampleStore, report: DataCheck
 ) -> None:
-    """Groups the items that are equal in every input, and tells those whose targets differ."""
+    """Groups the items that are equal in every input, and warns of groups whose targets differ."""
     found = same_content(prepared, rows)
     for same in found.groups:
         parts = {part_of[row] for row in same}
@@ -206,7 +206,7 @@ def _of_one_size(prepared: Prepared, rows: Sequence[int]) -> list[int]:
 
 
 def _tokens(prepared: Prepared, rows: list[int], fields: slice) -> list[tuple[bytes, ...] | None]:
-    """The digests of some fields of items, all at once; None for an item that cannot be read."""
+    """The content digests of some fields of items, encoded in bulk; None for an item that cannot be read."""
     columns: list[list[bytes | None]] = []
     for block, raws in list(zip(prepared.encoder.blocks, prepared.raws, strict=True))[fields]:
         chosen = subset(raws, rows)
@@ -232,13 +232,13 @@ def _disagreeing(same: list[int], targets: dict[int, tuple[bytes, ...] | None]) 
 
 
 def label_of(prepared: Prepared, row: int) -> str:
-    """What an item's targets are, in a few words."""
-    inputs, told = prepared.encoder.n_inp, list[str]()
+    """Returns an item's targets in a few words."""
+    inputs, described = prepared.encoder.n_inp, list[str]()
     for block, raws in zip(prepared.encoder.y_blocks, prepared.raws[inputs:], strict=True):
         raw = take(raws, row)
         names = block.labels(raw)
-        told.append(f"{raw!s:.60}" if names is None else repr(", ".join(names)))
-    return "; ".join(told)
+        described.append(f"{raw!s:.60}" if names is None else repr(", ".join(names)))
+    return "; ".join(described)
 
 
 def _stages(prepared: Prepared, store: SampleStore, good: list[int], bs: int, report: DataCheck) -> None:

@@ -35,10 +35,10 @@ def _many(value: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class DataBlock:
-    """A template of a data set: frozen, used as often as you like; `dataloaders` fits copies of the blocks.
+    """A reusable, frozen template of a data set; `dataloaders` fits copies of the blocks, never the template's own.
 
     Args:
-        blocks: One block a field, inputs first; a class (``ImageBlock``) or an instance.
+        blocks: One block per field, inputs first; a class (``ImageBlock``) or an instance.
         get_items: From the source to the items; None: the source is the list or frame of items.
         get_x: From an item to the input's raw value (a list of getters for several inputs); None: the item itself.
         get_y: From an item to the target's raw value (a list for several targets).
@@ -46,8 +46,8 @@ class DataBlock:
         n_inp: How many blocks are inputs; all but the last when None.
         item_tfms: Deterministic transforms of an item (`Resize`, `RandomResizedCrop`).
         batch_tfms: Random transforms of a batch on the device (`aug_transforms`, `Augment`, `Mixup`).
-        names: What each field is called, for a form and for predictions of several inputs; the columns that the getters
-            read, or the blocks' kinds, when None.
+        names: The name of each field, for forms and for predictions from several inputs; when None, the columns that
+            the getters read, or else the blocks' kinds.
 
     Raises:
         ConfigError: for something that is not a block or transform, or a number of getters that does not fit.
@@ -120,7 +120,7 @@ class DataBlock:
         return getters
 
     def _names(self) -> tuple[str, ...]:
-        """What the fields are called: as was asked, else by the columns that they come from, else by their kinds."""
+        """Returns the fields' names: those given, else the columns that they come from, else their kinds."""
         if self.names is not None:
             return tuple(self.names)
         read = [getter.cols if isinstance(getter, ColReader) else None for getter in self._getters()]
@@ -207,23 +207,23 @@ class DataBlock:
 
         Args:
             source: What ``get_items`` takes: a folder, a frame, a list.
-            path: Taken for the book's sake and not needed.
-            bs: Training samples a batch, over all processes together.
-            val_bs: Validation samples a batch; ``bs`` when None.
-            seed: Of order and augmentation.
-            num_workers: Threads that decode, and on a CPU augment photos; 0 does it in the caller.
-            cache_bytes: The most memory for decoded items; half of what is free when None. What is beyond it is decoded
-                anew each epoch.
-            cache_dir: A folder to keep decoded items in instead, for later runs and other processes too.
+            path: Ignored; accepted so that calls from the book work unchanged.
+            bs: Training samples per batch, over all processes together.
+            val_bs: Validation samples per batch; ``bs`` when None.
+            seed: Seed of the order and of augmentation.
+            num_workers: Threads that decode and, on a CPU, augment photos; 0 does it in the calling thread.
+            cache_bytes: The most memory for decoded items; half of what is free when None. Items beyond this limit are
+                decoded again in each epoch.
+            cache_dir: A folder to cache decoded items in instead, shared with later runs and other processes.
             on_error: What happens to an item that cannot be used: ``raise`` stops and names it, ``skip`` leaves it out,
-                ``quarantine`` leaves it out and remembers it in a file.
-            quarantine: That file.
+                ``quarantine`` leaves it out and records it in a file.
+            quarantine: The file for ``on_error="quarantine"``.
             device: Where batches go; a Trainer sets it to its own.
             batching: How training items are put into batches: `ByLength`, `TokenBudget` or `ByGroup`; shuffled when
                 None.
-            pack: Tokens of a row, where the only field is a text: each part's texts are packed into such rows, and a
-                batch's x is ``tokens`` and ``segments``, int32 (B, pack). Segments count the texts of a row from 1; 0
-                is filling. Samples are the packs then; ``loader.store.name(id)`` tells the items in one.
+            pack: Tokens per row, where the only field is a text: each part's texts are packed into rows of this length,
+                and a batch's x is ``tokens`` and ``segments``, int32 (B, pack). Segments number the texts of a row from
+                1; 0 is padding. The samples are then the packs; ``loader.store.name(id)`` names the items in one.
 
         Raises:
             ConfigError: if ``pack`` is given for other fields than one text, or with ``batching``.
@@ -236,11 +236,11 @@ class DataBlock:
         return prepared.loaders(options, val_bs or bs, num_workers, cache_bytes, device, cache_dir, pack)
 
     def check(self, source: Any, *, bs: int = 64, limit: int | None = None) -> DataCheck:
-        """Returns a report made by walking the loader's own path over the data.
+        """Returns a report made by running the loader's own code path over the data.
 
         Args:
             source: What ``get_items`` takes.
-            bs: Samples of the batch that is made at the end.
+            bs: Samples in the batch that is made at the end.
             limit: The most items to encode; None: all.
         """
         return inspect(self.prepare(source, DirtyPolicy(on_error="skip")), bs, limit)
@@ -263,11 +263,11 @@ class DataBlock:
 
         Args:
             source: What ``get_items`` takes.
-            bs: Samples a batch.
+            bs: Samples per batch.
             device: Where the batches go.
-            num_workers: Threads.
+            num_workers: Threads that decode.
             cache_bytes: The most memory for decoded items.
-            cache_dir: A folder to keep them in instead.
+            cache_dir: A folder to cache them in instead.
         """
         return plan(self.prepare(source), bs, device, num_workers, cache_bytes, cache_dir)
 
@@ -275,21 +275,22 @@ class DataBlock:
 def unlabelled(
     blocks: Sequence[Block], raws: Sequence[Sequence[Any]], items: Items, failed: dict[int, ItemError]
 ) -> None:
-    """Notes the items that a block could not be fitted to (a missing label).
+    """Records in ``failed`` the items that a block cannot be fitted to (a missing label).
 
     Args:
         blocks: The blocks.
-        raws: One sequence of raw values a block.
+        raws: One sequence of raw values per block.
         items: The items, for their names.
-        failed: Where to note them; those in it are passed over.
+        failed: The errors by item position, added to here; items already in it are skipped.
     """
     for block, values in zip(blocks, raws, strict=True):
-        if not block.needs_fit or block.target == Target.COLUMNS:  # of a table's cells none is wrong, only missing
+        if not block.needs_fit or block.target == Target.COLUMNS:  # a table's cell is never invalid, at most missing
             continue
         try:
             given = np.delete(np.arange(len(values)), list(failed)) if failed else None
             block.setup(values if given is None else subset(values, given))
         except (DataError, TypeError, ValueError):
+            # Try each distinct value alone: thousands of items often share a few labels.
             codes, kinds = distinct(values)
             wrong: dict[int, str] = {}
             for kind, value in enumerate(kinds):
@@ -298,5 +299,5 @@ def unlabelled(
                 except (DataError, TypeError, ValueError) as error:
                     wrong[kind] = str(error)
             for row in np.flatnonzero(np.isin(codes, list(wrong))).tolist():
-                said = ItemError(item_name(items, row), f"setup of {type(block).__name__}", wrong[int(codes[row])])
-                failed.setdefault(row, said)
+                error = ItemError(item_name(items, row), f"setup of {type(block).__name__}", wrong[int(codes[row])])
+                failed.setdefault(row, error)

@@ -1,4 +1,4 @@
-"""`DataLoaders` keeps the loaders of the parts of a split together."""
+"""`DataLoaders` holds the loaders of the parts of a split."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +14,7 @@ from common.sources.splits import PARTS
 
 
 class DataLoaders:
-    """Keeps the loaders of the parts: ``train``, ``valid`` and, where there is one, ``test``.
+    """Holds the loaders of the parts: ``train``, ``valid`` and, where there is one, ``test``.
 
     Any torch DataLoader is taken as it is; ours add ``show_batch``, blocks and a seed.
 
@@ -50,12 +50,12 @@ class DataLoaders:
 
     @property
     def train(self) -> Any:
-        """The loader to learn from."""
+        """The training loader."""
         return self._part(0, "train")
 
     @property
     def valid(self) -> Any:
-        """The loader to choose by."""
+        """The validation loader, for model selection."""
         return self._part(1, "valid")
 
     @property
@@ -100,7 +100,7 @@ class DataLoaders:
     @property
     def vocab(self) -> list[str]:
         """The categories of the first target that has some, in order."""
-        blocks = self.blocks  # says so if these loaders know none
+        blocks = self.blocks  # raises a clear error for loaders that a DataBlock did not make
         inputs = int(self.train.store.encoder.n_inp)
         for block in (*blocks[inputs:], *blocks[:inputs]):
             if getattr(block, "vocab", None):
@@ -120,7 +120,7 @@ class DataLoaders:
         return self
 
     def share(self, rank: int, world: int) -> None:
-        """Tells our loaders which process this is; each takes its share of every batch."""
+        """Sets the process rank on our loaders; each process takes its share of every batch."""
         for loader in self.loaders:
             if isinstance(loader, Loader):
                 loader.options = replace(loader.options, rank=rank, world=world)

@@ -26,8 +26,8 @@ from common.store.buffers import BufferPool
 from common.store.cache import DenseColumn
 from common.store.store import SampleStore
 
-AHEAD = 2  # batches under way while one is in use
-LAID_OUT = 8192  # positions of an epoch's order that are worked out together
+AHEAD = 2  # batches that are being prepared while one is in use
+LAID_OUT = 8192  # positions of an epoch's order that are computed at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +35,16 @@ class LoaderOptions:
     """How a loader makes batches.
 
     Attributes:
-        batch_size: Samples a batch, over all processes together.
-        shuffle: Whether the order is drawn anew each epoch.
+        batch_size: Samples per batch, over all processes together.
+        shuffle: Whether the order is shuffled, differently in each epoch.
         drop_last: Whether a last, smaller batch is left out.
         train: Whether the batch transforms draw random changes.
         mixing: Whether ``train`` may blend samples with each other.
-        seed: Of order and augmentation.
-        rank: This process among ``world``; each takes its share of every batch.
+        seed: Seed of the order and of augmentation.
+        rank: The index of this process among ``world``; each takes its share of every batch.
         world: The number of processes.
-        batching: How a shuffled part is cut into batches: `ByLength`, `TokenBudget` or `ByGroup`; in turn when None.
+        batching: How a shuffled part is cut into batches: `ByLength`, `TokenBudget` or `ByGroup`; consecutive items of
+            the shuffled order when None.
     """
 
     batch_size: int = 64
@@ -64,12 +65,13 @@ class LoaderOptions:
 
 
 class Share(NamedTuple):
-    """What one process makes of one batch of an epoch.
+    """One process's share of one batch of an epoch.
 
     Attributes:
         number: The batch's place in the epoch.
-        rows: int64 (R,): the positions; first its own, then those that some of them are mixed with.
-        mates: int64 (B, k): for each of its own the places in ``rows`` of those it is mixed with; None without mixing.
+        rows: int64 (R,): the positions: first the process's own samples, then others that are only mixed into them.
+        mates: int64 (B, k): for each own sample, the indices in ``rows`` of its mixing partners (mixup, CutMix); None
+            without mixing.
     """
 
     number: int
@@ -121,7 +123,7 @@ class Loader:
 
     @property
     def fill(self) -> float | None:
-        """The share of the tokens of packed texts that is not filling; None where nothing is packed."""
+        """The share of the tokens of packed texts that is not padding; None where nothing is packed."""
         segments = self.store.fields[0].columns.get("segments")
         if not isinstance(segments, DenseColumn):
             return None
@@ -172,17 +174,18 @@ class Loader:
 
     @property
     def _mixed_with(self) -> int:
-        """With how many others a sample may be mixed; they must come along."""
+        """With how many others a sample may be mixed; these must be loaded with it."""
         return self.pipeline.mates if self.options.train and self.options.mixing else 0
 
     def _share(self, number: int, own: Tensor, before: Tensor, world: int) -> Share:
-        """A batch's own positions, and those that they are mixed with as far as they are not among them."""
+        """A batch's own positions, and its mixing partners as far as they are not in the batch itself."""
         count, mates = len(own), self._mixed_with
         if not mates:
             return Share(number, own, None)
         if world > 1:
             places = torch.arange(count, count + count * mates).reshape(count, mates)
             return Share(number, torch.cat([own, before.flatten()]), places)
+        # Sample i is mixed with the samples just before it; the partners of the first few come from the batch before.
         steps = torch.arange(count)[:, None] - torch.arange(1, mates + 1)
         return Share(number, torch.cat([own, before[0]]), torch.where(steps < 0, count - 1 - steps, steps))
 
@@ -191,7 +194,7 @@ class Loader:
     ) -> Iterator[Batch]:
         """Yields the batches of an epoch as they are stored (images uint8), before the batch transforms.
 
-        Where samples are mixed, those that are only mixed into others come last; see ``Batch.mates``.
+        Where samples are mixed, those that are only partners of others come last; see ``Batch.mates``.
         """
         epoch_seed = EpochSeed(self.options.seed, epoch)
         for share, work in self._ahead(epoch, start, stop, None, self.store.workers):
@@ -202,7 +205,7 @@ class Loader:
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch as the model takes them, from batch ``start`` on.
 
-        A batch whose every item is left out is not there, and its number is missing.
+        A batch of which every item is left out is skipped, and its number with it.
         """
         if self.device.type == "cuda":
             self._move_to_device()
@@ -221,7 +224,7 @@ class Loader:
             start = stop
 
     def _places(self, stored: tuple[int, int] | None) -> tuple[str, ...]:
-        """Where batches of these images could be augmented, the likeliest first."""
+        """Where batches of these images could be augmented, the most promising first."""
         photos = stored is not None and self.pipeline.per_image(torch.device("cpu"), stored)
         if self.device.type == "cpu":
             return ("threads", "caller") if photos and self.store.workers else ("caller",)
@@ -230,12 +233,12 @@ class Loader:
 
     @property
     def augments(self) -> str | None:
-        """Where augmentation runs and what was measured of other places; None where nothing is or none is chosen."""
+        """Where augmentation runs, with the timings measured; None without augmentation or before a place is chosen."""
         random = self.pipeline.changes or self.pipeline.crops
         return str(self.placement) if random and self.placement.chosen is not None else None
 
     def _placed(self, place: str, epoch: int, start: int, stop: int, stored: tuple[int, int] | None) -> Iterator[Batch]:
-        """Photos that are augmented on the CPU are decoded, warped and normalised in one go, each where it lies."""
+        """Yields finished batches; on the CPU, worker threads decode, warp and normalise each photo in one pass."""
         pipeline, options, cpu = self.pipeline, self.options, torch.device("cpu")
         epoch_seed = EpochSeed(options.seed, epoch)
         if place == "device" or stored is None or not pipeline.per_image(cpu, stored):
@@ -258,7 +261,7 @@ class Loader:
     def _made(
         self, share: Share, work: Work, epoch_seed: EpochSeed, stored: tuple[int, int] | None, flat: bool = False
     ) -> Batch | None:
-        """Waits for a batch's work; None if every item is left out. Photos that it rendered are finished."""
+        """Waits for a batch's work and returns the batch; None if every item is left out."""
         spare, rows, mates = work.spare(), share.rows, share.mates
         good = ~self.store.bad[rows]
         count = len(rows) if mates is None else len(mates)
@@ -266,6 +269,7 @@ class Loader:
             self._left_out(share.number)
             return None
         if mates is not None:
+            # Renumber partners after bad rows are dropped; a sample whose partner is bad is mixed with itself.
             place = torch.cumsum(good, 0) - 1
             mates = torch.where(good[mates], place[mates], place[:count, None])[good[:count]]
         if stored is None:
@@ -280,7 +284,7 @@ class Loader:
         return self.pipeline.finished(batch, epoch_seed, self.options.train, self.options.mixing)
 
     def _source(self, batch: Batch) -> Tensor | None:
-        """What leads from the images of a batch back to their sources, where predictions are told in those."""
+        """The map from pixels of the batch's images back to their source images, for predictions in source pixels."""
         return None if self.options.train or batch.sizes is None else self.pipeline.to_source(batch.sizes)
 
     def replay(self, sample_id: int, epoch: int) -> Batch:
@@ -312,7 +316,7 @@ class Loader:
         return batch
 
     def _left_out(self, number: int) -> None:
-        """A batch of which nothing is left: one process passes it over; several must all make the same steps.
+        """Handles a batch without usable items: one process skips it, but several must all make the same steps.
 
         Raises:
             DataError: if there are other processes, which would wait for this one.
@@ -333,7 +337,7 @@ class Loader:
     def _ahead(
         self, epoch: int, start: int, stop: int | None, stored: tuple[int, int] | None, workers: int
     ) -> Iterator[tuple[Share, Work]]:
-        """Yields each batch with the work of making it, done; the next ones are under way in threads meanwhile."""
+        """Yields each batch with its work; threads prepare the next `AHEAD` batches meanwhile."""
         if stored is None and self.store.ready(self.rows):
             workers = 0
         pool = ThreadPoolExecutor(workers, "loader", initializer=alone) if workers else None
@@ -364,7 +368,7 @@ class Loader:
         return work
 
     def _move_to_device(self) -> None:
-        """On an accelerator the whole store lies beside the model once all is stored, if it fits."""
+        """Moves the whole store to the GPU once every item is stored, if it takes less than 40 % of the free memory."""
         if self.device.type != "cuda" or self.store.device.type == "cuda" or not self.store.complete():
             return
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -387,9 +391,9 @@ class Loader:
         raise DataError("this loader has no items")
 
     def arrays(self) -> Batch:
-        """Returns every item of this part at once, encoded and unaugmented: what models fitted at once take.
+        """Returns every item of this part in one batch, encoded and unaugmented, for models that are fitted at once.
 
-        What is ragged is so here: flat values with offsets (`Ragged`).
+        Ragged fields stay ragged: flat values with offsets (`Ragged`).
         """
         whole = self.with_options(
             batch_size=max(len(self.rows), 1), shuffle=False, drop_last=False, train=False, rank=0, world=1
@@ -410,7 +414,7 @@ class Loader:
         Args:
             max_n: The most samples to draw.
             nrows: Rows of the picture; about a square when None.
-            unique: Draw one sample again and again, as augmented in successive epochs.
+            unique: Draw one sample repeatedly, as augmented in successive epochs.
             epoch: The (first) epoch to draw.
             path: A file to write the picture to.
         """

@@ -1,8 +1,8 @@
-"""The order of a loader: which positions make each batch of an epoch, any of them known at once.
+"""The order of a loader: which positions make each batch of an epoch, with random access to any batch.
 
-Loaders ask it; a checkpoint's cursor counts its batches, and processes share each of them. So every order gives the
-same number of batches in every epoch, and `rows` of a batch is a function of the seed, the epoch and the batch's number
-alone: resuming, ranks and replay work with each.
+A checkpoint's cursor counts batches, and processes share each of them. So every order gives the same number of batches
+in every epoch, and the `rows` of a batch are a function of the seed, the epoch and the batch's number alone: resuming,
+ranks and replay work with each.
 """
 
 from abc import ABC, abstractmethod
@@ -20,9 +20,9 @@ from common.counter import key, permuted, uniform
 from common.errors import ConfigError, in_range
 
 BATCHES_STREAM = 2
-"""The stream of the order of batches, and of what mixes the units of a bucket."""
-JITTER = 0.15
-ALIKE = 1.25  # the longest over the shortest of a bucket
+"""The random stream of the order of batches, and of the shuffling within a bucket."""
+JITTER = 0.15  # the relative noise on lengths, so that the batches of a bucket differ from epoch to epoch
+ALIKE = 1.25  # the longest over the shortest entry of a bucket
 
 
 class Order(ABC):
@@ -33,7 +33,7 @@ class Order(ABC):
     """
 
     even: bool = True
-    """Whether all batches but the last are of one size."""
+    """Whether all batches but the last have the same size."""
 
     def __init__(self, positions: Tensor) -> None:
         self.positions = positions
@@ -47,22 +47,22 @@ class Order(ABC):
         """Returns the positions of one batch of an epoch, int64 (B,)."""
 
     def several(self, epoch: int, first: int, last: int) -> list[Tensor]:
-        """Returns those of the batches from number ``first`` up to ``last``."""
+        """Returns the positions of the batches from number ``first`` up to, without, ``last``."""
         return [self.rows(epoch, number) for number in range(first, last)]
 
     def before(self, epoch: int, number: int, count: int) -> Tensor:
-        """Returns the ``count`` positions that come before a batch, the last one nearest; before the first the last."""
-        found: list[Tensor] = []
+        """Returns the ``count`` positions that precede a batch, in order; before the first batch comes the last one."""
+        pieces: list[Tensor] = []
         missing = count
         while missing > 0:
             number = (number - 1) % len(self)
             rows = self.rows(epoch, number)[-missing:]
-            found.insert(0, rows)
+            pieces.insert(0, rows)
             missing -= len(rows)
-        return torch.cat(found) if found else self.positions[:0]
+        return torch.cat(pieces) if pieces else self.positions[:0]
 
     def place(self, epoch: int, position: int) -> tuple[int, int] | None:
-        """Returns the number of the batch in which a position comes, and its place in it; None where it does not."""
+        """Returns the number of the batch that holds a position, and its index in it; None if no batch does."""
         for number in range(len(self)):
             found = torch.nonzero(self.rows(epoch, number) == position)
             if len(found):
@@ -76,14 +76,14 @@ class Order(ABC):
 
 
 class InTurn(Order):
-    """Positions in their own order, or in one that is drawn anew each epoch.
+    """Positions in their own order, or shuffled differently in each epoch.
 
     Args:
         positions: int64 (N,).
-        batch_size: Samples a batch.
-        shuffle: Whether the order is drawn.
+        batch_size: Samples per batch.
+        shuffle: Whether to shuffle.
         drop_last: Whether a last, smaller batch is left out.
-        seed: Of the order.
+        seed: Seed of the order.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class InTurn(Order):
         return whole + (1 if rest and not (self.drop_last and whole > 0) else 0)
 
     def places(self, epoch: int, start: int, stop: int) -> Tensor:
-        """Returns the positions at some places of the epoch's order: any part of it at once."""
+        """Returns the positions at places ``start`` to ``stop`` of the epoch's order, without computing the rest."""
         stop = min(stop, len(self.positions))
         if not self.shuffle:
             return self.positions[start:stop]
@@ -120,20 +120,20 @@ class InTurn(Order):
 
 
 class Bucketed(Order):
-    """Batches of like entries: texts of one length, whole groups of rows. Composition and order are drawn each epoch.
+    """Batches of entries of similar length, or of whole groups of rows; composition and order change each epoch.
 
-    Units (positions, or groups of them) are sorted by length and cut into buckets of like lengths. In each epoch those
-    of a bucket are sorted anew, by lengths that are changed at random by up to `JITTER`, and cut into batches of one
-    number of units: as many as keep the batch within ``most`` even where all are as long as the bucket's longest. Then
-    the order of all batches is shuffled. So neither the number of batches nor what the largest may cost depends on the
+    Units (positions, or groups of them) are sorted by length and cut into buckets of similar lengths. In each epoch the
+    units of a bucket are sorted again, by lengths with random noise of up to `JITTER`, and cut into batches of equally
+    many units: as many as keep the batch within ``most`` even if all are as long as the bucket's longest. Then the
+    order of all batches is shuffled. So neither the number of batches nor the largest possible batch depends on the
     epoch.
 
     Args:
         units: The positions of each unit, those of a group one after another.
-        lengths: int64 (units,): the length of each.
-        most: What a batch may hold: its units times the longest of them. None: ``count`` says how many it has.
-        count: How many units every batch has, where there is no ``most``; all are then one bucket.
-        seed: Of what is drawn.
+        lengths: int64 (units,): the length of each unit.
+        most: The most that a batch may hold: its number of units times the longest of them. None: ``count`` decides.
+        count: Units per batch where ``most`` is None; all units are then one bucket.
+        seed: Seed of the shuffling.
 
     Raises:
         ConfigError: if a unit is longer than ``most``.
@@ -166,21 +166,21 @@ class Bucketed(Order):
             if most is not None:
                 stop = bisect_right(ordered, max(ordered[start] * ALIKE, ordered[start] + 2), lo=start)
                 number = -(-(stop - start) // max(most // max(ordered[stop - 1], 1), 1))
-                count = -(-(stop - start) // number)  # spread evenly: none is much smaller
+                count = -(-(stop - start) // number)  # spread evenly, so that no batch is much smaller
             self.batches += [(len(self.counts), start, stop, i) for i in range(-(-(stop - start) // count))]
             self.counts.append(count)
             start = stop
 
     def _mixed(self, epoch: int, bucket: int, start: int, stop: int) -> Tensor:
-        """The order of a bucket's units in an epoch; worked out once."""
+        """The order of a bucket's units in an epoch; computed once per epoch."""
         if self._orders[0] != epoch:
             self._orders = epoch, {}
-        found = self._orders[1].get(bucket)
-        if found is None:
+        order = self._orders[1].get(bucket)
+        if order is None:
             drawn = uniform(self.seed, epoch, torch.arange(start, stop), BATCHES_STREAM, 1)[:, 0]
             lengths = self.lengths[start:stop].to(torch.float64) * (1 + JITTER * drawn)
-            found = self._orders[1][bucket] = torch.argsort(lengths, stable=True)
-        return found
+            order = self._orders[1][bucket] = torch.argsort(lengths, stable=True)
+        return order
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -195,10 +195,10 @@ class Bucketed(Order):
 
 @dataclass(frozen=True, kw_only=True)
 class ByLength:
-    """Batches of items of like length, ``bs`` each: little padding, and every epoch in another composition.
+    """Batches of ``bs`` items of similar length: little padding, composed differently in every epoch.
 
     Attributes:
-        field: The field whose lengths count, by its position among the blocks.
+        field: The field whose lengths decide, by its position among the blocks.
     """
 
     field: int = 0
@@ -206,11 +206,11 @@ class ByLength:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenBudget:
-    """Batches of items of like length, as many as keep the padded batch within a number of tokens.
+    """Batches of items of similar length, as many as keep the padded batch within a number of tokens.
 
     Attributes:
         tokens: The most entries (tokens, frames) of a padded batch.
-        field: The field whose lengths count, by its position among the blocks.
+        field: The field whose lengths decide, by its position among the blocks.
     """
 
     tokens: int
@@ -232,7 +232,7 @@ class ByGroup:
 
 
 Batching = ByLength | TokenBudget | ByGroup
-"""What a user asks for instead of batches in turn."""
+"""What a user can ask for instead of batches of consecutive items."""
 
 
 def group_units(positions: Tensor, groups: Sequence[int | str]) -> Ragged:

@@ -1,4 +1,4 @@
-"""Texts packed into rows of one length, for language models: filling at the end alone, and segments tell them apart."""
+"""Texts packed into rows of one length for language models: padding only at the end, segment ids separate the texts."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from common.store.store import CHUNK, SampleStore
 
 
 class Piece(NamedTuple):
-    """A stretch of a text that lies in one pack.
+    """A span of a text that lies in one pack.
 
     Attributes:
-        text: Which text.
-        start: Its first token.
-        stop: The token behind its last one.
+        text: The index of the text.
+        start: The first token of the span.
+        stop: One past its last token.
     """
 
     text: int
@@ -29,11 +29,11 @@ class Piece(NamedTuple):
 
 
 def pack(lengths: Sequence[int] | np.ndarray, most: int) -> list[list[Piece]]:
-    """Returns packs of texts that hold at most some tokens each: best fit, the longest first; always the same ones.
+    """Returns packs of texts of at most ``most`` tokens each, by best-fit decreasing bin packing; deterministic.
 
     Args:
-        lengths: The tokens of each text; one of none is in no pack.
-        most: The most tokens of a pack. A longer text is cut into pieces of so many, and a shorter last one.
+        lengths: The number of tokens of each text; an empty text is in no pack.
+        most: The most tokens of a pack. A longer text is cut into pieces of this length and a shorter last one.
 
     Raises:
         ConfigError: if ``most`` is below 1.
@@ -48,10 +48,12 @@ def pack(lengths: Sequence[int] | np.ndarray, most: int) -> list[list[Piece]]:
         for text, length in enumerate(np.asarray(lengths).tolist())
         for start in range(0, length, most)
     ]
-    every.sort(key=lambda piece: piece.start - piece.stop)  # stable: of one length in their order
+    every.sort(key=lambda piece: piece.start - piece.stop)  # stable: equal lengths stay in the order of the texts
     packs: list[list[Piece]] = []
     with_room: list[list[int]] = [[] for _ in range(most + 1)]
-    some = 0  # bit r: whether a pack has room for r more
+    # A bit set instead of a search: bit r of `some` says whether a pack has room for exactly r more tokens. Shifted by
+    # the piece's length, its lowest set bit is the tightest fit.
+    some = 0
     for piece in every:
         length = piece.stop - piece.start
         fitting = some >> length
@@ -75,7 +77,7 @@ def check_pack(blocks: Sequence[Block], most: int, batching: Batching | None) ->
     Args:
         blocks: The blocks of a DataBlock.
         most: The tokens of a row.
-        batching: How batches are made beside; it must be None.
+        batching: The option ``batching`` of the loaders; it must be None.
 
     Raises:
         ConfigError: naming the rule.
@@ -92,12 +94,12 @@ def check_pack(blocks: Sequence[Block], most: int, batching: Batching | None) ->
 def packed(store: SampleStore, parts: dict[str, np.ndarray], most: int) -> tuple[SampleStore, dict[str, np.ndarray]]:
     """Returns a store whose samples are packs of the texts of a store, and the packs of each part.
 
-    Its only field is ``tokens`` and ``segments``, both int32 (most,): a segment is numbered from 1 in each pack, and 0
-    is filling. The name of a pack tells the items that are in it.
+    Its only field is ``tokens`` and ``segments``, both int32 (most,): segments are numbered from 1 in each pack, and 0
+    is padding. The name of a pack lists the items in it.
 
     Args:
         store: The texts.
-        parts: The positions of each part; each is packed apart.
+        parts: The positions of each part; each part is packed separately.
         most: The tokens of a pack.
 
     Raises:
@@ -125,7 +127,7 @@ def packed(store: SampleStore, parts: dict[str, np.ndarray], most: int) -> tuple
 
 
 def _texts(store: SampleStore, rows: Tensor) -> tuple[Ragged, list[int]]:
-    """The tokens of some rows, int32, and which rows these are: those that can be used."""
+    """The tokens of those of some rows that can be used, int32, and which rows these are."""
     samples: list[Any] = []
     kept: list[int] = []
     for part in rows.split(CHUNK):
@@ -150,7 +152,7 @@ def _filled(packs: list[list[Piece]], texts: Ragged, most: int) -> tuple[Tensor,
     number = torch.tensor([i for one in packs for i in range(1, len(one) + 1)], dtype=torch.int32)
     pack_of = torch.repeat_interleave(torch.tensor([len(one) for one in packs]))
     before = torch.cumsum(lengths, 0) - lengths
-    first = before[number == 1]  # tokens before each pack
+    first = before[number == 1]  # the number of tokens in all packs before each pack
     sources = texts.offsets[[piece.text for piece in pieces]] + torch.tensor([piece.start for piece in pieces])
     steps = torch.arange(int(lengths.sum()))
     places = steps + torch.repeat_interleave(pack_of * most - first[pack_of], lengths)

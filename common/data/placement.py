@@ -1,10 +1,10 @@
-"""Where a loader augments: it tries each place for some batches, keeps the fastest, and says which and why."""
+"""Where a loader augments: it times each place for some batches, takes the fastest, and reports which and why."""
 
 import statistics
 from dataclasses import dataclass, field
 
-TRIAL = 16  # batches of one try
-TRIES = 2  # of each place, in turns
+TRIAL = 16  # batches per trial
+TRIES = 2  # trials of each place, alternating with those of the others
 
 NAMES = {
     "threads": "in threads beside the training loop",
@@ -15,13 +15,13 @@ NAMES = {
 
 @dataclass
 class Placement:
-    """The choice of a place, by wall seconds a batch, the training step included.
+    """The choice of a place, by wall seconds per batch, the training step included.
 
-    What is made is the same wherever it is made on a CPU; a device's pixels differ by what its arithmetic does.
+    Any place on the CPU gives identical pixels; those of a GPU differ by its rounding.
 
     Attributes:
-        places: Where it could be, the likeliest first; see `NAMES`.
-        seconds: What was measured of each, seconds a batch.
+        places: The candidates, the most promising first; see `NAMES`.
+        seconds: The measured seconds per batch of each place.
     """
 
     places: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Placement:
 
     @property
     def chosen(self) -> str | None:
-        """The place that is kept, or None while others are still to be tried."""
+        """The fastest place, or None while some are still to be timed."""
         if len(self.places) == 1:
             return self.places[0]
         if not self.places or any(len(self.seconds.get(place, ())) < TRIES for place in self.places):
@@ -44,16 +44,16 @@ class Placement:
         return min(self.places, key=lambda place: len(self.seconds.get(place, ()))), TRIAL
 
     def note(self, place: str, seconds: float) -> None:
-        """Takes down what a batch cost at a place."""
+        """Records the seconds that a batch took at a place."""
         self.seconds.setdefault(place, []).append(seconds)
 
     def __str__(self) -> str:
         chosen = self.chosen
         if chosen is None:
             return "augmentation: not yet measured"
-        said = f"augmentation runs {NAMES[chosen]}"
-        found = {place: statistics.median(values) * 1e3 for place, values in self.seconds.items()}
-        others = [f"{NAMES[place]} {found[place]:.1f}" for place in self.places if place != chosen and place in found]
-        if chosen not in found or not others:
-            return said
-        return f"{said}: {found[chosen]:.1f} ms a batch with the step, {', '.join(others)}"
+        where = f"augmentation runs {NAMES[chosen]}"
+        times = {place: statistics.median(values) * 1e3 for place, values in self.seconds.items()}
+        others = [f"{NAMES[place]} {times[place]:.1f}" for place in self.places if place != chosen and place in times]
+        if chosen not in times or not others:
+            return where
+        return f"{where}: {times[chosen]:.1f} ms a batch with the step, {', '.join(others)}"

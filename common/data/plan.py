@@ -1,4 +1,4 @@
-"""What `DataBlock.plan` answers: what runs where, how much memory it takes, and why."""
+"""The table of `DataBlock.plan`: what runs where, how much memory it takes, and why."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +19,8 @@ class Plan:
 
     Attributes:
         steps: (what, where, why) in the order of the data.
-        bytes_kept: The memory or disk that the decoded items take, in bytes, if all are as large as the first.
-        bytes_working: The most memory beside it: batches under way, and what threads are decoding.
+        bytes_kept: The memory or disk that the cached items take, in bytes, if all are as large as the first.
+        bytes_working: The most memory in addition: batches being prepared, and what threads are decoding.
     """
 
     steps: list[tuple[str, str, str]]
@@ -36,15 +36,15 @@ def _mib(count: float) -> str:
 
 
 def plan(prepared: Prepared, bs: int, device: str, workers: int, cache_bytes: int | None, cache_dir: Any) -> Plan:
-    """Says of each step where it runs and why, from one encoded item.
+    """Returns where each step runs and why, judging by one encoded item.
 
     Args:
         prepared: The DataBlock applied to its source.
-        bs: Samples a batch.
+        bs: Samples per batch.
         device: Where the batches go.
-        workers: Threads.
-        cache_bytes: The most memory to keep decoded items in; None: half of what is free.
-        cache_dir: A folder to keep them in instead, or None.
+        workers: Threads that decode.
+        cache_bytes: The most memory to cache decoded items in; None: half of what is free.
+        cache_dir: A folder to cache them in instead, or None.
     """
     store = prepared.store(workers, cache_bytes)
     row = int(prepared.split.train[0])

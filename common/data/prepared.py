@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from common.augment.pipeline import BatchPipeline
-from common.blocks.block import Block, Target
+from common.blocks.block import Block
 from common.blocks.sample import SampleEncoder
 from common.data.dataloaders import DataLoaders
 from common.data.loader import Loader, LoaderOptions
 from common.data.packing import packed
-from common.errors import DataError
 from common.sources.items import Items, take
 from common.sources.splits import Split
 from common.store.dirty import DirtyPolicy, Failure
@@ -27,11 +26,11 @@ class Prepared:
 
     Attributes:
         items: The items.
-        raws: One sequence of raw values a block.
-        split: The positions of the parts.
+        raws: One sequence of raw values per block.
+        split: The positions of the items of each part.
         encoder: The fitted blocks and item transforms.
-        pipeline: The batch transforms, checked.
-        failures: The items that were left out already.
+        pipeline: The batch transforms, checked against the blocks.
+        failures: The items that a getter or a block already failed on, and that are left out.
         policy: What happens to an item that cannot be used.
     """
 
@@ -44,15 +43,17 @@ class Prepared:
     policy: DirtyPolicy = field(default_factory=DirtyPolicy)
 
     def notes(self, rows: Sequence[int] | None = None) -> list[str]:
-        """Returns what is unusual about items but was set right (a box cut to its image), one sentence each.
+        """Returns one sentence for each irregularity that was corrected (a box clipped to its image).
 
         Args:
             rows: The positions to look at; those of all parts when None.
         """
         if rows is None:
             rows = [int(row) for part in ("train", "valid", "test") for row in self.split[part]]
-        told = [pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes]
-        given = ((block, take(raws, row)) for block, raws in told for row in rows)
+        noting = [
+            pair for pair in zip(self.encoder.blocks, self.raws, strict=True) if type(pair[0]).notes != Block.notes
+        ]
+        given = ((block, take(raws, row)) for block, raws in noting for row in rows)
         return [note for block, raw in given if raw is not None for note in block.notes(raw)]
 
     def store(
@@ -81,14 +82,7 @@ class Prepared:
         cache_dir: str | Path | None = None,
         pack: int | None = None,
     ) -> DataLoaders:
-        """Returns the loaders over one shared store.
-
-        Raises:
-            DataError: if a target has one class only: every answer would be right.
-        """
-        for block in self.encoder.y_blocks:
-            if block.target == Target.CATEGORY and len(vocab := vars(block)["vocab"]) < 2:
-                raise DataError(f"the training items have only one class ({vocab[0]}): there is nothing to tell apart")
+        """Returns the loaders over one shared store."""
         store = self.store(workers, cache_bytes, cache_dir)
         positions = {part: self.split[part] for part in ("train", "valid", "test")}
         if pack is not None:

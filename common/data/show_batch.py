@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def sample_of(value: Any, index: int) -> Any:
-    """Returns one sample of a batch's field, on the CPU."""
+    """Returns one sample of a field of a batch, on the CPU."""
     return map_tensors(value, lambda tensor: tensor[index].cpu())
 
 
 def fields_of(value: Any) -> tuple[Any, ...]:
-    """Returns the values of one side of a batch, one a block."""
+    """Returns the values of one side (x or y) of a batch, one per block."""
     return () if value is None else value if isinstance(value, tuple) else (value,)
 
 

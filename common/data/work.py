@@ -1,4 +1,4 @@
-"""The making of one batch by threads, and its way to an accelerator."""
+"""How threads make one batch, and how it is copied to an accelerator."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +23,7 @@ def _libraries() -> ThreadpoolController:
 
 
 def alone() -> None:
-    """Makes the calling thread compute by itself: a pool of threads that each open a team of their own is no faster."""
+    """Limits the calling thread to one OpenMP thread: workers that each start a team of their own are no faster."""
     torch.get_num_threads()  # torch sets a new thread's number when it is first asked
     _libraries().limit(limits=1, user_api="openmp")
 
@@ -32,7 +32,7 @@ CHUNK = 32  # items that one thread takes at a time
 
 
 class Work:
-    """A batch under way: its rows in chunks, which threads load and (photos on a CPU) render.
+    """A batch in preparation: its rows in chunks, which threads load and (photos on a CPU) render.
 
     Args:
         store: Where the items are stored.
@@ -40,7 +40,7 @@ class Work:
         rows: The positions (B,).
         epoch_seed: The seed and the epoch.
         train: Whether the batch transforms draw random changes.
-        stored: (height, width) of the images as stored, where they are rendered; None: the rows are only loaded.
+        stored: (height, width) of the images as stored, where threads render them; None: the rows are only loaded.
         image: float32 (B, H, W, C) to render into.
     """
 
@@ -61,7 +61,7 @@ class Work:
         self._done: list[tuple[dict[int, Encoded], Drawn | None]] = []
 
     def begin(self, pool: ThreadPoolExecutor | None) -> None:
-        """Starts the chunks in a pool, or does them here."""
+        """Submits the chunks to a pool, or runs them in the calling thread."""
         if self.stored is not None:
             self.counted = self.pipeline.counted(self.rows, self.epoch_seed, self.train, self.stored)
         for first in range(0, len(self.rows), CHUNK):
@@ -89,7 +89,7 @@ class Work:
         return self._done
 
     def spare(self) -> dict[int, Encoded]:
-        """Waits for the work and returns the values that are not stored, by row.
+        """Waits for the work and returns the values that did not fit into the cache, by row.
 
         Raises:
             ItemError: the first error of a chunk.
@@ -104,7 +104,7 @@ class Work:
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """Yields batches on an accelerator, each copied while the one before it is in use.
 
-    The copy is from pinned memory on a stream of its own; the stream that computes waits for it, the host does not.
+    The copy runs from pinned memory on a side stream; the computing stream waits for it, the host does not.
     """
     if device.type != "cuda":
         for batch in batches:
@@ -118,7 +118,7 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
         if ready is not None:
             yield ready
         torch.cuda.current_stream(device).wait_stream(side)
-        moved.record(torch.cuda.current_stream(device))
+        moved.record(torch.cuda.current_stream(device))  # memory of the side stream is not reused while in use here
         ready = moved
     if ready is not None:
         yield ready

@@ -1,7 +1,7 @@
 """The bundle: a folder of data (JSON, safetensors) that holds a trained model and everything fitted with it.
 
 Nothing in a bundle is code and nothing in it is unpickled. `load` checks names, types, sizes, hashes and tensor shapes
-before any tensor is read, and says in one sentence which of them is wrong.
+before any tensor is read, and reports in one sentence which of them is wrong.
 """
 
 import hashlib
@@ -46,15 +46,15 @@ class Bundle:
 
     Attributes:
         path: Its folder.
-        domain: The domain it belongs to.
-        model: The model, in evaluation mode, on the CPU.
-        task: The task, with what was fitted of it.
+        domain: The name of its domain.
+        model: The model, in evaluation mode.
+        task: The task, with its fitted fields.
         encoder: The fitted blocks and item transforms.
         pipeline: The batch transforms.
         metrics: Measured results by their standard names.
-        versions: Of the packages it was made with.
-        reading: The options with which the data that it learned from was read, of its domain's ``reading``.
-        parts: What else it holds, by name.
+        versions: The versions of the packages it was made with.
+        reading: The options with which the training data was read, of its domain's ``reading`` class.
+        parts: Its additional parts, by name.
     """
 
     path: Path
@@ -94,7 +94,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def seal(content: dict[str, Any]) -> str:
-    """Returns the text of ``bundle.json``: the content with the hash of itself."""
+    """Returns the text of ``bundle.json``: the content with its own hash."""
     return dump_json({**content, "sha256": _digest(content)})
 
 
@@ -112,18 +112,18 @@ def export(
     """Writes a bundle whole or not at all, and returns its folder.
 
     Args:
-        path: The folder; an older bundle there is replaced when the new one is whole.
+        path: The folder; an older bundle there is replaced once the new one is complete.
         model: A registered model with ``spec()``.
         task: The task.
         encoder: The fitted blocks and item transforms.
         pipeline: The batch transforms.
         metrics: Measured results for the model card, by their standard names.
-        reading: The options with which the data was read, of the domain's ``reading``; its defaults when None.
-        parts: What else goes into the bundle, by name.
+        reading: The options with which the data was read, of the domain's ``reading`` class; its defaults when None.
+        parts: Additional parts of the bundle, by name.
 
     Raises:
-        ConfigError: if the model is not one that a bundle can describe (registered, with a ``spec``), the options are
-            another domain's, or a part's name or files are none that a bundle can hold.
+        ConfigError: if a bundle cannot describe the model (not registered, or without ``spec``), the options are
+            another domain's, or a part has an invalid name or file.
         OSError: if it cannot be written; an older bundle there stays as it is.
     """
     spec = getattr(model, "spec", None)
@@ -132,7 +132,7 @@ def export(
             f"a bundle holds no code: a model must be registered and have spec(), {type(model).__name__} is not"
         )
     domain = domain_of(model, task)
-    kept = {} if reading is None else _reading_spec(domain, reading)
+    stored = {} if reading is None else _reading_spec(domain, reading)
     with staged_directory(path) as aside:
         save_tensors(model.state_dict(), aside / "model.safetensors")
         for place, part in fitted_parts(model).items():
@@ -149,7 +149,7 @@ def export(
             "batch_tfms": [to_spec(transform) for transform in pipeline.transforms],
             "model": spec(),
             "task": task.spec(),
-            "reading": kept,
+            "reading": stored,
             "parts": {name: part.spec() for name, part in (parts or {}).items()},
             "metrics": {name: float(value) for name, value in metrics.items() if math.isfinite(value)},
             "versions": _versions(),
@@ -186,10 +186,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
 
     Args:
         path: Its folder.
-        device: Where to put the model.
+        device: The device to move the model to.
 
     Raises:
-        BundleError: one sentence that says which file, field or tensor is wrong.
+        BundleError: naming the file, field or tensor that is wrong.
     """
     folder = Path(path)
     content, written, text = _read_main(folder)
@@ -219,7 +219,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
 
 
 def _read_main(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """The content as this version's schema has it, the content as it is written, and its text."""
+    """Returns the content in this version's schema, the content as written, and its text."""
     main = folder / MAIN
     if folder.is_file():
         raise BundleError(f"{folder} is a file: a bundle is a folder with {MAIN} (pickled learners are never read)")
@@ -257,7 +257,7 @@ def _read_main(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
 
 
 def _check_files(folder: Path, files: dict[str, Any]) -> None:
-    """Names first, then what lies in the folder, then sizes and hashes."""
+    """Checks the listed names first, then the folder's files against them, then sizes and hashes."""
     for name, entry in files.items():
         if name != Path(name).name or name in ("", ".", "..", MAIN) or "\\" in name or "\0" in name:
             raise BundleError(f"{folder / MAIN}: files names {name!r}, which is not a plain name inside the bundle")
@@ -292,7 +292,7 @@ def _check_seal(folder: Path, content: dict[str, Any], text: str) -> None:
 
 
 def skeleton(cls: Any, fields: dict[str, Any]) -> nn.Module:
-    """The model without memory where its making needs no numbers (RegNets read some), else with random."""
+    """Builds a model on the meta device, without memory; on the CPU if it reads values when built (RegNets)."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
@@ -302,7 +302,7 @@ def skeleton(cls: Any, fields: dict[str, Any]) -> nn.Module:
 
 
 def _block_file(place: int, name: str) -> str:
-    """The name in a bundle of a file of the block at a place (``block0.tokenizer.json``)."""
+    """The name in a bundle of a file of the block at a position (``block0.tokenizer.json``)."""
     return part_file(f"block{place}", name)
 
 
@@ -313,7 +313,7 @@ def _write_block_files(folder: Path, encoder: SampleEncoder) -> None:
 
 
 def _read_block_files(folder: Path, encoder: SampleEncoder, listed: set[str]) -> SampleEncoder:
-    """Returns the encoder with what the files of its blocks hold; a block whose spec holds it all needs none."""
+    """Returns the encoder with its blocks' files loaded; a block that its spec describes completely has none."""
     blocks: list[Block] = []
     asked: set[str] = set()
     for i, block in enumerate(encoder.blocks):
@@ -332,7 +332,7 @@ def _read_block_files(folder: Path, encoder: SampleEncoder, listed: set[str]) ->
 
 
 def _load_model(folder: Path, spec: dict[str, Any], listed: set[str]) -> nn.Module:
-    """Builds the model without memory, compares names, shapes and types with the file, and only then reads it."""
+    """Builds the model on the meta device, compares names and shapes with the file, and only then reads tensors."""
     from common.registry import resolve
 
     fields = dict(spec)
@@ -369,7 +369,7 @@ def _load_model(folder: Path, spec: dict[str, Any], listed: set[str]) -> nn.Modu
 
 
 def _check_parts(folder: Path, model: nn.Module, listed: set[str]) -> None:
-    """Checks that the files of the parts that are fitted at once are there, and no trees that no part asks for."""
+    """Checks that the files of fitted parts are listed, and that no file of trees is listed without a part."""
     wanted = {part_file(place, name) for place, part in fitted_parts(model).items() for name in part.file_names()}
     for name in sorted(wanted - listed):
         raise BundleError(f"{folder / MAIN}: files must name {name}, which the model needs")

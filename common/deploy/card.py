@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, what it takes and gives, and what was measured."""
+"""The model card of a bundle: its inputs and outputs, its model, and the measured results."""
 
 from typing import Any
 

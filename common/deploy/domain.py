@@ -1,4 +1,4 @@
-"""The domain as a value: how its data is read and with which options, how inputs are parsed, what makes its models.
+"""The domain as a value: how its data is read and with which options, how inputs are parsed, how learners are made.
 
 Each application registers one, `DOMAIN` in its ``domain.py``, as an entry point of the group ``cookbook.domains``. The
 command line, evaluation, server and page are made from it; nothing else dispatches on a domain.
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from common.deploy.predictor import Predictor
 
-PLAIN = "core"  # the domain of tasks and models that no domain holds
+PLAIN = "core"  # the domain of tasks and models that belong to no other
 
 
 class Inputs(NamedTuple):
-    """What a file to predict holds.
+    """The inputs in a file to predict.
 
     Attributes:
-        names: What a person calls each input.
+        names: The name of each input for people.
         raws: The inputs, as a predictor takes them.
     """
 
@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
 
 
 def one_input(path: str | Path) -> Inputs:
-    """Returns a file as one input: itself.
+    """Returns a file as a single input, its path.
 
     Args:
         path: The file.
@@ -60,21 +60,21 @@ class NoReading:
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """A domain: all that the command line, evaluation, server and page know of it.
+    """A domain: everything that the command line, evaluation, server and page need of it.
 
     Attributes:
-        name: Its name, that of its entry point.
+        name: Its name, the same as its entry point's.
         recipes: The recipes that make its bundles.
-        reading: A frozen dataclass of the options with which data is read, each field made by `option`; a bundle keeps
-            those of its training.
-        read: From data (None: the embedded set), these options and the predictor that is to be judged (None: the data
-            is to be learned from) to a source; where they disagree, what a predictor knows decides (classes, targets).
-            None: the domain reads no files.
-        inputs: How a file to predict is parsed.
+        reading: A frozen dataclass of the options with which data is read, each field made by `option`; a bundle stores
+            those used in training.
+        read: Called with data (None: the embedded set), these options and the predictor to evaluate (None: the data is
+            for training); returns a source. Where they disagree, the predictor's classes and targets win. None: the
+            domain reads no files.
+        inputs: Parses a file to predict.
         endings: Of the files to predict, in small letters: those that are taken from a folder.
-        windows: Predicts one large image through overlapping windows of so many pixels, or None.
+        windows: Predicts one large image through overlapping windows of the given size in pixels, or None.
         opens: Gives the image that an input is, turned upright, to draw its prediction on; None: it is none.
-        learner: What makes a learner from loaders, or None.
+        learner: Makes a learner from loaders, or None.
     """
 
     name: str
@@ -88,17 +88,17 @@ class Domain:
     learner: Callable[..., Any] | None = None
 
     def options(self, stored: Any = None, **given: Any) -> Any:
-        """Returns the options with which data is read: the stored ones, and over them those that are given.
+        """Returns the reading options: the stored ones, overridden by those that are given.
 
         Args:
             stored: An instance of ``reading``, or its fields as plain data; None: the defaults.
             given: Fields of ``reading``.
 
         Raises:
-            ConfigError: for an option that the domain has not, or a value of the wrong type.
+            ConfigError: for an option that the domain does not have, or a value of the wrong type.
         """
-        kept: dict[str, Any] = {} if stored is None else to_spec(stored)
-        return build(self.reading, {**kept, **given}, f"reading of {self.name}")
+        base: dict[str, Any] = {} if stored is None else to_spec(stored)
+        return build(self.reading, {**base, **given}, f"reading of {self.name}")
 
 
 CORE = Domain(name=PLAIN)
@@ -106,10 +106,10 @@ REGRESSION = Domain(name="regression")
 
 
 def find_domain(name: object) -> Domain:
-    """Returns an installed domain; what it registers can be loaded from bundles then.
+    """Returns an installed domain; importing it registers its classes, so that its bundles can be loaded.
 
     Raises:
-        ConfigError: if no installed package declares that domain, or what it declares is none.
+        ConfigError: if no installed package declares that domain, or its entry point is not a Domain.
     """
     found = load_domain(name)
     if not isinstance(found, Domain):
@@ -123,7 +123,7 @@ def find_domain(name: object) -> Domain:
 def domain_of(model: nn.Module, task: Task) -> str:
     """Returns the name of the domain that a model and a task belong to.
 
-    That is the installed domain whose package holds the model's class, else the task's; else the one that has the
+    That is the installed domain whose package contains the model's class, else the task's; else the one named like the
     task's registered name; else ``core``.
 
     Args:
@@ -148,13 +148,13 @@ def predict_files(
     """Yields the name and the record of each input in some files, in order, as they come.
 
     Args:
-        predictor: Of a bundle, or of a model in memory.
+        predictor: A predictor of a bundle, or of a model in memory.
         paths: The files; see `files_of` for folders.
-        window_px: Look at large images through overlapping windows of so many pixels.
+        window_px: Predict large images through overlapping windows of this size in pixels.
         on_error: ``raise``, or ``skip`` to yield a `Failure` in the place of an input that cannot be used.
 
     Raises:
-        ConfigError: if windows are asked for where the domain has none.
+        ConfigError: if windows are requested of a domain that has none.
         ItemError: if an input cannot be read, naming it and why; those before it have been yielded then.
     """
     domain = predictor.domain
@@ -208,7 +208,7 @@ def files_of(domain: Domain, paths: Sequence[str | Path]) -> tuple[list[Path], l
 
 
 def owners(option: str) -> list[str]:
-    """Returns the installed domains that have an option of this name: to read data with, or ``window``.
+    """Returns the installed domains that have a reading option of this name, or that have windows for ``window``.
 
     Args:
         option: The option's name.

@@ -26,22 +26,22 @@ def evaluate(
     notes: Callable[[str], None] | None = None,
     **reading: Any,
 ) -> dict[str, float]:
-    """Returns the metrics of a predictor on data in any form that its domain reads.
+    """Returns the metrics of a predictor on data in any format that its domain reads.
 
     Where the run that made the bundle left its split beside it, items that it trained on are known again.
 
     Args:
-        predictor: Of a bundle, or of a model in memory.
+        predictor: A predictor of a bundle, or of a model in memory.
         data: The data; None: the domain's embedded set.
         split: ``train``, ``valid`` or ``test``; None: the test part where there is one, else all that did not train,
             else everything.
         on_error: What happens to an item that cannot be used: ``raise`` or ``skip``.
         notes: Gets a sentence on what is measured.
-        reading: Options with which the data is read, where it is not laid out as what the bundle was made from.
+        reading: Reading options, where the data is laid out differently from the bundle's training data.
 
     Raises:
         ConfigError: if the domain reads no files, or has no such option.
-        DataError: if the data is not there, has no such part, or has classes that the bundle has not.
+        DataError: if the data is missing, has no such part, or has classes that the bundle does not know.
     """
     domain = predictor.domain
     options = domain.options(predictor.reading, **reading)

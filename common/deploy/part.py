@@ -1,4 +1,4 @@
-"""A part of a bundle beside the model: something fitted or measured that a prediction or a check asks for later."""
+"""Additional parts of a bundle: fitted or measured objects that predictions or checks need later."""
 
 import re
 from typing import Any, ClassVar, Self
@@ -14,8 +14,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 class BundlePart(KeepsFiles):
     """Base of the parts of a bundle: registered under ``part``; by default a frozen dataclass of plain fields.
 
-    What is too large for the spec is in files, which lie in the bundle as ``<name of the part>.<file>``, hashed like
-    any other.
+    Data too large for the spec goes into files, stored in the bundle as ``<name of the part>.<file>`` and hashed like
+    all others.
     """
 
     registered_name: ClassVar[str]
@@ -29,7 +29,7 @@ class BundlePart(KeepsFiles):
         """Makes the part of a spec (without ``kind``), every field checked.
 
         Args:
-            fields: What `spec` gave.
+            fields: The output of `spec`.
 
         Raises:
             ConfigError: for a field of the wrong type or range.
@@ -38,17 +38,17 @@ class BundlePart(KeepsFiles):
 
 
 def check_name(name: str) -> None:
-    """Checks what a part is called in a bundle.
+    """Checks the name of a part in a bundle.
 
     Raises:
-        ConfigError: unless it is a small word: its files begin with it.
+        ConfigError: unless it is a lower-case word, which can begin the names of the part's files.
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"parts: a name must be small letters, digits and _ (such as in_domain), got {name!r}")
 
 
 def part_from_spec(name: str, spec: object) -> BundlePart:
-    """Makes the part that a bundle calls by a name from its spec.
+    """Makes a part from its name and spec in a bundle.
 
     Raises:
         ConfigError: for an unknown kind, or a field of the wrong type.

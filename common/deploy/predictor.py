@@ -1,4 +1,4 @@
-"""The predictor: from a raw input to a plain record, by the same path as in training."""
+"""The predictor: from a raw input to a plain record, by the same code path as in training."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from common.task.evaluate import collect
 from common.task.task import Outputs, Record, Task
 
 SAMPLES, PIXELS, ROWS = 64, 64 * 224 * 224, 4096
-"""Of a batch where nobody says how large it is: fewer samples where images are large, more of plain rows."""
+"""The default batch size: at most so many samples or pixels in a batch of images, so many rows of a table."""
 
 
 class Predictor:
@@ -32,7 +32,7 @@ class Predictor:
 
     Args:
         bundle: A bundle's folder, or a loaded `Bundle`.
-        device: Where the model runs.
+        device: The device that the model runs on.
 
     Raises:
         BundleError: if the bundle is damaged.
@@ -42,10 +42,10 @@ class Predictor:
     """
 
     def __init__(self, bundle: str | Path | Bundle, device: str | torch.device = "cpu") -> None:
-        found = bundle if isinstance(bundle, Bundle) else load(bundle, device)
-        self.bundle: Bundle | None = found
-        self._set(found.model, found.task, found.encoder, found.pipeline, torch.device(device))
-        self._reading = found.reading
+        loaded = bundle if isinstance(bundle, Bundle) else load(bundle, device)
+        self.bundle: Bundle | None = loaded
+        self._set(loaded.model, loaded.task, loaded.encoder, loaded.pipeline, torch.device(device))
+        self._reading = loaded.reading
 
     def _set(
         self, model: nn.Module, task: Task, encoder: SampleEncoder, pipeline: BatchPipeline, device: torch.device
@@ -65,20 +65,20 @@ class Predictor:
         reading: Any = None,
     ) -> "Predictor":
         """Returns a predictor of a model in memory."""
-        made = cls.__new__(cls)
-        made.bundle = None
-        made._set(model, task, encoder, pipeline, device)
-        made._reading = reading
-        return made
+        predictor = cls.__new__(cls)
+        predictor.bundle = None
+        predictor._set(model, task, encoder, pipeline, device)
+        predictor._reading = reading
+        return predictor
 
     @property
     def domain(self) -> Domain:
-        """The domain that it belongs to."""
+        """The domain of the model and the task."""
         return find_domain(domain_of(self.model, self.task) if self.bundle is None else self.bundle.domain)
 
     @property
     def reading(self) -> Any:
-        """The options with which the data that it learned from was read; the domain's defaults where nobody said."""
+        """The options with which the training data was read; the domain's defaults where none were stored."""
         return self.domain.options() if self._reading is None else self._reading
 
     @property
@@ -98,14 +98,14 @@ class Predictor:
         batch_size: int | None = None,
         on_error: str = "raise",
     ) -> Loader:
-        """Returns a loader over raw values: one sequence a field, inputs alone or inputs and targets.
+        """Returns a loader over raw values: one sequence per field, inputs alone or inputs and targets.
 
         Args:
-            raws: One sequence of raw values a field.
-            names: The items, for errors; a frame's rows have theirs.
-            batch_size: Samples a batch; None: 64, as many large images as have the pixels of 64 of 224 x 224, or 4096
-                rows of columns.
-            on_error: ``raise``, or ``skip`` to leave out what cannot be read.
+            raws: One sequence of raw values per field.
+            names: The items, for errors; a frame's rows are named by its index.
+            batch_size: Samples per batch; None: 64, fewer where images are larger than 224 x 224 (the same number of
+                pixels), 4096 rows of columns.
+            on_error: ``raise``, or ``skip`` to leave out items that cannot be read.
         """
         rows = range(len(names))
         listed = [item_name(names, row) for row in rows] if isinstance(names, pd.DataFrame) else list(names)
@@ -115,12 +115,12 @@ class Predictor:
         )
 
     def loader_of(self, store: SampleStore, rows: Any, *, batch_size: int | None = None) -> Loader:
-        """Returns a loader over items that are encoded already, in their order.
+        """Returns a loader over already encoded items, in their order.
 
         Args:
-            store: Of the same blocks and item transforms.
+            store: A store with this predictor's blocks and item transforms.
             rows: The positions of the items.
-            batch_size: Samples a batch; see `loader`.
+            batch_size: Samples per batch; see `loader`.
 
         Raises:
             ConfigError: if the store encodes in another way than this predictor.
@@ -138,8 +138,8 @@ class Predictor:
         """Returns the model's outputs for raw inputs, in order.
 
         Args:
-            raws: One an input; of several input fields a mapping by their names, or a tuple.
-            batch_size: Samples a batch; see `loader`.
+            raws: One entry per input; for several input fields a mapping by their names, or a tuple.
+            batch_size: Samples per batch; see `loader`.
         """
         fields = self.encoder.inputs_of(raws)
         return collect(self.model, self.loader(fields, raws, batch_size=batch_size), self.task, self.device)
@@ -148,9 +148,9 @@ class Predictor:
         """Returns one record for each raw input, in order.
 
         Args:
-            raws: One an input: a path, an image, a row; of several input fields (user and item, image and question) a
-                mapping by the fields' names, or a tuple in their order.
-            batch_size: Samples a batch; see `loader`.
+            raws: One entry per input: a path, an image, a row; for several input fields (user and item, image and
+                question) a mapping by the fields' names, or a tuple in their order.
+            batch_size: Samples per batch; see `loader`.
 
         Raises:
             ItemError: if an input cannot be read, naming it and why.
@@ -165,7 +165,7 @@ class Predictor:
         Args:
             raws: See `predict_many`.
             on_error: ``raise``, or ``skip`` to yield a `Failure` in the place of an input that cannot be read.
-            batch_size: Samples a batch; see `loader`.
+            batch_size: Samples per batch; see `loader`.
 
         Raises:
             ItemError: if an input cannot be read, naming it and why; those before it have been yielded then.
@@ -210,30 +210,30 @@ class Predictor:
         batch_size: int | None = None,
         on_error: str = "raise",
     ) -> dict[str, float]:
-        """Returns the metrics over raw values (one sequence a field, targets last) by their standard names.
+        """Returns the metrics over raw values (one sequence per field, targets last) by their standard names.
 
         Args:
-            raws: One sequence of raw values a field.
+            raws: One sequence of raw values per field.
             names: The items, for errors.
-            batch_size: Samples a batch; see `loader`.
-            on_error: ``raise``, or ``skip`` to leave out what cannot be read (``items_left_out`` says how many).
+            batch_size: Samples per batch; see `loader`.
+            on_error: ``raise``, or ``skip`` to leave out items that cannot be read (counted in ``items_left_out``).
 
         Raises:
             ItemError: if an item or its label cannot be encoded, naming it.
         """
         loader = self.loader(raws, names, batch_size=batch_size, on_error=on_error)
         outputs = collect(self.model, loader, self.task, self.device)
-        found = self.task.report(outputs)
+        metrics = self.task.report(outputs)
         left_out = len(loader.store.dirty.failures)
-        return {**found, "items_left_out": float(left_out)} if left_out else found
+        return {**metrics, "items_left_out": float(left_out)} if left_out else metrics
 
     def evaluate_source(self, source: Source, part: str | None = None, on_error: str = "raise") -> dict[str, float]:
         """Returns the metrics on one part of a source.
 
         Args:
-            source: What a domain's ``read_source`` found.
+            source: The result of a domain's ``read_source``.
             part: ``train``, ``valid`` or ``test``; None: the test part where there is one, else everything.
-            on_error: ``raise``, or ``skip`` to leave out what cannot be read.
+            on_error: ``raise``, or ``skip`` to leave out items that cannot be read.
 
         Raises:
             DataError: if the source has no such part, or an item cannot be used.

@@ -1,4 +1,4 @@
-"""The fields of ``bundle.json``, and how the content of an older schema becomes that of this one."""
+"""The fields of ``bundle.json``, and the upgrade of older schemas."""
 
 from typing import Any
 
@@ -22,23 +22,23 @@ SINCE_2 = ("reading", "parts")
 
 
 def fields_of(schema: object) -> dict[str, Any]:
-    """Returns the fields of a schema and their types; those of this version's for a schema that is not known.
+    """Returns the fields of a schema and their types; for an unknown schema those of this version.
 
     Args:
-        schema: What a bundle says of itself.
+        schema: The schema number of a bundle.
     """
     old = type(schema) is int and schema == 1
     return {name: hint for name, hint in FIELDS.items() if name not in SINCE_2 or not old}
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns a bundle's content as this version's schema has it.
+    """Returns a bundle's content in this version's schema.
 
-    Schema 1 kept no options of reading but a table's target, which was its task's, and no parts; the classes of a table
-    had a task of their own.
+    Schema 1 had no reading options except a table's target, stored in its task, and no parts; the classification of
+    tables had its own task.
 
     Args:
-        content: Of a bundle of schema 1 or 2, its fields checked.
+        content: The content of a bundle of schema 1 or 2, its fields checked.
 
     Examples:
         >>> old = {"schema": 1, "task": {"kind": "tabular_classification", "target": "price", "vocab": ["a"]}}

@@ -1,9 +1,9 @@
-"""What must hold in a file of boosted trees before XGBoost may read it.
+"""Validation of a file of boosted trees before XGBoost reads it.
 
 XGBoost trusts its model files: a child index out of range reads foreign memory, a cycle never ends, a huge category
 takes all memory, and each of them ends the process, not the call. `check_trees` reads the file first, with
-`common.deploy.ubjson`, and refuses what XGBoost 3.2 does not write. The nodes of all trees are checked at once, as one
-flat array, so that a thousand trees cost about as much as their decoding.
+`common.deploy.ubjson`, and refuses whatever XGBoost 3.2 does not write. The nodes of all trees are checked together, as
+one flat array, so that a thousand trees cost about as much as their decoding.
 
 Source: XGBoost 3.2, src/tree/tree_model.cc, src/gbm/gbtree_model.cc, src/learner.cc, src/data/cat_container.cc.
 """
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from common.deploy.ubjson import Fields, decode
 
 VERSIONS = ((3, 2), (4, 0))
-"""From, and before."""
+"""The supported versions: from the first, up to and without the second."""
 MAX_TREE_DEPTH = 1024
 MAX_CATEGORIES = 1 << 24
 MAX_BITSET_BYTES = 256 << 20
 DELETED = (1 << 31) - 1
-"""The split index of a node that pruning took out of its tree; its place stays in the arrays."""
+"""The split index of a node that was pruned; its entry stays in the arrays."""
 
 OBJECTIVES = {
     "binary:hinge": ("", ""),
@@ -64,7 +64,7 @@ CATEGORY_ARRAYS = {
 }
 FEATURE_TYPES = ("float", "int", "i", "q", "c")
 CATEGORY_VALUES = {9: np.int8, 10: np.uint8, 11: np.int16, 13: np.int32, 15: np.int64}
-"""XGBoost's number of an array's type, in the encoder of a frame's categories."""
+"""XGBoost's type numbers of arrays, in the encoder of a frame's categories."""
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -73,7 +73,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class TreeSummary:
-    """What a checked file of trees holds.
+    """The content of a checked file of trees.
 
     Attributes:
         booster: ``gbtree`` or ``dart``.
@@ -97,13 +97,13 @@ class TreeSummary:
 
 
 def check_trees(data: bytes, name: str, *, features: int, outputs: int) -> TreeSummary:
-    """What an XGBoost model file holds, once nothing in it can make XGBoost read or write where it must not.
+    """Checks that nothing in an XGBoost model file can make XGBoost access memory out of bounds; returns a summary.
 
     Args:
         data: The file as ``Booster.save_raw("ubj")`` writes it.
-        name: What to call it in errors.
-        features: Columns that the model must take.
-        outputs: Numbers per row that the model must give: classes, quantiles or targets, else 1.
+        name: The file's name in errors.
+        features: The number of columns that the model must take.
+        outputs: The numbers per row that the model must return: classes, quantiles or targets, else 1.
 
     Returns:
         Counts and names for a report.
@@ -149,7 +149,7 @@ def check_trees(data: bytes, name: str, *, features: int, outputs: int) -> TreeS
 
 
 def _objective(file: Fields, value: Any, outputs: int) -> str:
-    """Its name; its parameter is compared with the outputs (XGBoost divides by the number of classes)."""
+    """Returns the objective's name and checks its parameter (XGBoost divides by the number of classes)."""
     name = value.get("name") if isinstance(value, dict) else None
     if not isinstance(name, str) or name not in OBJECTIVES:
         raise file.error(f"objective is {name!r:.60}, must be one of {', '.join(OBJECTIVES)}")
@@ -195,7 +195,7 @@ def _learner(file: Fields, learner: dict[str, Any], objective: str, features: in
 
 
 def _columns(file: Fields, learner: dict[str, Any], features: int) -> None:
-    """Names and types of the columns: of all or of none."""
+    """Checks the names and types of the columns: given for all or for none."""
     for field in ("feature_names", "feature_types"):
         size = len(file.every(learner[field], field, str, "texts"))
         if size not in (0, features):
@@ -211,7 +211,7 @@ def _columns(file: Fields, learner: dict[str, Any], features: int) -> None:
 
 
 def _booster(file: Fields, value: Any) -> tuple[str, dict[str, Any]]:
-    """Its name, and the model inside."""
+    """Returns the booster's name, and the tree model inside."""
     name = value.get("name") if isinstance(value, dict) else None
     if name not in ("gbtree", "dart"):
         raise file.error(f"gradient_booster is {name!r:.60}, must be gbtree or dart: train with booster='gbtree'")
@@ -237,7 +237,7 @@ def _booster(file: Fields, value: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _rounds(file: Fields, model: dict[str, Any], outputs: int) -> int:
-    """The number of rounds: each adds as many trees as there are outputs, times the parallel trees."""
+    """Returns the number of rounds: each adds one tree per output and parallel tree."""
     trees = len(model["trees"])
     held = file.fields(model["gbtree_model_param"], "gbtree_model_param", ("num_parallel_tree", "num_trees"))
     file.count(held["num_trees"], "gbtree_model_param.num_trees", trees, trees)
@@ -257,7 +257,7 @@ def _rounds(file: Fields, model: dict[str, Any], outputs: int) -> int:
 
 
 def _frame_categories(file: Fields, value: Any, features: int) -> None:
-    """The categories of the frame it was trained with: as many columns, segments and order as XGBoost indexes."""
+    """Checks the categories of the training frame: columns, segments and order must fit XGBoost's indexing."""
     held = file.fields(value, "cats", ("enc", "feature_segments", "sorted_idx"))
     columns = held["enc"]
     if not isinstance(columns, list) or len(columns) not in (0, features):
@@ -274,7 +274,7 @@ def _frame_categories(file: Fields, value: Any, features: int) -> None:
 
 
 def _column(file: Fields, value: Any, what: str) -> int:
-    """How many categories one column has."""
+    """Returns the number of categories of one column."""
     if isinstance(value, dict) and "offsets" in value:
         held = file.fields(value, what, ("offsets", "values"))
         values = file.array(held["values"], f"{what}.values", np.dtype(np.int8))
@@ -292,15 +292,15 @@ def _column(file: Fields, value: Any, what: str) -> int:
 
 @dataclass(frozen=True)
 class _Forest:
-    """All trees of a file as one: node ``n`` of tree ``t`` has the flat position ``starts[t] + n``.
+    """All trees of a file in flat arrays: node ``n`` of tree ``t`` has the flat position ``starts[t] + n``.
 
     Attributes:
-        file: For errors.
-        sizes: Nodes of each tree.
-        starts: Flat position of each tree's root.
-        nodes: Of each node array, all trees' values, one after the other.
-        categories: Of each category array, the values of each tree.
-        deleted: Of each tree, how many nodes pruning is said to have taken out.
+        file: The field reader, for errors.
+        sizes: The number of nodes of each tree.
+        starts: The flat position of each tree's root.
+        nodes: Each node array, concatenated over all trees.
+        categories: Each category array, one entry per tree.
+        deleted: The number of pruned nodes that each tree states.
     """
 
     file: Fields
@@ -311,7 +311,7 @@ class _Forest:
     deleted: Ints
 
     def local(self, at: int) -> tuple[int, int]:
-        """The tree and the node at a flat position."""
+        """Returns the tree and the node at a flat position."""
         tree = int(np.searchsorted(self.starts, at, side="right")) - 1
         return tree, at - int(self.starts[tree])
 
@@ -324,7 +324,7 @@ class _Forest:
 
     @property
     def gone(self) -> Bools:
-        """Nodes that pruning took out: XGBoost marks them by a split index and a direction of all ones."""
+        """The pruned nodes: XGBoost marks them by a split index and a default direction of all ones."""
         return (self.nodes["split_indices"] == DELETED) & (self.nodes["default_left"] == 1)
 
 
@@ -355,7 +355,7 @@ def _forest(file: Fields, trees: list[Any], features: int) -> _Forest:
 
 
 def _structure(forest: _Forest) -> int:
-    """Each node that is not deleted hangs from its root by exactly one path; returns the longest, in edges."""
+    """Checks that exactly one path leads from the root to each node not deleted; returns the longest, in edges."""
     offsets = np.repeat(forest.starts, forest.sizes)
     local = np.arange(offsets.size) - offsets
     size = np.repeat(forest.sizes, forest.sizes)
@@ -393,7 +393,7 @@ def _structure(forest: _Forest) -> int:
 
 
 def _depth(forest: _Forest, left: Ints, right: Ints) -> int:
-    """Walks all trees level by level; what is left over lies on a cycle. ``left``, ``right``: flat, -1 for leaves."""
+    """Walks all trees breadth-first; unreached nodes are on a cycle. ``left``, ``right``: flat, -1 for leaves."""
     seen = np.zeros(left.size, np.bool_)
     level, depth = forest.starts, 0
     while True:
@@ -410,7 +410,7 @@ def _depth(forest: _Forest, left: Ints, right: Ints) -> int:
 
 
 def _numbers(forest: _Forest, features: int, feature_types: list[str]) -> None:
-    """Split indices name columns, flags are 0 or 1, thresholds and leaf values are finite."""
+    """Checks that split indices name columns, flags are 0 or 1, thresholds and leaf values are finite."""
     for field in ("split_type", "default_left"):
         values = forest.nodes[field]
         forest.refuse(values > 1, lambda at, field=field, values=values: f"{field} is {values[at]}, must be 0 or 1")
@@ -435,7 +435,7 @@ def _numbers(forest: _Forest, features: int, feature_types: list[str]) -> None:
 
 
 def _categories(forest: _Forest) -> None:
-    """The categorical nodes are listed in order, their segments follow one another, their bit sets fit in memory."""
+    """Checks that categorical nodes are in order, their segments contiguous, and their bit sets fit in memory."""
     marked = forest.nodes["split_type"] == 1
     held = forest.categories
     counts = np.add.reduceat(marked, forest.starts, dtype=np.int64).tolist()

@@ -1,9 +1,9 @@
 """UBJSON (draft 12), the format of XGBoost's model files, as plain Python values and numpy arrays.
 
-`decode` takes bytes that nobody vouches for: every length is compared with the bytes that are left before anything is
-allocated, nesting and the number of values are bounded, and what is ambiguous (a key given twice, bytes after the end,
-text that is not UTF-8) is refused. `encode` writes the one form that XGBoost writes, so that
-``encode(decode(data)) == data`` says that XGBoost reads in ``data`` what `decode` read.
+`decode` takes untrusted bytes: every length is compared with the bytes that are left before anything is allocated,
+nesting and the number of values are bounded, and ambiguous content (a key given twice, bytes after the end, text that
+is not UTF-8) is refused. `encode` writes the one form that XGBoost writes, so that ``encode(decode(data)) == data``
+means that XGBoost reads from ``data`` what `decode` read.
 
 Source: https://ubjson.org (draft 12); XGBoost 3.2, src/common/json.cc.
 """
@@ -36,11 +36,11 @@ _CONSTANTS = {"Z": None, "T": True, "F": False}
 
 
 def decode(data: bytes, name: str) -> Any:
-    r"""One UBJSON value: dict, list, str, int, float, bool, None, or a numpy array for a typed array of numbers.
+    r"""Decodes one UBJSON value: dict, list, str, int, float, bool, None, or a numpy array for a typed array.
 
     Args:
         data: The whole file.
-        name: What to call it in errors.
+        name: The file's name in errors.
 
     Returns:
         The value. A typed array of numbers is a flat array in the machine's byte order: int8 (``i``), uint8 (``U``),
@@ -61,7 +61,7 @@ def decode(data: bytes, name: str) -> Any:
 
 
 def encode(value: Any) -> bytes:
-    r"""The bytes that XGBoost writes for a value that `decode` returned.
+    r"""Encodes a value that `decode` returned, as XGBoost writes it.
 
     Args:
         value: dict with text keys, list, str, int, float (written as float32), bool, None, or a one-dimensional array.
@@ -80,10 +80,10 @@ def encode(value: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Fields:
-    """Typed readers of what `decode` returned: each gives the value as the type it must have, or names what it is not.
+    """Typed readers of decoded values: each returns the value as the required type, or raises naming the field.
 
     Attributes:
-        name: What to call the file in errors.
+        name: The file's name in errors.
     """
 
     name: str
@@ -92,7 +92,10 @@ class Fields:
         return BundleError(f"{self.name}: {what}")
 
     def same_bytes(self, content: Any, data: bytes) -> None:
-        """XGBoost's own reader knows less of UBJSON than `decode`: only what it writes is read alike by both."""
+        """Checks that encoding the content gives the same bytes.
+
+        XGBoost's own reader supports less of UBJSON than `decode`; both agree only on the form that XGBoost writes.
+        """
         written = encode(content)
         if written != data:
             size = min(len(written), len(data))
@@ -120,7 +123,7 @@ class Fields:
         return np.array(self.every(value, what, int, "whole numbers"), np.int64)
 
     def count(self, value: Any, what: str, low: int, high: int) -> int:
-        """A whole number that XGBoost writes as text."""
+        """Returns a whole number that XGBoost writes as text, checked against a range."""
         if not isinstance(value, str) or not re.fullmatch(r"0|[1-9][0-9]{0,9}", value, re.ASCII):
             raise self.error(f"{what} must be a whole number as text, got {value!r:.60}")
         if not low <= int(value) <= high:
@@ -128,7 +131,7 @@ class Fields:
         return int(value)
 
     def floats(self, value: Any, what: str) -> list[float]:
-        """Finite numbers that XGBoost writes as text, such as ``[5E-1,1.2E0]``."""
+        """Returns finite numbers that XGBoost writes as text, such as ``[5E-1,1.2E0]``."""
         text = value if isinstance(value, str) else ""
         number = r"-?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?"
         if not re.fullmatch(rf"\[{number}(,{number})*\]", text, re.ASCII):
@@ -148,7 +151,7 @@ class Fields:
 
 
 class _Reader:
-    """A cursor over the bytes; every read says how much it needs before it takes it."""
+    """A cursor over the bytes; every read checks that enough bytes are left."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data = data
@@ -160,7 +163,7 @@ class _Reader:
         return BundleError(f"{self.name} is not readable UBJSON: byte {at}: {what}")
 
     def take(self, count: int) -> int:
-        """Moves past ``count`` bytes and returns where they begin."""
+        """Advances by ``count`` bytes and returns where they begin."""
         begin = self.at
         if count > len(self.data) - begin:
             raise self.error(begin, f"{count} bytes are needed, {len(self.data) - begin} are left")
@@ -168,14 +171,14 @@ class _Reader:
         return begin
 
     def marker(self) -> str:
-        """The next type marker; no-ops before it are passed over."""
+        """Returns the next type marker, skipping no-ops."""
         while True:
             found = chr(self.data[self.take(1)])
             if found != "N":
                 return found
 
     def peek(self) -> str:
-        """The next byte that is not a no-op, left in place."""
+        """Returns the next type marker without consuming it."""
         found = self.marker()
         self.at -= 1
         return found
@@ -185,7 +188,7 @@ class _Reader:
         return kind.unpack_from(self.data, self.take(kind.size))[0]
 
     def length(self, least: int = 1) -> int:
-        """A count of things that take ``least`` bytes each, all of which the file must still have room for."""
+        """Reads a count of elements of at least ``least`` bytes each, checked against the bytes that are left."""
         begin = self.at
         marker = chr(self.data[self.take(1)])
         if marker not in _LENGTHS:
@@ -206,7 +209,7 @@ class _Reader:
             raise self.error(begin + error.start, f"the text is not UTF-8 ({error.reason})") from error
 
     def value(self, marker: str, depth: int) -> Any:
-        """The value whose marker was just read, inside ``depth`` containers."""
+        """Reads the value after its marker, inside ``depth`` containers."""
         self.values += 1
         if self.values > MAX_VALUES:
             raise self.error(self.at, f"the file holds more than {MAX_VALUES} values")
@@ -228,7 +231,7 @@ class _Reader:
         raise self.error(self.at - 1, f"there is no type {marker!r} (H, numbers of any precision, is not read)")
 
     def header(self) -> tuple[str | None, int | None]:
-        """The type and count that an optimised container begins with; None where it has none."""
+        """Reads the type and count of an optimised container; None where it has none."""
         kind: str | None = None
         if self.peek() == "$":
             begin = self.take(1)

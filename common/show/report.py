@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with its pictures inside, which opens without a network."""
+"""The report of a run: one self-contained HTML file with embedded pictures, which needs no network."""
 
 import base64
 import html
@@ -53,7 +53,7 @@ def _anchor(heading: str) -> str:
 
 @dataclass
 class Report:
-    """A page that is put together section by section.
+    """A page that is built section by section.
 
     Args:
         title: The page's title.
@@ -72,7 +72,7 @@ class Report:
         self.parts.append(f'<h2 id="{_anchor(heading)}">{html.escape(heading)}</h2>{body}')
 
     def text(self, heading: str, text: str) -> None:
-        """Adds a section of plain text, its line breaks kept."""
+        """Adds a section of preformatted plain text."""
         self._add(heading, f"<pre>{html.escape(text)}</pre>")
 
     def table(self, heading: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -89,7 +89,7 @@ class Report:
         self._add(heading, body)
 
     def picture(self, heading: str, png: bytes, caption: str = "") -> None:
-        """Adds a picture, its PNG bytes inside the page."""
+        """Adds a picture, its PNG bytes embedded in the page."""
         data = base64.b64encode(png).decode("ascii")
         image = f'<img alt="{html.escape(heading)}" src="data:image/png;base64,{data}">'
         self._add(heading, f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>")

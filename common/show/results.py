@@ -1,4 +1,4 @@
-"""Samples of a part with what is true and what was predicted."""
+"""Pictures of a part's samples with targets and predictions."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
@@ -17,7 +17,7 @@ from common.task.task import Outputs, Task
 
 
 class Learned(Protocol):
-    """What has learned: a model with its loaders and its task, on a device (a `Trainer`, an `AtOnce`)."""
+    """A trained model with its loaders and its task, on a device (a `Trainer`, an `AtOnce`)."""
 
     model: nn.Module
     dls: DataLoaders
@@ -36,7 +36,7 @@ def show_results(
     path: Any = None,
     outputs: Outputs | None = None,
 ) -> Picture:
-    """Draws samples of a part with what is true and what was predicted; wrong ones in red.
+    """Draws samples of a part with target and prediction; wrong predictions in red.
 
     Args:
         trainer: The trainer.
@@ -44,9 +44,9 @@ def show_results(
         part: ``valid``, ``test`` or ``train``.
         ids: Which samples, by their ids; the first ones when None.
         nrows: Rows of the picture; about square when None.
-        cell: Inches that each is wide.
+        cell: The width of each sample in inches.
         path: A file to write the picture to.
-        outputs: Of the part, where the model has seen it already; else it sees these samples.
+        outputs: The outputs of the part, if already computed; else the model is run on the shown samples.
     """
     loader = trainer.dls.part(part)
     if not isinstance(loader, Loader):
@@ -62,7 +62,7 @@ def show_results(
     figure, every = axes_grid(len(rows), nrows, cell)
     task, raws = trainer.task, loader.store.raws
     for i, axes in enumerate(every):
-        if task.raw_targets:  # records are told in the pixels of the source: so is the picture
+        if task.raw_targets:  # records are in pixels of the source image: draw that, not the transformed one
             raw = [take(field, int(cast(Tensor, batch.ids)[i])) for field in raws]
             inputs = [block.encode(value) for block, value in zip(encoder.x_blocks, raw, strict=False)]
             target = raw[encoder.n_inp]

@@ -1,1 +1,1 @@
-"""Sources: items, what is read from them, splits and the files that name them."""
+"""Sources: items, getters, splits and split files, and tables."""

@@ -21,7 +21,7 @@ Getter = Callable[[Any], Any]
 def get_files(
     path: str | Path, extensions: Iterable[str] | None = None, recurse: bool = True, folders: Iterable[str] = ()
 ) -> list[Path]:
-    """Returns the files under a folder, sorted, hidden ones left out; links to folders elsewhere are followed.
+    """Returns the files under a folder, sorted, without hidden ones; links to folders elsewhere are followed.
 
     Args:
         path: The folder.
@@ -59,7 +59,7 @@ def get_image_files(path: str | Path, recurse: bool = True, folders: Iterable[st
 
 
 def parent_label(item: str | Path) -> str:
-    """Returns the name of the folder that a file lies in.
+    """Returns the name of a file's parent folder.
 
     Args:
         item: The file's path.
@@ -119,9 +119,9 @@ class ColReader:
 
     Args:
         cols: The column's name or position, or several of them.
-        pref: What to put before each value (a folder).
-        suff: What to put after each value (a file ending).
-        label_delim: Split the value into a list of labels at this mark.
+        pref: A prefix for each value (a folder).
+        suff: A suffix for each value (a file ending).
+        label_delim: The delimiter at which to split the value into a list of labels.
 
     Raises:
         DataError: when called, if the table has no such column; the message lists the near names.
@@ -163,7 +163,7 @@ class ColReader:
         return values if isinstance(self.cols, tuple) else values[0]
 
     def column(self, frame: pd.DataFrame) -> Sequence[Any]:
-        """Returns the value of every row of a frame at once: its own column where nothing is put before or after.
+        """Returns the values of all rows of a frame: the column itself where there is no prefix, suffix or delimiter.
 
         Args:
             frame: The rows.
@@ -182,7 +182,7 @@ class ColReader:
 
 
 def take(items: Items, position: int) -> Any:
-    """Returns one item: an entry of a list, a row of a frame, an entry of a column as its ``tolist`` has it."""
+    """Returns one item: an entry of a list, a row of a frame, an entry of a column as a Python object."""
     if isinstance(items, pd.Series):
         return items.iloc[position : position + 1].tolist()[0]
     return items.iloc[position] if isinstance(items, pd.DataFrame) else items[position]
@@ -204,7 +204,7 @@ def subset(items: Items, positions: Sequence[int] | np.ndarray) -> Items:
 
 
 def item_name(items: Items, position: int) -> str:
-    """Returns an item as a person knows it: its path, or the row of a table."""
+    """Returns an item's name for people: its path, or the row of a table."""
     if isinstance(items, pd.DataFrame):
         return f"row {items.index[position]}"
     item = items[position]
@@ -217,13 +217,14 @@ def item_name(items: Items, position: int) -> str:
 def read_field(
     getter: Getter | None, items: Items, stage: str, failed: dict[int, ItemError] | None = None
 ) -> Sequence[Any]:
-    """Returns the raw values of one field for every item, at once where the getter can read whole columns.
+    """Returns the raw values of one field for every item, by whole columns where the getter can read them.
 
     Args:
         getter: From an item to its raw value; None: the item itself.
         items: The items.
         stage: ``get_x`` or ``get_y``, for errors.
-        failed: Where to note the items that the getter fails on, whose value is then None; None: the first one raises.
+        failed: Collects the errors of items that the getter fails on, whose value is then None; None: the first one
+            raises.
 
     Raises:
         DataError: naming the first item that the getter fails on, and why.
@@ -249,7 +250,7 @@ def read_field(
 def read_fields(
     fields: Sequence[tuple[Getter | None, str]], items: Items, failed: dict[int, ItemError] | None = None
 ) -> list[Sequence[Any]]:
-    """Returns the raw values of several fields; a getter that serves several of one side is asked once an item.
+    """Returns the raw values of several fields; a getter shared by fields of one side is called once per item.
 
     Args:
         fields: The getter and the side (``get_x`` or ``get_y``) of each.

@@ -43,7 +43,7 @@ class Listing:
 def list_files(
     path: str | Path, endings: Iterable[str] | None = None, recurse: bool = True, folders: Iterable[str] = ()
 ) -> Listing:
-    """Returns the files under a folder, sorted, hidden ones left out; links to folders elsewhere are followed.
+    """Returns the files under a folder, sorted, without hidden ones; links to folders elsewhere are followed.
 
     Args:
         path: The folder.
@@ -89,7 +89,10 @@ def list_files(
 
 
 def _leads_out(place: str, name: str, seen: list[str]) -> bool:
-    """Whether a link leads to a folder that is not met anyway, and so can be followed; then it is noted in ``seen``."""
+    """Whether a link leads to a folder that is not visited otherwise, so that following it makes no cycle.
+
+    If so, the folder is added to ``seen``.
+    """
     target, here = os.path.realpath(os.path.join(place, name)), os.path.realpath(place)
     met = os.path.commonpath([target, here]) == target or any(os.path.commonpath([target, s]) == s for s in seen)
     if not met:

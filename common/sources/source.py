@@ -1,4 +1,4 @@
-"""A source: items with what they show and what is true of them, and the parts that the source itself has."""
+"""A source: items with their inputs and targets, and the split that the source itself defines."""
 
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
@@ -17,19 +17,19 @@ PART_NAMES = {
     **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What people call the parts of a split, in small letters."""
+"""Common lower-case names of the parts of a split."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Items with inputs and targets, as a DataBlock takes them; a domain's ``read_source`` finds out their form.
+    """Items with inputs and targets, as a DataBlock takes them; a domain's ``read_source`` infers their format.
 
     Attributes:
         items: The items.
         get_x: From an item to the input.
         get_y: From an item to the target, or one function for each of several targets.
-        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source does not say.
-        kind: What was found, in words.
+        parts: ``train``, ``valid`` or ``test`` of each item, or None where the source has no split.
+        kind: The format that was recognised, in words.
         notes: What a person should know of how it was read: what was guessed, and what was passed over.
     """
 
@@ -41,12 +41,12 @@ class Source:
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def splitter(self, valid_pct: float, seed: int, stratify: bool = False) -> "PartSplitter":
-        """Returns a splitter that keeps the source's own parts and divides train where it has no validation part.
+        """Returns a splitter that keeps the source's own parts and splits train where it has no validation part.
 
         Args:
-            valid_pct: The share of train that validates.
-            seed: Of the division.
-            stratify: Whether the classes are divided evenly.
+            valid_pct: The share of train to validate on.
+            seed: Seed of the split.
+            stratify: Whether both parts keep the classes' proportions.
         """
         inner = StratifiedSplitter(valid_pct, seed) if stratify else RandomSplitter(valid_pct, seed)
         return PartSplitter(self.parts, inner)
@@ -74,7 +74,7 @@ class Source:
         return found
 
     def raws(self, name: str | None, on_error: str = "raise") -> tuple[list[list[Any]], list[str]]:
-        """Returns the raw values of one part, one list a field, and the names of its items.
+        """Returns the raw values of one part, one list per field, and the names of its items.
 
         Args:
             name: The part; see `part`.
@@ -95,11 +95,11 @@ class Source:
 
 @dataclass(frozen=True)
 class PartSplitter(Splitter):
-    """The source's own parts; what it calls train is divided by ``inner`` where it has no validation part.
+    """The source's own parts; its training items are split by ``inner`` where it has no validation part.
 
     Args:
-        parts: The part of each item, or None: all is divided by ``inner`` and there is no test part.
-        inner: Divides the training items.
+        parts: The part of each item, or None: ``inner`` splits all items and there is no test part.
+        inner: Splits the training items.
 
     Raises:
         DataError: if none of the parts is ``train``.

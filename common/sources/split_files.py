@@ -1,4 +1,4 @@
-"""Splits that a file names: a list of validation files, or the manifest that `Split.write` wrote."""
+"""Splits read from a file: a list of validation files, or a manifest written by `Split.write`."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from common.sources.splits import MANIFEST, PARTS, Split, Splitter, from_mask, i
 
 @dataclass(frozen=True)
 class FileSplitter(Splitter):
-    """Files named in a list (one a line, with or without folder and ending) validate.
+    """Validates on the files named in a list (one per line, with or without folder and ending).
 
     Args:
         fname: The text file with the names.
@@ -44,13 +44,13 @@ class FileSplitter(Splitter):
 
 @dataclass(frozen=True)
 class ManifestSplitter(Splitter):
-    """The split that `Split.write` wrote down.
+    """Reads a split that `Split.write` wrote.
 
     Args:
         path: The manifest, CSV with the columns ``item`` and ``split``; a third, ``content``, is not looked at.
 
     Raises:
-        DataError: when called, if the manifest is not there, names an item that is not, or a part that is none.
+        DataError: when called, if the manifest is missing, or names an unknown item or part.
     """
 
     path: str | Path
@@ -113,7 +113,7 @@ def known_parts(path: str | Path, items: Items) -> np.ndarray:
 
 
 def _names(path: Path) -> set[str]:
-    """A file's name with none, some or all of its folders, with and without its ending."""
+    """All names by which a list may refer to a file: with any number of its folders, with and without its ending."""
     parts = path.parts
     tails = {Path(*parts[i:]) for i in range(len(parts))}
     return {t.as_posix() for t in tails} | {t.with_suffix("").as_posix() for t in tails if t.name}

@@ -1,4 +1,4 @@
-"""Making the validation set: the fourth question of a DataBlock. Every split can be written down and read back."""
+"""Making the validation set: the fourth question of a DataBlock. Every split can be saved to a file and read back."""
 
 import csv
 import io
@@ -27,9 +27,9 @@ class Split:
     """Positions of the items of each part; an item may be in none.
 
     Attributes:
-        train: int64 positions to learn from.
-        valid: int64 positions to choose by.
-        test: int64 positions that are only evaluated, once, at the end.
+        train: int64 positions of the training items.
+        valid: int64 positions of the validation items, for model selection.
+        test: int64 positions of the test items, which are evaluated once, at the end.
     """
 
     train: np.ndarray
@@ -66,7 +66,7 @@ def item_keys(items: Items) -> list[str]:
     parents = [p.parent for p in paths]
     root = parents[0]
     while not all(p.is_relative_to(root) for p in parents):
-        if root == root.parent:  # nothing in common
+        if root == root.parent:  # no common folder
             return [str(name) for name in names]
         root = root.parent
     return [p.relative_to(root).as_posix() for p in paths]
@@ -98,7 +98,7 @@ def split_of(train: Any, valid: Any, test: Any = ()) -> Split:
 
 
 def from_mask(held_out: np.ndarray) -> Split:
-    """Returns the split in which the items marked true validate and the others train."""
+    """Returns the split that validates on the items marked true and trains on the others."""
     return split_of(np.flatnonzero(~held_out), np.flatnonzero(held_out))
 
 
@@ -109,13 +109,13 @@ class Splitter:
     """The parts that must not be empty."""
 
     def __call__(self, items: Items, labels: Sequence[Any] | None = None) -> Split:
-        """Returns which items train and which validate."""
+        """Returns the split of some items."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class NoSplitter(Splitter):
-    """Every item trains and none validates: for models that judge themselves out of fold.
+    """All items are training items: for models that are evaluated by their own out-of-fold predictions.
 
     Examples:
         >>> split = NoSplitter()(list("abc"))
@@ -138,11 +138,11 @@ def _share(count: int, valid_pct: float) -> int:
 
 @dataclass(frozen=True)
 class RandomSplitter(Splitter):
-    """A random share of the items validates.
+    """Validates on a random share of the items.
 
     Args:
         valid_pct: The share, in (0, 1).
-        seed: Of the draw; the same seed and count give the same split, always (0 when None).
+        seed: Random seed; the same seed and number of items always give the same split (0 when None).
 
     Examples:
         >>> split = RandomSplitter(valid_pct=0.2, seed=42)(list("abcdefghij"))
@@ -172,14 +172,14 @@ def _need(labels: Sequence[Any] | None, name: str) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class StratifiedSplitter(Splitter):
-    """A random share that keeps each class's proportion (scikit-learn's StratifiedShuffleSplit).
+    """Validates on a random share that keeps the classes' proportions (scikit-learn's StratifiedShuffleSplit).
 
     Args:
         valid_pct: The share, in (0, 1).
-        seed: Of the draw.
+        seed: Random seed.
 
     Raises:
-        DataError: when called, if a class has a single item, or the share is smaller than one item a class.
+        DataError: when called, if a class has a single item, or the share is smaller than one item per class.
     """
 
     valid_pct: float = 0.2
@@ -207,12 +207,12 @@ def _groups(group: Getter | Sequence[Any], items: Items) -> np.ndarray:
 
 @dataclass(frozen=True)
 class GroupSplitter(Splitter):
-    """Whole groups validate (speakers, patients, scenes): no group is on both sides.
+    """Validates on whole groups (speakers, patients, scenes): no group is in both parts.
 
     Args:
-        group: A getter from item to group, or one group an item.
+        group: A getter from item to group, or one group per item.
         valid_pct: The share of the groups, in (0, 1).
-        seed: Of the draw.
+        seed: Random seed.
     """
 
     group: Getter | Sequence[Any]
@@ -230,12 +230,12 @@ class GroupSplitter(Splitter):
 
 @dataclass(frozen=True)
 class StratifiedGroupSplitter(Splitter):
-    """Whole groups validate, and the classes keep their proportions as far as the groups allow (scikit-learn).
+    """Validates on whole groups, keeping the classes' proportions as far as the groups allow (StratifiedGroupKFold).
 
     Args:
-        group: A getter from item to group, or one group an item.
-        valid_pct: The share of the items, in (0, 0.5]; it is met as one fold of round(1 / valid_pct).
-        seed: Of the draw.
+        group: A getter from item to group, or one group per item.
+        valid_pct: The share of the items, in (0, 0.5]; the actual share is one fold of round(1 / valid_pct).
+        seed: Random seed.
     """
 
     group: Getter | Sequence[Any]
@@ -258,16 +258,16 @@ class StratifiedGroupSplitter(Splitter):
 
 @dataclass(frozen=True)
 class TimeSplitter(Splitter):
-    """The latest items validate, the earlier ones train, and what lies in the gap between is left out.
+    """Validates on the latest items and trains on earlier ones; items in the gap between are left out.
 
     Args:
-        time: A getter from item to time (a number, a date, or a text that pandas reads as one).
-        valid_pct: The share of the items that validate, in (0, 1).
+        time: A getter from item to time (a number, a date, or a text that pandas parses as one).
+        valid_pct: The share of validation items, in (0, 1).
         gap: The least distance from the last training item to the first validation item: seconds for dates, else in
             the times' own unit.
 
     Raises:
-        DataError: when called, if a time is missing, or no training item lies before the gap.
+        DataError: when called, if a time is missing, or no item is before the gap.
     """
 
     time: Getter
@@ -289,6 +289,7 @@ class TimeSplitter(Splitter):
         else:
             values = (times - times.min()).dt.total_seconds().to_numpy(np.float64)
         start = np.sort(values)[len(values) - _share(len(values), self.valid_pct)]
+        # Strictly before without a gap: items of the same time as the first validation item must not train.
         train = values < start if self.gap == 0 else values <= start - self.gap
         if not train.any():
             raise DataError(f"gap={self.gap} leaves no training item before the validation items")
@@ -302,7 +303,7 @@ def _folder(item: Any, level: int) -> str:
 
 @dataclass(frozen=True)
 class GrandparentSplitter(Splitter):
-    """The folder above the class folder says the part: ``train/rose/1.jpg``.
+    """Splits by the folder above the class folder: ``train/rose/1.jpg``.
 
     Args:
         train_name: Name of the training folder.
@@ -310,7 +311,7 @@ class GrandparentSplitter(Splitter):
         test_name: Name of the test folder, which may be absent.
 
     Raises:
-        DataError: when called, if no item lies in one of the first two folders.
+        DataError: when called, if the training or the validation folder has no item.
     """
 
     train_name: str = "train"
@@ -329,10 +330,10 @@ class GrandparentSplitter(Splitter):
 
 @dataclass(frozen=True)
 class HoldOutFolder(Splitter):
-    """Items below a folder of one name are the test part; another splitter divides the rest.
+    """Tests on the items below a folder of some name; another splitter splits the rest.
 
     Args:
-        splitter: Divides what is not test.
+        splitter: Splits the items that are not in the test part.
         name: The test folder's name, at any level above the file.
     """
 
@@ -348,7 +349,7 @@ class HoldOutFolder(Splitter):
 
 
 def hold_out(splitter: Splitter, items: Items, labels: Sequence[Any] | None, held: np.ndarray) -> Split:
-    """Returns ``held`` (bool, one an item) as the test part, and the rest divided by ``splitter``."""
+    """Returns a split with ``held`` (bool, one per item) as the test part, and the rest split by ``splitter``."""
     rest = np.flatnonzero(~held)
     inner_items = items.iloc[rest] if isinstance(items, pd.DataFrame) else [items[int(i)] for i in rest]
     inner = splitter(inner_items, None if labels is None else subset(labels, rest))
@@ -357,7 +358,7 @@ def hold_out(splitter: Splitter, items: Items, labels: Sequence[Any] | None, hel
 
 @dataclass(frozen=True)
 class ColSplitter(Splitter):
-    """A column says the part: true or ``valid`` validates, ``test`` is test, ``train`` or false trains.
+    """Splits by a column: true or ``valid`` is the validation part, ``test`` the test part, false or ``train`` train.
 
     Args:
         col: The column's name.
@@ -393,7 +394,7 @@ _PART_WORDS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class IndexSplitter(Splitter):
-    """Named positions validate, the rest trains.
+    """Validates on given positions and trains on the rest.
 
     Args:
         valid_idx: Positions of the validation items.
@@ -412,10 +413,10 @@ class IndexSplitter(Splitter):
 
 @dataclass(frozen=True)
 class FuncSplitter(Splitter):
-    """Items for which a function answers true validate.
+    """Validates on the items for which a function returns true.
 
     Args:
-        func: From item to bool.
+        func: Maps an item to bool.
     """
 
     func: Callable[[Any], bool]
@@ -426,13 +427,13 @@ class FuncSplitter(Splitter):
 
 @dataclass(frozen=True)
 class KFoldSplitter(Splitter):
-    """One fold of k validates: stratified where labels are given, by group where ``group`` is.
+    """Validates on one fold of k: stratified where labels are given, by whole groups where ``group`` is.
 
     Args:
-        fold: Which fold validates, 0 … folds - 1.
-        folds: How many there are, at least 2.
-        group: A getter from item to group, or one group an item, or None.
-        seed: Of the shuffle.
+        fold: The validation fold, 0 … folds - 1.
+        folds: The number of folds, at least 2.
+        group: A getter from item to group, or one group per item, or None.
+        seed: Seed of the shuffle.
     """
 
     fold: int
@@ -466,7 +467,7 @@ def apply_splitter(splitter: Callable[..., Any], items: Items, labels: Sequence[
     """Returns the split of any splitter, ours or a function that returns two or three lists of positions.
 
     Raises:
-        DataError: if a part is empty that must not be, a position is out of range, or in two parts.
+        DataError: if a required part is empty, or a position is out of range or in two parts.
     """
     found = splitter(items, labels) if isinstance(splitter, Splitter) else splitter(items)
     split = found if isinstance(found, Split) else _given(found)
@@ -483,7 +484,7 @@ def apply_splitter(splitter: Callable[..., Any], items: Items, labels: Sequence[
 
 
 def _given(found: Any) -> Split:
-    """Returns the split that a user's function gave.
+    """Returns the Split of a user-defined function's result.
 
     Raises:
         DataError: unless it is two or three lists of positions.

@@ -1,4 +1,4 @@
-"""Tables in the forms people have them: CSV, TSV, JSON lines, parquet, Arrow and Feather files; text also gzipped."""
+"""Tables in common formats: CSV, TSV, JSON lines (also gzipped), parquet, Arrow and Feather files."""
 
 import zlib
 from pathlib import Path
@@ -16,8 +16,8 @@ TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".j
 def read_table(path: Path) -> pd.DataFrame:
     """Returns a CSV, TSV, JSONL (also gzipped), parquet or Arrow file as a frame.
 
-    An Arrow file (``.arrow``, ``.feather``) is mapped into memory, not read: its columns are Arrow's own, and take no
-    memory of the process as far as the file is not compressed.
+    An Arrow file (``.arrow``, ``.feather``) is memory-mapped: its columns are Arrow-backed and take no memory of the
+    process, unless the file is compressed.
 
     Args:
         path: The file.
@@ -35,7 +35,7 @@ def read_table(path: Path) -> pd.DataFrame:
         elif ending in (".arrow", ".feather"):
             frame = _mapped(path)
         elif ending == ".jsonl":
-            as_written: Any = False  # else "01234" becomes a number
+            as_written: Any = False  # else pandas turns "01234" into a number
             frame = pd.read_json(path, lines=True, dtype=as_written)
         else:
             frame = pd.read_csv(path, sep="\t" if ending == ".tsv" else ",")
@@ -48,7 +48,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _mapped(path: Path) -> pd.DataFrame:
-    """An Arrow file (or stream) as a frame over the mapped bytes; its categories are those of pandas."""
+    """An Arrow file (or stream) as a frame over the mapped bytes; dictionary columns become pandas categories."""
     import pyarrow as pa
     import pyarrow.ipc as ipc
 
@@ -66,7 +66,7 @@ def _mapped(path: Path) -> pd.DataFrame:
 
 
 def parts_of(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """Returns ``train``, ``valid`` or ``test`` of each row from a column of such words."""
+    """Returns the part (``train``, ``valid`` or ``test``) of each row from a column of such words."""
     split = ColSplitter(column)(frame)
     parts = np.empty(len(frame), dtype=object)
     for part in ("train", "valid", "test"):

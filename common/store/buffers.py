@@ -1,4 +1,4 @@
-"""Batches written into memory that is used again: fresh pages cost more than the arithmetic on them."""
+"""Reused batch buffers: page faults of fresh memory cost more than the arithmetic on it."""
 
 import sys
 
@@ -6,20 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# The reference count of an object that only a list holds, measured rather than assumed: it depends on the interpreter.
 _ALONE = [object()]
 _FREE = sys.getrefcount(_ALONE[0])
 
 
 def unshared(arrays: list[np.ndarray], place: int) -> bool:
-    """Whether nothing but its list holds an array: a view, or a tensor made from it, would count as one more."""
+    """Whether only its list references an array: a view, or a tensor made from it, would hold another reference."""
     return sys.getrefcount(arrays[place]) == _FREE
 
 
 class BufferPool:
-    """Float buffers; one is handed out again only when no tensor, view or graph holds its memory any more.
+    """Float buffers; one is reused only when no tensor, view or autograd graph references its memory any more.
 
     Args:
-        spare: The most free buffers to keep.
+        spare: The most free buffers to hold on to.
 
     Examples:
         >>> pool = BufferPool()

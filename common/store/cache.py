@@ -1,4 +1,4 @@
-"""Where encoded values are kept: dense arrays and flat buffers with offsets, in memory or mapped from a file."""
+"""Storage of encoded values: dense arrays and flat buffers with offsets, in memory or memory-mapped from a file."""
 
 import fcntl
 import math
@@ -17,17 +17,17 @@ from common.errors import ItemError
 from common.store.buffers import unshared
 
 SLAB_BYTES = 64 << 20
-"""What a flat buffer grows by."""
-_ALIGN = 64
+"""The number of bytes by which a flat buffer grows."""
+_ALIGN = 64  # bytes: allocations start on a cache line, so views of any dtype are aligned
 
 
 def numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
-    """Returns numpy's name of a tensor's type."""
+    """Returns the numpy dtype of a torch dtype."""
     return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def mapped(path: Path, shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """Returns a file as an array that is read and written in place; a new or shorter file is filled up with zeros."""
+    """Returns a file as a memory-mapped, writable array; a new or shorter file is extended with zeros."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -43,7 +43,7 @@ class DenseColumn:
 
     Args:
         count: N.
-        path: A file to keep them in, or None for memory.
+        path: A file to store them in, or None for memory.
     """
 
     def __init__(self, count: int, path: Path | None = None) -> None:
@@ -58,20 +58,20 @@ class DenseColumn:
                 wanted = (self.count, *shape)
                 kind = numpy_type(dtype)
                 array = np.zeros(wanted, kind) if self.path is None else mapped(self.path, wanted, kind)
-                with torch.inference_mode(False):  # kept for training too, whoever asks first
+                with torch.inference_mode(False):  # an inference tensor could not be used in training later
                     self.data = torch.from_numpy(array)
             return self.data
 
     def expect(self, value: Tensor) -> None:
-        """Makes ready for values like this one where a file may hold some already."""
+        """Allocates for values of this shape and dtype, where a file may hold some already."""
         if self.path is not None:
             self._make(tuple(value.shape), value.dtype)
 
     def put(self, row: int, value: Tensor, name: Callable[[], str]) -> None:
-        """Keeps one value; ``name`` tells its item in an error.
+        """Stores one value; ``name`` names its item in an error.
 
         Raises:
-            ItemError: if its shape is not that of the values before it.
+            ItemError: if its shape differs from that of the values before it.
         """
         data = self.data if self.data is not None else self._make(tuple(value.shape), value.dtype)
         if data.shape[1:] != value.shape:
@@ -80,7 +80,7 @@ class DenseColumn:
         data[row] = value
 
     def put_many(self, rows: Tensor, values: Tensor) -> None:
-        """Keeps the values (n, …) of many rows at once."""
+        """Stores the values (n, …) of many rows at once."""
         self._make(tuple(values.shape[1:]), values.dtype)[rows] = values
 
     def piece(self, row: int) -> Tensor:
@@ -92,25 +92,25 @@ class DenseColumn:
         return self.piece(row).numpy()
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Returns the values of some rows (B, …), on the device where the data lies."""
+        """Returns the values of some rows (B, …), on the device of the data."""
         data = cast(Tensor, self.data)
         return data.index_select(0, rows.to(data.device, non_blocking=True))
 
     def to(self, device: torch.device) -> None:
-        """Moves what is kept to a device."""
+        """Moves the stored values to a device."""
         self.data = None if self.data is None else self.data.to(device)
 
     @property
     def bytes(self) -> int:
-        """Bytes kept."""
+        """Bytes stored."""
         return 0 if self.data is None else self.data.numel() * self.data.element_size()
 
 
 class Slabs:
-    """Slabs of stores that are gone, kept for the next one: a fresh page costs more than the pixels written to it.
+    """Memory slabs of deleted stores, reused by the next one: a page fault costs more than writing the page's pixels.
 
     Args:
-        most: The most of them to keep.
+        most: The most free slabs to hold on to.
     """
 
     def __init__(self, most: int) -> None:
@@ -125,7 +125,7 @@ class Slabs:
             return np.empty(SLAB_BYTES, np.uint8)
 
     def give(self, slabs: list[np.ndarray]) -> None:
-        """Takes back those that nobody looks into any more."""
+        """Takes back those of some slabs that no array or tensor references any more."""
         for place in range(len(slabs)):
             if len(slabs[place]) == SLAB_BYTES and unshared(slabs, place) and len(self.free) < self.most:
                 self.free.append(slabs[place])
@@ -139,7 +139,7 @@ def _aligned(size: int) -> int:
 
 
 class MemoryArena:
-    """Bytes in memory, handed out one after another from slabs: nothing is copied when they grow."""
+    """A bump allocator in memory: bytes are handed out one after another from slabs, and growing copies nothing."""
 
     def __init__(self) -> None:
         self.slabs: list[np.ndarray] = []
@@ -168,7 +168,10 @@ class MemoryArena:
 
 
 class FileArena:
-    """Bytes in a file; processes that share it take slabs of their own, so none writes where another does."""
+    """A bump allocator in a file; processes that share the file reserve separate slabs, so their writes never overlap.
+
+    A slab is reserved by extending the file under an exclusive `flock`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -206,18 +209,18 @@ class FileArena:
 
 
 class RaggedColumn:
-    """Values whose leading axes differ in length: one flat buffer, and where each row starts and what shape it has.
+    """Values whose leading axes differ in length: one flat buffer, and a table of each row's start and shape.
 
     Args:
         count: N.
         axes: How many leading axes differ: 1 (texts, sounds, boxes) or 2 (images).
-        path: Files to keep them in (this name with ``.rows`` and ``.bytes``), or None for memory.
+        path: Files to store them in (this name with ``.rows`` and ``.bytes``), or None for memory.
     """
 
     def __init__(self, count: int, axes: int = 1, path: Path | None = None) -> None:
         self.count, self.axes, self.path = count, axes, path
         self.arena = MemoryArena() if path is None else FileArena(path.with_suffix(".bytes"))
-        self.table: np.ndarray | None = None  # slab, start, shape …
+        self.table: np.ndarray | None = None  # per row: slab, start in bytes, shape …
         self.dtype: torch.dtype | None = None
         self._kind, self._item = np.dtype(np.uint8), 1
         self.flat: Tensor | None = None  # on an accelerator: all rows one after another
@@ -236,20 +239,20 @@ class RaggedColumn:
             return self.table
 
     def expect(self, value: Tensor) -> None:
-        """Makes ready for values like this one."""
+        """Allocates for values of this number of axes and dtype."""
         self._prepare(value)
 
     def put(self, row: int, value: Tensor, name: Callable[[], str]) -> None:
-        """Keeps one value; ``name`` tells its item in an error."""
+        """Stores one value; ``name`` names its item in an error."""
         table = self.table if self.table is not None else self._prepare(value)
         array = value.numpy()
         slab, start = self.arena.take(array.nbytes)
         if array.nbytes:
             self.arena.view(slab, start, array.nbytes)[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        table[row] = (slab, start, *array.shape)
+        table[row] = (slab, start, *array.shape)  # after the bytes: a row in the table is complete
 
     def put_many(self, rows: Sequence[int], values: Sequence[Tensor]) -> None:
-        """Keeps the values of many rows in one piece of the buffer."""
+        """Stores the values of many rows in one contiguous piece of the buffer."""
         table = self._prepare(values[0])
         joined = torch.cat([value.reshape(-1) for value in values])
         sizes = np.array([value.numel() * value.element_size() for value in values], np.int64)
@@ -277,7 +280,7 @@ class RaggedColumn:
         return torch.from_numpy(cast(np.ndarray, self.table)[rows.numpy(), 2:])
 
     def joined(self, rows: Tensor) -> Tensor:
-        """Returns the values of some rows one after another (total, …), on the device where the data lies."""
+        """Returns the values of some rows concatenated (total, …), on the device of the data."""
         if self.flat is None or self.starts is None:
             return torch.cat([self.piece(int(row)) for row in rows])
         shapes = self._shapes(rows)
@@ -303,23 +306,23 @@ class RaggedColumn:
         return looked_up(entries, self.starts[rows.to(device, non_blocking=True)] // step, valid), valid
 
     def gather_images(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns images or masks (B, H, W, …), each padded by its own edge, and their sizes int32 (B, 2)."""
+        """Returns images or masks (B, H, W, …), edge-padded to the largest, and their sizes int32 (B, 2)."""
         shapes = self._shapes(rows)
-        kept = shapes[:, :2].to(torch.int32)
+        extents = shapes[:, :2].to(torch.int32)
         if self.flat is None or self.starts is None:
-            return padded_images([self.piece(int(row)) for row in rows]), kept
+            return padded_images([self.piece(int(row)) for row in rows]), extents
         flat, device = self.flat, self.flat.device
-        high, wide = (int(n) for n in kept.amax(dim=0))
+        high, wide = (int(n) for n in extents.amax(dim=0))
         tail = [int(n) for n in shapes[0, 2:]]
         step = int(np.prod(tail, dtype=np.int64))
         start = (self.starts[rows.to(device, non_blocking=True)] // step)[:, None, None]
         sizes = shapes.to(device, non_blocking=True)
         y = torch.arange(high, device=device)[None, :, None].minimum(sizes[:, 0, None, None] - 1)
         x = torch.arange(wide, device=device)[None, None, :].minimum(sizes[:, 1, None, None] - 1)
-        return flat.view(-1, *tail)[start + y * sizes[:, 1, None, None] + x], kept.to(device, non_blocking=True)
+        return flat.view(-1, *tail)[start + y * sizes[:, 1, None, None] + x], extents.to(device, non_blocking=True)
 
     def to(self, device: torch.device) -> None:
-        """Moves what is kept to a device, all rows one after another."""
+        """Copies the stored values to a device, concatenated."""
         if self.table is None or self.dtype is None:
             return
         sizes = np.prod(self.table[:, 2:], axis=1, dtype=np.int64)
@@ -331,7 +334,7 @@ class RaggedColumn:
 
     @property
     def bytes(self) -> int:
-        """Bytes kept."""
+        """Bytes stored."""
         return self.arena.used
 
 
@@ -343,7 +346,7 @@ def padded(pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def padded_images(pieces: Sequence[Tensor]) -> Tensor:
-    """Returns images (B, H, W, …) of the greatest height and width, each continued by its own last row and column."""
+    """Returns images (B, H, W, …) padded to the largest height and width by repeating their last row and column."""
     high, wide = max(piece.shape[0] for piece in pieces), max(piece.shape[1] for piece in pieces)
     out = pieces[0].new_empty(len(pieces), high, wide, *pieces[0].shape[2:])
     for i, piece in enumerate(pieces):

@@ -1,4 +1,4 @@
-"""The index of a cache on disk: which rows are kept, of what content, and whether their bytes are whole."""
+"""The index of a cache on disk: which rows are stored, from what content, and whether their bytes are intact."""
 
 import hashlib
 import json
@@ -34,23 +34,23 @@ def _version(name: str) -> str:
 
 
 def content_token(raws: Sequence[Any], from_file: Sequence[bool] = ()) -> int:
-    """Returns 64 bits that depend on the content of an item's raw values: of a file, on its bytes.
+    """Returns a 64-bit hash of the content of an item's raw values; for a file, of its bytes.
 
     Args:
-        raws: One raw value a field that is kept.
-        from_file: Of each field, whether a string names a file (`Block.from_file`); empty: none does.
+        raws: One raw value per cached field.
+        from_file: For each field, whether a string names a file (`Block.from_file`); empty: none does.
     """
     digest = hashlib.blake2b(digest_size=8)
     for raw, named in zip(raws, from_file or (False,) * len(raws), strict=True):
         try:
             digest.update(content_digest(raw, from_file=named))
-        except DataError:  # encoding it will say why
+        except DataError:  # unreadable: encoding the item reports the reason
             digest.update(bytes(DIGEST_BYTES))
-    return int.from_bytes(digest.digest(), "little") | 1  # never 0, which stands for nothing
+    return int.from_bytes(digest.digest(), "little") | 1  # never 0, which marks an empty row of the index
 
 
 def checksum(tensor: Tensor) -> int:
-    """Returns the sum of a tensor's bytes as 64-bit words, and of its shape: it notices a page that was not written."""
+    """Returns a checksum of a tensor's bytes, as 64-bit words, and of its shape; it detects a page not written."""
     flat = tensor.contiguous().view(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
     whole = len(flat) // 8 * 8
     total = int(flat[:whole].view(np.uint64).sum(dtype=np.uint64)) + int.from_bytes(flat[whole:].tobytes(), "little")
@@ -60,15 +60,15 @@ def checksum(tensor: Tensor) -> int:
 
 
 class CacheIndex:
-    """A folder of kept values that runs may share: one folder a set of items, transforms and library versions.
+    """A folder of cached values that runs may share: one folder per set of items, transforms and library versions.
 
-    A row's entry is written after its bytes: the content it was made from and a sum over what was kept. A row of other
-    content (the file was changed) or another sum (a write that was cut off) is noticed when it is first asked for.
+    A row's entry is written after its bytes: a hash of its source content and a checksum of the stored bytes. A row of
+    other content (the file was changed) or another checksum (an interrupted write) is detected when first asked for.
 
     Args:
         root: The folder that the user named.
         encoder: The fitted blocks and item transforms.
-        raws: One sequence of raw values a field.
+        raws: One sequence of raw values per field.
         names: The items' names.
 
     Raises:
@@ -103,27 +103,28 @@ class CacheIndex:
             raise ConfigError(f"cache_dir={root}: {error}") from error
 
     def token(self, row: int) -> int:
-        """Returns the content of one row as it is now."""
+        """Returns the hash of the present content of one row's raw values."""
         return content_token([take(raws, row) for raws in self.raws], self.from_file)
 
     def holds(self, row: int, token: int, fields: "Sequence[FieldColumns]") -> bool:
-        """Whether a row is kept, of this content and whole."""
+        """Whether a row is stored, made from this content, and intact."""
         if int(self._rows[row, 0]) != token:
             return False
         try:
             return int(self._rows[row, 1]) == self._sum(row, fields)
-        except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError):  # an entry that makes no sense
+        except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError):  # a damaged table entry
             return False
 
     def record(self, row: int, token: int, fields: "Sequence[FieldColumns]", size: tuple[int, int]) -> None:
-        """Marks a row as kept, after its bytes were written."""
+        """Marks a row as stored, after its bytes were written."""
         self._sizes[row] = size
+        # The token goes last, and 0 first: a reader, or a crash in between, never pairs a token with an old checksum.
         self._rows[row, 0] = 0
         self._rows[row, 1] = self._sum(row, fields)
         self._rows[row, 0] = token
 
     def size(self, row: int) -> np.ndarray:
-        """Returns the source's (height, width) of a kept row."""
+        """Returns the source image's (height, width) of a stored row."""
         return self._sizes[row]
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Items that cannot be used: stop at the first, leave them out, or leave them out and remember them."""
+"""Items that cannot be used: stop at the first one, leave them out, or leave them out and record them in a file."""
 
 import hashlib
 import json
@@ -19,9 +19,9 @@ class Failure:
     """An item that cannot be used.
 
     Attributes:
-        item: The item as a person knows it.
-        stage: Where on the path it failed.
-        reason: Why.
+        item: The item's name for people: a path or a row.
+        stage: The stage of the data path at which it failed.
+        reason: Why it failed.
     """
 
     item: str
@@ -30,7 +30,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: ItemError) -> "Failure":
-        """Returns what an ItemError says."""
+        """Returns the Failure of an ItemError."""
         return cls(str(error.item), error.stage, error.reason)
 
 
@@ -39,9 +39,9 @@ class DirtyPolicy:
     """What happens to an item that cannot be used.
 
     Attributes:
-        on_error: ``raise`` stops with the item's name; ``skip`` leaves it out, in every epoch, and lists it;
-            ``quarantine`` lists it in a file too, and while the item is unchanged it is not tried again.
-        quarantine: That file, one JSON object a line.
+        on_error: ``raise`` stops with the item's name; ``skip`` leaves it out, in every epoch, and logs it;
+            ``quarantine`` records it in a file too, and does not try it again while it is unchanged.
+        quarantine: The file for ``quarantine``, one JSON object per line.
     """
 
     on_error: str = "raise"
@@ -54,28 +54,28 @@ class DirtyPolicy:
 
     @property
     def raises(self) -> bool:
-        """Whether the first such item ends the work."""
+        """Whether the first failing item raises."""
         return self.on_error == "raise"
 
     def remembered(self) -> dict[str, tuple[Failure, str]]:
-        """Returns the items in quarantine by name, each with what it looked like then."""
+        """Returns the items in quarantine by name, each with its `state` at that time."""
         path = Path(self.quarantine)
         if self.on_error != "quarantine" or not path.exists():
             return {}
-        found: dict[str, tuple[Failure, str]] = {}
+        entries: dict[str, tuple[Failure, str]] = {}
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             try:
                 entry = json.loads(line)
-                found[str(entry["item"])] = (
+                entries[str(entry["item"])] = (
                     Failure(str(entry["item"]), str(entry["stage"]), str(entry["reason"])),
                     str(entry["state"]),
                 )
             except (ValueError, KeyError, TypeError) as error:
                 raise ConfigError(f"{path}, line {number}: not an entry of a quarantine ({error})") from error
-        return found
+        return entries
 
     def remember(self, failure: Failure, looks: str) -> None:
-        """Appends an item to the quarantine, with what it looks like; see `state`."""
+        """Appends an item to the quarantine file, with its `state`."""
         if self.on_error != "quarantine":
             return
         path = Path(self.quarantine)
@@ -85,31 +85,31 @@ class DirtyPolicy:
 
 
 def state(raws: Sequence[Any], from_file: Sequence[bool] = ()) -> str:
-    """Returns what tells whether an item has changed: size and times of what is a file, a digest of what is none.
+    """Returns a string that changes with the item: size and times of a file, a digest of any other value.
 
     Args:
-        raws: One raw value a field.
-        from_file: Of each field, whether a string names a file (`Block.from_file`); empty: none does.
+        raws: One raw value per field.
+        from_file: For each field, whether a string names a file (`Block.from_file`); empty: none does.
     """
-    found: list[str] = []
+    states: list[str] = []
     for raw, named in zip(raws, from_file or (False,) * len(raws), strict=True):
         try:
-            looks = Path(raw).stat() if is_file(raw, named) else None
+            info = Path(raw).stat() if is_file(raw, named) else None
         except (OSError, ValueError):
-            looks = None
-        if looks is None:
-            found.append(hashlib.blake2b(repr(raw).encode("utf-8", "replace"), digest_size=8).hexdigest())
+            info = None
+        if info is None:
+            states.append(hashlib.blake2b(repr(raw).encode("utf-8", "replace"), digest_size=8).hexdigest())
         else:
-            found.append(f"{looks.st_size} {looks.st_mtime_ns} {looks.st_ctime_ns}")
-    return ", ".join(found)
+            states.append(f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns}")
+    return ", ".join(states)
 
 
 class DirtyLog:
     """The items that were left out, each with its stage and reason.
 
     Args:
-        policy: What to do with one.
-        failures: Those that were found already.
+        policy: What to do with such an item.
+        failures: Failures from before this log.
     """
 
     def __init__(self, policy: DirtyPolicy, failures: Iterable[Failure] = ()) -> None:
@@ -123,10 +123,10 @@ class DirtyLog:
                 policy.remember(failure, "")
 
     def add(self, row: int, error: ItemError, looks: Callable[[], str]) -> None:
-        """Takes in an item that failed; ``looks`` tells its `state`.
+        """Logs an item that failed; ``looks`` returns its `state`.
 
         Raises:
-            ItemError: the same, where the policy is to stop.
+            ItemError: ``error``, where the policy is ``raise``.
         """
         if self.policy.raises:
             raise error
@@ -136,7 +136,7 @@ class DirtyLog:
                 self.policy.remember(self._found[row], looks() if self.policy.on_error == "quarantine" else "")
 
     def recall(self, row: int, failure: Failure) -> None:
-        """Takes in an item that is in quarantine, without writing it down again."""
+        """Logs an item that is already in quarantine, without writing it to the file again."""
         self._found[row] = failure
 
     @property
@@ -150,5 +150,5 @@ class DirtyLog:
         return self._early + [self._found[row] for row in sorted(self._found)]
 
     def table(self) -> list[dict[str, Any]]:
-        """Returns one row an item, for a report."""
+        """Returns one row per item, for a report."""
         return [asdict(failure) for failure in self.failures]

@@ -1,4 +1,4 @@
-"""The encoded values of one field over all items: columns, dense or flat, one for each of its tensors."""
+"""The encoded values of one field over all items: dense or ragged columns, one for each of its tensors."""
 
 import copy
 import os
@@ -17,26 +17,26 @@ from common.errors import ItemError
 from common.store.cache import DenseColumn, RaggedColumn, padded_images
 
 Encoded = list[Value | None]
-"""One encoded value a field; None where the field was encoded for all items at once."""
+"""One encoded value per field; None where the field was encoded for all items at once."""
 
 
 LENGTHS = ".lengths"
-"""What stands behind the name of entries that have lengths of their own: how long each is."""
+"""The suffix of the column that holds the lengths of nested ragged entries."""
 
 
 def entries(value: Any) -> dict[str, Tensor]:
     """Returns a value's tensors by name; a plain tensor is called ``values``.
 
-    Of entries with lengths of their own (the captions of an image) these are the flat values and the lengths.
+    A nested ragged entry (the captions of an image) becomes two tensors: its flat values and its lengths.
     """
     named: dict[str, Any] = value if isinstance(value, dict) else {"values": value}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, part in named.items():
         if isinstance(part, Ragged):
-            found[name], found[name + LENGTHS] = part.values, part.lengths
+            tensors[name], tensors[name + LENGTHS] = part.values, part.lengths
         else:
-            found[name] = part
-    return found
+            tensors[name] = part
+    return tensors
 
 
 class FieldColumns:
@@ -46,7 +46,7 @@ class FieldColumns:
         block: The field's block.
         count: The number of items.
         axes: How many leading axes of its values differ from item to item.
-        path: A folder and the start of a file name, to keep them in files; None for memory.
+        path: A folder and a file name prefix, to store them in files; None for memory.
     """
 
     def __init__(self, block: Block, count: int, axes: int, path: Path | None = None) -> None:
@@ -80,10 +80,10 @@ class FieldColumns:
         return self._ragged(key) if self.axes else self._dense(key)
 
     def put(self, row: int, value: Value, name: Callable[[], str]) -> None:
-        """Keeps the encoded value of one row; ``name`` tells the item in an error.
+        """Stores the encoded value of one row; ``name`` names the item in an error.
 
         Raises:
-            ItemError: if its shape does not fit those kept before.
+            ItemError: if its shape does not fit the values stored before.
         """
         if isinstance(value, Tensor):
             (self.columns.get("values") or self._column("values")).put(row, value, name)
@@ -94,7 +94,7 @@ class FieldColumns:
             self._column(key).put(row, tensor, name)
 
     def check(self, value: Value, name: Callable[[], str]) -> None:
-        """Checks that the entries of one ragged value are of one length.
+        """Checks that the entries of one ragged value have the same length.
 
         Raises:
             ItemError: naming the lengths.
@@ -105,13 +105,13 @@ class FieldColumns:
             raise ItemError(name(), "collate", f"the entries of one ragged field must be of one length, got {lengths}")
 
     def expect(self, value: Value) -> None:
-        """Makes ready for values like this one, without keeping it."""
+        """Allocates for values like this one, without storing it."""
         self.single = not isinstance(value, dict)
         for key, tensor in entries(value).items():
             self._column(key).expect(tensor)
 
     def put_many(self, rows: Tensor, values: Any) -> None:
-        """Keeps the values of many rows: stacked (n, …) where dense, a list of them where ragged."""
+        """Stores the values of many rows: stacked (n, …) where dense, a list of them where ragged."""
         if self.axes:
             self.single = not isinstance(values[0], dict)
             for key in entries(values[0]):
@@ -122,28 +122,28 @@ class FieldColumns:
             self._dense(key).put_many(rows, tensor)
 
     def with_entries(self, rows: Tensor, entries: dict[str, Tensor]) -> "FieldColumns":
-        """Returns columns that share memory with these but for some names, and that are moved to a device alone."""
-        made = FieldColumns(self.block, self.count, self.axes)
-        made.single = self.single
-        made.dense = {name: copy.copy(column) for name, column in self.dense.items() if name not in entries}
-        made.ragged = {name: copy.copy(column) for name, column in self.ragged.items() if name not in entries}
+        """Returns columns that share memory with these except for some names; moving them to a device leaves these."""
+        changed = FieldColumns(self.block, self.count, self.axes)
+        changed.single = self.single
+        changed.dense = {name: copy.copy(column) for name, column in self.dense.items() if name not in entries}
+        changed.ragged = {name: copy.copy(column) for name, column in self.ragged.items() if name not in entries}
         if entries:
-            made.put_many(rows, entries)
-        return made
+            changed.put_many(rows, entries)
+        return changed
 
     @property
     def nested(self) -> bool:
-        """Whether entries have lengths of their own."""
+        """Whether entries are ragged themselves (several texts per item)."""
         return any(key.endswith(LENGTHS) for key in self.columns)
 
-    def _value(self, found: dict[str, Tensor]) -> Any:
-        """A value put together from its tensors by name."""
-        made: dict[str, Any] = {}
-        for key, tensor in found.items():
+    def _value(self, tensors: dict[str, Tensor]) -> Any:
+        """Builds a value from its tensors by name, the inverse of `entries`."""
+        named: dict[str, Any] = {}
+        for key, tensor in tensors.items():
             if not key.endswith(LENGTHS):
-                lengths = found.get(key + LENGTHS)
-                made[key] = tensor if lengths is None else Ragged(tensor, offsets_of(lengths))
-        return made["values"] if self.single else made
+                lengths = tensors.get(key + LENGTHS)
+                named[key] = tensor if lengths is None else Ragged(tensor, offsets_of(lengths))
+        return named["values"] if self.single else named
 
     def piece(self, row: int) -> Value:
         """Returns the value of one row, without copying it."""
@@ -162,20 +162,20 @@ class FieldColumns:
             return self.ragged["values"].gather_images(rows)
         if self.nested:
             return self.flat(rows).padded(), None
-        found: dict[str, Tensor] = {}
+        padded: dict[str, Tensor] = {}
         valid = torch.empty(0)
         for key, column in self.ragged.items():
-            found[key], valid = column.gather(rows)
-        return Padded(self._value(found), valid), None
+            padded[key], valid = column.gather(rows)
+        return Padded(self._value(padded), valid), None
 
     def flat(self, rows: Tensor) -> Ragged:
-        """Returns the values of some rows of a ragged field one after another."""
-        found = {key: column.joined(rows) for key, column in self.ragged.items()}
-        value = self._value(found)
-        return Ragged(value, offsets_of(self.lengths(rows)).to(next(iter(found.values())).device))
+        """Returns the values of some rows of a ragged field, concatenated."""
+        joined = {key: column.joined(rows) for key, column in self.ragged.items()}
+        value = self._value(joined)
+        return Ragged(value, offsets_of(self.lengths(rows)).to(next(iter(joined.values())).device))
 
     def join(self, values: Sequence[Value]) -> tuple[Value, Tensor | None]:
-        """Returns values that are not kept: dense and images as `gather` would, ragged ones one after another."""
+        """Collates values that are not stored: dense ones and images as `gather` does, ragged ones concatenated."""
         if self.axes == 2:
             images = cast("Sequence[Tensor]", values)
             sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32)
@@ -186,18 +186,18 @@ class FieldColumns:
         return (stacked if isinstance(values[0], dict) else stacked["values"]), None
 
     def to(self, device: torch.device) -> None:
-        """Moves what is kept to a device."""
+        """Moves the stored values to a device."""
         for column in self.columns.values():
             column.to(device)
 
     @property
     def bytes(self) -> int:
-        """Bytes kept."""
+        """Bytes stored."""
         return sum(column.bytes for column in self.columns.values())
 
 
 def available_bytes() -> int:
-    """Returns the memory that is free to use now; 4 GiB where the system does not say."""
+    """Returns the available memory in bytes; 4 GiB where the system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():
             if line.startswith("MemAvailable:"):

@@ -1,4 +1,4 @@
-"""What is kept after the first pass: the encoded fields of every item, so that later epochs touch no decoder."""
+"""The cache of encoded items, filled on the first pass, so that later epochs decode nothing."""
 
 import copy
 import shutil
@@ -28,22 +28,22 @@ from common.store.dirty import DirtyLog, DirtyPolicy, Failure, state
 from common.store.fields import Encoded, FieldColumns, available_bytes, value_bytes
 
 CHUNK = 4096
-"""Texts that are encoded at a time when the loaders are built."""
+"""The number of texts that are encoded at a time when the loaders are built."""
 
 
 class SampleStore:
-    """Every item's encoded fields, filled on the first pass by threads and kept while they fit.
+    """Every item's encoded fields, encoded by threads on the first pass and cached as far as the memory allows.
 
     Args:
         encoder: The fitted blocks and item transforms.
-        raws: One sequence of raw values a field, one entry an item.
+        raws: One sequence of raw values per field, one entry per item.
         items: The items, for their names.
-        rows: The positions that will be asked for (those of the split).
+        rows: The positions that are used (those of the split).
         workers: Threads that decode (0: the caller decodes).
-        cache_bytes: The most memory to keep lazily encoded fields in; what is beyond it is encoded anew each epoch.
-        cache_dir: A folder to keep them in instead, for later runs and other processes too.
+        cache_bytes: The most memory for lazily encoded fields; items beyond it are encoded again in each epoch.
+        cache_dir: A folder to cache them in instead, shared with later runs and other processes.
         policy: What happens to an item that cannot be used.
-        failures: Items that were left out before, for the log.
+        failures: Items that were already left out, for the log.
 
     Raises:
         ItemError: if an eagerly encoded field (a label) cannot be encoded, naming the item.
@@ -67,7 +67,7 @@ class SampleStore:
         self.wanted = torch.from_numpy(np.array(rows, dtype=np.int64))
         self.dirty = DirtyLog(policy or DirtyPolicy(), failures)
         self._bad = np.zeros(self.count, bool)
-        self.bad = torch.from_numpy(self._bad)  # the same bytes: numpy is the quicker for one row
+        self.bad = torch.from_numpy(self._bad)  # shares memory with the array: numpy is faster for single rows
         self.lazy = any(not block.eager for block in encoder.blocks[: len(raws)])
         self._filled = np.full(self.count, not self.lazy)
         self.filled = torch.from_numpy(self._filled)
@@ -80,17 +80,17 @@ class SampleStore:
         self._folder: Path | None = None
         self.fields = [self._columns(i, block) for i, block in enumerate(encoder.blocks[: len(raws)])]
         self._room = self.cache_bytes
-        self._left: dict[int, np.ndarray] = {}  # of eager fields that did not fit: which rows are kept
+        self._partial: dict[int, np.ndarray] = {}  # eager fields that did not fit into memory: which rows are stored
         self._lock = threading.Lock()
         self._probe: tuple[int, Encoded, tuple[int, int] | None] | None = None
         self._probed = False
-        self.image_size: tuple[int, int] | None = None  # of the first image as it is kept, once there was a probe
+        self.image_size: tuple[int, int] | None = None  # (height, width) of the first stored image, set by `probe`
         self._device = torch.device("cpu")
         self._recall()
         self._encode_eager()
 
     def _temporary(self, cache_dir: Path) -> Path:
-        """A folder for what is encoded anew when the loaders are built; it goes with the store."""
+        """Makes a folder for fields that are not reused by later runs; it is deleted with the store."""
         cache_dir.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".texts-", dir=cache_dir))
         weakref.finalize(self, shutil.rmtree, folder, True)
@@ -106,7 +106,7 @@ class SampleStore:
         return FieldColumns(block, self.count, axes, path)
 
     def name(self, row: int) -> str:
-        """Returns an item as a person knows it: its path, or the row of a table with the file it names."""
+        """Returns an item's name for people: its path, or the row of a table with the file it names."""
         name, raws = item_name(self.items, row), self.raws[0]
         known = isinstance(raws, (list, pd.Series)) and not self.encoder.blocks[0].eager
         shown = take(raws, row) if known else None
@@ -114,20 +114,20 @@ class SampleStore:
         return f"{name}, {shown}" if named and str(shown) != name else name
 
     def _recall(self) -> None:
-        """Leaves out what lies in quarantine, unless it has changed since."""
+        """Leaves out the items in quarantine that have not changed since."""
         known = self.dirty.known
         for row in self.wanted.tolist() if known else ():
             failure, then = known.get(self.name(row), (None, ""))
-            if failure is not None and self._looks(row) == then:
+            if failure is not None and self._state(row) == then:
                 self.dirty.recall(row, failure)
                 self._bad[row] = True
 
-    def _looks(self, row: int) -> str:
+    def _state(self, row: int) -> str:
         from_file = [block.from_file for block in self.encoder.blocks[: len(self.raws)]]
         return state([take(raws, row) for raws in self.raws], from_file)
 
     def _leave_out(self, row: int, error: ItemError) -> None:
-        self.dirty.add(row, error, partial(self._looks, row))
+        self.dirty.add(row, error, partial(self._state, row))
         self._bad[row] = True
 
     # ------------------------------------------------------------ fields encoded at once
@@ -148,6 +148,7 @@ class SampleStore:
                     field.put_many(rows, field.block.encode_many(chosen))
                     break
                 except (CookbookError, ValueError, TypeError, KeyError, RuntimeError):
+                    # Find the bad rows, leave them out, and try again; an error without a bad row is not the data's.
                     for part in rows.split(CHUNK):
                         self._find(field.block, raws, part)
                     good = rows[~self.bad[rows]]
@@ -164,56 +165,56 @@ class SampleStore:
                 self._one(block, raws, row)
 
     def _encode_in_chunks(self, i: int, field: FieldColumns, raws: Sequence[Any], rows: Tensor) -> None:
-        """Encodes texts and the like some thousand at a time; what does not fit is encoded anew in each epoch."""
+        """Encodes ragged fields in chunks; rows that do not fit into memory are encoded again in each epoch."""
         for part in rows.split(CHUNK):
             values = self._each(field.block, raws, part.tolist())
             if not values:
                 continue
             if field.path is None and not self._reserve(value_bytes(list(values.values()))):
-                kept = np.zeros(self.count, bool)
-                kept[rows.numpy()[: int(torch.nonzero(rows == part[0])[0, 0])]] = True
-                self._left[i], self.lazy = kept, True
+                stored = np.zeros(self.count, bool)
+                stored[rows.numpy()[: int(torch.nonzero(rows == part[0])[0, 0])]] = True
+                self._partial[i], self.lazy = stored, True
                 self._filled[:] = False
                 field.expect(next(iter(values.values())))
                 return
             field.put_many(torch.tensor(list(values)), list(values.values()))
 
     def _each(self, block: Block, raws: Sequence[Any], rows: list[int]) -> dict[int, Value]:
-        """The values of some rows, by row; those that cannot be encoded are left out, or raise."""
+        """The encoded values of some rows, by row; rows that cannot be encoded are left out, or raise."""
         chosen = subset(raws, rows)
         try:
             each = chosen.tolist() if isinstance(chosen, pd.Series) else chosen
             return dict(zip(rows, block.encode_each(each), strict=True))
-        except (CookbookError, ValueError, TypeError, KeyError):  # one by one, to say which it is
-            found = {row: self._one(block, raws, row) for row in rows}
-            return {row: value for row, value in found.items() if value is not None}
+        except (CookbookError, ValueError, TypeError, KeyError):  # one by one, to name the row that fails
+            values = {row: self._one(block, raws, row) for row in rows}
+            return {row: value for row, value in values.items() if value is not None}
 
     def _late(self) -> list[bool]:
-        """Which fields are encoded on the first pass, or, where they do not fit, in every one."""
-        return [not field.block.eager or i in self._left for i, field in enumerate(self.fields)]
+        """Which fields are encoded while batches are made: lazy ones, and eager ones that do not fit into memory."""
+        return [not field.block.eager or i in self._partial for i, field in enumerate(self.fields)]
 
     def _one(self, block: Block, raws: Sequence[Any], row: int) -> Value | None:
         try:
             return block.encode(take(raws, row))
         except (CookbookError, ValueError, TypeError, KeyError) as error:
-            said = ItemError(self.name(row), f"encode of {type(block).__name__}", str(error))
-            said.__cause__ = error
-            self._leave_out(row, said)
+            failure = ItemError(self.name(row), f"encode of {type(block).__name__}", str(error))
+            failure.__cause__ = error
+            self._leave_out(row, failure)
             return None
 
     # ------------------------------------------------------------ fields encoded on the first pass
 
     def encode(self, row: int) -> tuple[Encoded, tuple[int, int] | None]:
-        """Encodes the lazy fields of one item: the real path, without the store.
+        """Encodes the lazy fields of one item, without storing them; every item takes this path.
 
         Raises:
             ItemError: naming the item, the stage and the reason.
         """
-        found = [take(raws, row) for raws in self.raws]
-        return self.encoder.encode(found, partial(self.name, row), skip=[not late for late in self._late()])
+        values = [take(raws, row) for raws in self.raws]
+        return self.encoder.encode(values, partial(self.name, row), skip=[not late for late in self._late()])
 
     def probe(self) -> None:
-        """Encodes the first item that can be used, to learn the shapes; `load` does not encode it again."""
+        """Encodes the first usable item, to infer the shapes; `load` does not encode it again."""
         with self._lock:
             if self._probed or not self.lazy:
                 return
@@ -241,13 +242,13 @@ class SampleStore:
         return probe[1], probe[2]
 
     def load(self, rows: Sequence[int]) -> dict[int, Encoded]:
-        """Encodes and keeps those of some rows that are not kept yet; threads may do so side by side.
+        """Encodes and stores those of some rows that are not stored yet; several threads may call this.
 
         Returns:
-            The values that there is no room to keep, by row.
+            The values for which there is no room, by row.
 
         Raises:
-            ItemError: for an item that cannot be used, where the policy is to stop.
+            ItemError: for an item that cannot be used, where the policy is ``raise``.
         """
         spare: dict[int, Encoded] = {}
         for row in rows:
@@ -260,7 +261,7 @@ class SampleStore:
                 values, size = self._encoded(row)
                 if size is not None:
                     self._sizes[row] = size
-                whole = all(kept[row] for kept in self._left.values())
+                whole = all(stored[row] for stored in self._partial.values())
                 if whole and self._reserve(value_bytes(values)):
                     self._put(row, values)
                     self._filled[row] = True
@@ -275,7 +276,7 @@ class SampleStore:
 
     def _put(self, row: int, values: Encoded) -> None:
         for i, (field, value) in enumerate(zip(self.fields, values, strict=True)):
-            if value is not None and i not in self._left:
+            if value is not None and i not in self._partial:
                 field.put(row, value, partial(self.name, row))
 
     def _reserve(self, size: int) -> bool:
@@ -286,7 +287,7 @@ class SampleStore:
             return True
 
     def _load_shared(self, row: int, index: CacheIndex) -> None:
-        """Takes a row from the cache on disk if it is whole and of the same content, else encodes and keeps it."""
+        """Uses a row of the cache on disk if it is intact and of the same content, else encodes and stores it."""
         self.probe()
         lazy = [field for field in self.fields if not field.block.eager]
         token = index.token(row)
@@ -298,7 +299,7 @@ class SampleStore:
         self._filled[row] = True
 
     def usable(self, rows: np.ndarray) -> np.ndarray:
-        """Returns those of some positions that can be used; what was not encoded yet is tried now."""
+        """Returns those of some positions that can be used; rows that are not encoded yet are encoded now."""
         for part in torch.from_numpy(rows).split(64):
             if not self.ready(part):
                 self.load(part.tolist())
@@ -307,46 +308,46 @@ class SampleStore:
     def lengths(self, field: int, rows: Tensor) -> Tensor:
         """Returns how many entries (tokens, frames) some rows have in a ragged field, int64 (B,); 0 for bad ones.
 
-        What is not encoded yet is encoded now.
+        Rows that are not encoded yet are encoded now.
 
         Raises:
             ConfigError: if the field has no lengths.
         """
         if not 0 <= field < len(self.fields) or self.fields[field].axes != 1:
             raise ConfigError(f"field {field} has no entries of lengths of their own to order batches by")
-        found = torch.zeros(len(rows), dtype=torch.int64)
+        lengths = torch.zeros(len(rows), dtype=torch.int64)
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
             spare = {} if self.ready(part) else self.load(part.tolist())
             for i, row in enumerate(part.tolist()) if spare else ():
                 value = spare[row][field] if row in spare else None
                 if value is not None:
-                    found[start + i] = count_of(value)
+                    lengths[start + i] = count_of(value)
             there = [row not in spare or spare[row][field] is None for row in part.tolist()]
-            kept = torch.tensor(there) & ~self.bad[part]
-            if kept.any():
-                found[start : start + len(part)][kept] = self.fields[field].lengths(part[kept])
-        return found
+            stored = torch.tensor(there) & ~self.bad[part]
+            if stored.any():
+                lengths[start : start + len(part)][stored] = self.fields[field].lengths(part[stored])
+        return lengths
 
     # ------------------------------------------------------------ batches
 
     def ready(self, rows: Tensor) -> bool:
-        """Whether nothing of these rows is left to encode."""
+        """Whether none of these rows is left to encode."""
         return bool((self.filled[rows] | self.bad[rows]).all())
 
     def complete(self) -> bool:
-        """Whether every wanted item is kept: from then on an epoch touches no decoder."""
+        """Whether every item of the split is stored: from then on an epoch decodes nothing."""
         return self.ready(self.wanted)
 
     @property
     def ragged_image(self) -> bool:
-        """Whether the images kept have heights and widths of their own."""
+        """Whether the stored images differ in height and width."""
         block = self.encoder.image_block
         return block is not None and self.encoder.axes(block) == 2
 
     @property
     def device(self) -> torch.device:
-        """Where the kept values lie."""
+        """The device of the stored values."""
         return self._device
 
     def images(self, rows: Sequence[int], spare: dict[int, Encoded], blank: tuple[int, int]) -> list[np.ndarray]:
@@ -354,20 +355,20 @@ class SampleStore:
 
         Args:
             rows: The positions.
-            spare: What `load` gave back.
-            blank: (height, width) of what stands for an item that is left out.
+            spare: The return value of `load`.
+            blank: (height, width) of the black placeholder for an item that is left out.
         """
         place = self.encoder.blocks.index(self.encoder.image_block)
         columns, channels = self.fields[place].columns, cast(ImageBlock, self.encoder.image_block).channels
-        found: list[np.ndarray] = []
+        images: list[np.ndarray] = []
         for row in rows:
             if self._bad[row]:
-                found.append(np.zeros((*blank, channels), np.uint8))
+                images.append(np.zeros((*blank, channels), np.uint8))
             elif row in spare:
-                found.append(cast(Tensor, spare[row][place]).numpy())
+                images.append(cast(Tensor, spare[row][place]).numpy())
             else:
-                found.append(columns["values"].array(row))
-        return found
+                images.append(columns["values"].array(row))
+        return images
 
     def batch(
         self,
@@ -378,14 +379,14 @@ class SampleStore:
         *,
         flat: bool = False,
     ) -> Batch:
-        """Returns loaded rows as a batch; those that turned out bad are not in it.
+        """Returns loaded rows as a batch, without those that cannot be used.
 
         Args:
             rows: Positions (B,).
-            spare: What `load` gave back.
+            spare: The return value of `load`.
             epoch_seed: The seed and the epoch, for blocks that offer several versions of a field.
-            image: What to put in the image's place, for the rows that are not bad; None: the pixels as kept.
-            flat: Whether what is ragged stays so, with all its versions, instead of being padded.
+            image: Replaces the image field, for the rows that are not bad; None: the stored pixels.
+            flat: Whether ragged fields stay ragged, with all their versions, instead of being padded.
         """
         rows = rows[~self.bad[rows]]
         listed, late = (rows.tolist(), self._late()) if spare else ([], [])
@@ -416,30 +417,30 @@ class SampleStore:
         return Batch(x=x, y=y, ids=rows, sizes=sizes, extents=extents)
 
     def with_entries(self, field: int, rows: Tensor, entries: dict[str, Tensor]) -> "SampleStore":
-        """Returns a store of the same items in which a field has other tensors by some names.
+        """Returns a store of the same items in which some tensors of a field are replaced.
 
-        What a model makes of its rows for each fold anew (the mean target of the others) is served so, without encoding
-        anything again; everything else is shared, until one of them is moved to a device.
+        It serves features that differ from fold to fold (target encodings), without encoding anything again; everything
+        else is shared, until one of the stores is moved to a device.
 
         Args:
             field: The position of a field that is encoded for all items at once, as a dictionary.
             rows: Positions (n,); others have zeros.
-            entries: What they have instead, by name: tensors (n, …).
+            entries: The new tensors (n, …), by name.
         """
         made = copy.copy(self)
         made.fields = [f.with_entries(rows, entries if i == field else {}) for i, f in enumerate(self.fields)]
         return made
 
     def of_dense(self, items: Sequence[str], value: dict[str, Tensor]) -> "SampleStore":
-        """Returns a store of other samples that are made of these, in the place of its only field.
+        """Returns a store of new samples that are made from these (packs), replacing its only field.
 
         Args:
-            items: Their names (N).
-            value: What they have, by name: tensors (N, …).
+            items: The names of the new samples (N).
+            value: Their tensors (N, …), by name.
         """
         made, count = copy.copy(self), len(items)
         made.items, made.raws, made.count = list(items), [list(items)], count
-        made.wanted, made.lazy, made._left, made._probe = torch.arange(count), False, {}, None
+        made.wanted, made.lazy, made._partial, made._probe = torch.arange(count), False, {}, None
         made._bad, made._filled, made._sizes = (
             np.zeros(count, bool),
             np.ones(count, bool),
@@ -452,12 +453,12 @@ class SampleStore:
         return made
 
     def to(self, device: torch.device) -> None:
-        """Moves everything kept to a device."""
+        """Moves everything stored to a device."""
         for field in self.fields:
             field.to(device)
         self._device = device
 
     @property
     def bytes(self) -> int:
-        """Bytes kept."""
+        """Bytes stored."""
         return sum(field.bytes for field in self.fields)

@@ -1,4 +1,4 @@
-"""The classification task: one label a sample, or several; for images, sounds, texts and rows alike."""
+"""The classification task: one label per sample, or several; for images, sounds, texts and rows alike."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,15 +22,15 @@ _NOTHING: Any = 0  # the score of a class that neither occurs nor is predicted
 @register("task", "classification")
 @dataclass(frozen=True)
 class ClassificationTask(Task):
-    """Outputs (B, classes) before softmax (one label) or sigmoid (several).
+    """Classification by logits (B, classes), before softmax (one label) or sigmoid (several).
 
-    Those of several networks at once, (B, k, classes), are taken in training: a sample's loss is the mean over them.
+    Training also takes the logits of several networks at once, (B, k, classes): a sample's loss is the mean over them.
 
     Args:
         vocab: The classes, in order.
         multi_label: Whether a sample may have several labels, or none.
         label_smoothing: Share of the target that is spread over all classes in training, in [0, 1).
-        threshold: With ``multi_label``: the probability from which a label is given.
+        threshold: With ``multi_label``: the probability above which a label is predicted.
         least: With one label: the probability that it must have; else the record's label is None.
 
     Examples:
@@ -52,6 +52,8 @@ class ClassificationTask(Task):
         in_range("least", self.least, 0, 1)
         if not self.vocab:
             raise ConfigError("vocab must name at least one class")
+        if len(self.vocab) < 2 and not self.multi_label:
+            raise ConfigError(f"there is only one class ({''.join(self.vocab)}): a classifier needs at least two")
 
     def _losses(self, logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
         if logits.dim() < 3:
@@ -63,7 +65,7 @@ class ClassificationTask(Task):
 
     def _each(self, logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
         if self.multi_label:
-            target = target * (1 - smoothing) + smoothing / 2
+            target = target * (1 - smoothing) + smoothing / 2  # smoothed towards 1/2: each label has two outcomes
             return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
         return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
 
@@ -100,7 +102,7 @@ class ClassificationTask(Task):
         loss = float(self.losses(output, Batch(x=output, y=target)).double().mean())
         if self.multi_label:
             chosen, truth = (probabilities > self.threshold).numpy(), (target > 0.5).numpy()
-            found = {
+            scores = {
                 "accuracy": float((chosen == truth).mean()),
                 "f1": float(sk.f1_score(truth, chosen, average="macro", zero_division=_NOTHING)),
                 "f1_micro": float(sk.f1_score(truth, chosen, average="micro", zero_division=_NOTHING)),
@@ -109,14 +111,15 @@ class ClassificationTask(Task):
         else:
             truth, chosen = hard_target(target).numpy(), probabilities.argmax(dim=1).numpy()
             right = float(sk.accuracy_score(truth, chosen))
+            # Classes that neither occur nor are predicted would enter the macro mean as 0.
             classes = sorted({*truth.tolist(), *chosen.tolist()})
             f1 = float(sk.f1_score(truth, chosen, labels=classes, average="macro", zero_division=_NOTHING))
-            found = {"accuracy": right, "error_rate": 1 - right, "f1": f1, "loss": loss}
+            scores = {"accuracy": right, "error_rate": 1 - right, "f1": f1, "loss": loss}
         auc = self._auc(probabilities, target)
-        return found if auc is None else {**found, "auc": auc}
+        return scores if auc is None else {**scores, "auc": auc}
 
     def _auc(self, probabilities: Tensor, target: Tensor) -> float | None:
-        """Mean over classes of the area under each one-against-rest curve; None where a class has one side only."""
+        """One-vs-rest ROC AUC, the mean over classes; None where a class has only positives or only negatives."""
         from sklearn.metrics import roc_auc_score
 
         truth = target > 0.5 if self.multi_label else F.one_hot(hard_target(target), len(self.vocab)).bool()
@@ -147,7 +150,7 @@ class ClassificationTask(Task):
         return replace(self, threshold=threshold) if self.multi_label else replace(self, least=threshold)
 
     def view(self, record: Record) -> dict[str, Any]:
-        """Returns the shares of the likeliest classes as bars; of several labels every one that is given."""
+        """Returns the probabilities of the likeliest classes as bars; with several labels, of every predicted one."""
         ranked = sorted(record["probabilities"].items(), key=lambda pair: -pair[1])
         most = max(MOST_BARS, len(record["labels"]) if self.multi_label else 1)
         return RecordView(title=self.brief(record), bars=tuple(ranked[:most])).plain()

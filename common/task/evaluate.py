@@ -1,4 +1,4 @@
-"""Evaluation: every output of a part once, in order; the same code after training, for a bundle and for pictures."""
+"""Evaluation: all outputs of a part, in order; the same code after training, for a bundle and for pictures."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from common.task.task import Outputs, Task
 def batches_of(loader: Any, device: torch.device, epoch: int = 0, start: int = 0) -> Iterable[Batch]:
     """Yields any loader's batches as `Batch` on a device, from batch ``start`` on: ours by epoch, others as they come.
 
-    Each carries its ``number`` in the epoch. Ours go to ``start`` at once; others are asked for all before it.
+    Each carries its ``number`` in the epoch. Our loaders jump to ``start``; others must make every batch before it.
     """
     if isinstance(loader, Loader):
         yield from loader.batches(epoch, start)
@@ -28,45 +28,45 @@ def batches_of(loader: Any, device: torch.device, epoch: int = 0, start: int = 0
 
 
 def predicted(model: nn.Module, batch: Batch, task: Task) -> tuple[Any, Tensor | None]:
-    """Returns what a task keeps of a batch's predictions and, with targets, each sample's loss (B,).
+    """Returns a batch's condensed predictions and, with targets, each sample's loss (B,).
 
-    The model runs once for both, unless the task predicts in a way of its own.
+    One forward pass serves both, unless the task overrides `Task.predict` (a text is generated, say).
 
     Args:
         model: In evaluation mode.
         batch: On the model's device.
-        task: Whose predictions and losses.
+        task: Gives predictions and losses.
     """
     if type(task).predict is Task.predict:
         output = task.forward(model, batch)
         losses = None if batch.y is None else task.losses(output, batch)
         return task.condense(output, batch), losses
-    kept = task.predict(model, batch)
+    output = task.predict(model, batch)
     if batch.y is None or type(task).losses is Task.losses:
-        return kept, None
-    return kept, task.losses(task.forward(model, batch), batch)
+        return output, None
+    return output, task.losses(task.forward(model, batch), batch)
 
 
 @torch.no_grad()
 def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epoch: int = 0) -> Outputs:
-    """Runs a model over a whole part and returns what came out, on the CPU.
+    """Runs a model over a whole part and returns its condensed outputs with targets, ids and losses, on the CPU.
 
     Args:
         model: In any mode; it is put into evaluation mode and back.
         loader: The part's loader.
-        task: For predictions and losses.
+        task: Gives predictions and losses.
         device: Where the model is.
-        epoch: Which epoch's order and augmentation, for loaders that have them.
+        epoch: The epoch whose order and augmentation to use, for our loaders.
     """
     training = model.training
     model.eval()
     outputs, targets, inputs = list[Any](), list[Any](), list[Any]()
     ids, losses, weights = list[Tensor](), list[Tensor](), list[Tensor]()
     for batch in batches_of(loader, device, epoch):
-        kept, own = predicted(model, batch, task)
-        outputs.append(map_tensors(kept, lambda t: (t.float() if t.is_floating_point() else t).cpu()))
-        if own is not None:
-            losses.append(own.float().cpu())
+        output, loss = predicted(model, batch, task)
+        outputs.append(map_tensors(output, lambda t: (t.float() if t.is_floating_point() else t).cpu()))
+        if loss is not None:
+            losses.append(loss.float().cpu())
             if (share := task.weights(batch)) is not None:
                 weights.append(share.double().cpu())
         if batch.y is not None:

@@ -1,4 +1,4 @@
-"""The contract of what is fitted at once, and of a part of a model that keeps what it has learned in files."""
+"""Contracts of models that are fitted in one call, and of model parts whose fitted state is stored in files."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -12,22 +12,22 @@ Tell = Callable[[str], None]
 
 
 def silent(said: str) -> None:
-    """Takes what a model tells of its fit, and shows nothing."""
+    """Discards the progress messages of a fit."""
 
 
 class KeepsFiles:
-    """What keeps in files of a bundle what is no plain field and no tensor."""
+    """Mixin for objects with fitted state that is neither a JSON field nor a tensor: a bundle stores it as files."""
 
     def file_names(self) -> tuple[str, ...]:
-        """Returns the names of the `files` that it has once it is fitted, known from its spec alone."""
+        """Returns the names of the `files` that it has once fitted, as its spec alone determines them."""
         return ()
 
     def files(self) -> dict[str, bytes]:
-        """Returns what it keeps, by name: JSON, safetensors or UBJSON (``.ubj``)."""
+        """Returns the content of its files, by name: JSON, safetensors or UBJSON (``.ubj``)."""
         return {}
 
     def load_files(self, files: Mapping[str, bytes]) -> None:
-        """Takes back `files`, each checked before anything trusts it.
+        """Restores the state from `files`, validating each before it is used.
 
         Args:
             files: Their bytes, by name.
@@ -38,41 +38,41 @@ class KeepsFiles:
 
 
 class FittedPart(KeepsFiles, nn.Module):
-    """A part of a model that keeps something it has learned in files, not in tensors (trees)."""
+    """A submodule with fitted state that is stored in files instead of tensors (trees)."""
 
 
 class FittedModel(FittedPart):
-    """Base of what is fitted at once: boosted trees, closed forms, neighbours, ensembles of them and of networks.
+    """Base of models fitted in one call: boosted trees, closed forms, neighbours, ensembles of them and of networks.
 
-    It is a torch module, so evaluation, pictures, predictor and bundle take it as they take a network: called with the
-    inputs of a batch it returns outputs as its task takes them. What it has learned is in buffers and parameters and,
-    where it is no tensor (trees), in `files`. `spec` describes it as far as needed to make one with buffers of the same
-    shapes, and `from_spec` makes that one, empty.
+    It is a torch module, so evaluation, pictures, predictor and bundle treat it like a network: called with the inputs
+    of a batch it returns outputs in the form that its task expects. The fitted state is in buffers and parameters and,
+    where it is not a tensor (trees), in `files`. `spec` holds what `from_spec` needs to build an unfitted model with
+    buffers of the same shapes.
     """
 
     registered_name: ClassVar[str]
 
     def train(self, mode: bool = True) -> Self:
-        """Leaves every part in evaluation mode: what is in it was trained when it was fitted."""
+        """Leaves every part in evaluation mode: `fit` is the only training."""
         return super().train(False)
 
     def fit(self, dls: DataLoaders, task: Task, tell: Tell = silent) -> None:
-        """Learns from ``dls.train.arrays()``; ``dls.valid``, where there is one, may only be chosen by.
+        """Fits to ``dls.train.arrays()``; ``dls.valid``, where there is one, may only be used for model selection.
 
         Args:
             dls: Loaders that a DataBlock made.
-            task: The task whose outputs are asked for.
-            tell: Is told in words what goes on.
+            task: The task that defines outputs and losses.
+            tell: Called with progress messages.
         """
         raise NotImplementedError
 
     def spec(self) -> dict[str, Any]:
-        """Returns the model, fitted or not, as JSON-ready data without what it has learned."""
+        """Returns the model's configuration, fitted or not, as JSON-ready data without its fitted state."""
         raise NotImplementedError
 
     @classmethod
     def from_spec(cls, fields: dict[str, Any]) -> Self:
-        """Makes the empty model of a spec (without ``kind``), every field checked.
+        """Makes the unfitted model of a spec (without ``kind``), every field checked.
 
         Raises:
             ConfigError: for a field of the wrong type or range.
@@ -81,10 +81,10 @@ class FittedModel(FittedPart):
 
 
 def part_file(path: str, name: str) -> str:
-    """Returns the name in a bundle of a file of the part of a model at a path (``members.0``)."""
+    """Returns a file's name in a bundle, prefixed by the path of the submodule that owns it (``members.0``)."""
     return f"{path}.{name}" if path else name
 
 
 def fitted_parts(model: nn.Module) -> dict[str, FittedPart]:
-    """Returns the parts of a model (itself too) that may have files, by their path."""
+    """Returns the submodules of a model (itself included) that may have files, by their path."""
     return {path: part for path, part in model.named_modules() if isinstance(part, FittedPart)}

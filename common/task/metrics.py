@@ -1,6 +1,6 @@
-"""Metrics as sums: each batch gives a few numbers, sums are added over batches and processes, and read at the end.
+"""Metrics as sums: each batch gives a few sums, which are added over batches and processes and read at the end.
 
-Nothing is kept on a metric object and nothing is read from the device before the epoch ends.
+A metric object has no state, and nothing is read from the device before the epoch ends.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Metric:
         raise NotImplementedError
 
     def compute(self, sums: Tensor) -> float:
-        """Returns the metric of added sums."""
+        """Returns the metric from sums that were added over batches."""
         raise NotImplementedError
 
     def __call__(self, output: Tensor, target: Any) -> float:
@@ -43,7 +43,7 @@ def _ratio(sums: Tensor) -> float:
 
 
 def hard_target(target: Tensor) -> Tensor:
-    """Returns class positions (B,) from positions, or from a row of shares a class (after mixup)."""
+    """Returns class indices (B,) from indices, or from soft targets (B, classes), as after mixup."""
     return target.argmax(dim=1) if target.is_floating_point() and target.dim() == 2 else target
 
 
@@ -108,11 +108,11 @@ class TopKAccuracy(Metric):
 
 @dataclass
 class AccuracyMulti(Metric):
-    """Share of right yes-or-no answers: outputs (B, classes) before the sigmoid, targets of zeros and ones.
+    """Share of correct labels: outputs (B, classes) before the sigmoid, targets (B, classes) of zeros and ones.
 
     Args:
-        thresh: The probability from which the answer is yes.
-        sigmoid: Whether the outputs still need it.
+        thresh: The probability above which a label is predicted.
+        sigmoid: Whether to apply the sigmoid to the outputs first.
     """
 
     thresh: float = 0.5
@@ -133,7 +133,7 @@ class _F1(Metric):
     """F1 from true positives, predicted and actual counts of each class."""
 
     average: str
-    absent: ClassVar[bool] = False  # whether classes that neither occur nor are predicted count, with 0
+    absent: ClassVar[bool] = False  # whether classes that neither occur nor are predicted enter the macro mean, as 0
 
     def _marks(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -184,9 +184,9 @@ class F1ScoreMulti(_F1):
     """F1 of multi-label outputs (B, classes) before the sigmoid.
 
     Args:
-        thresh: The probability from which the answer is yes.
+        thresh: The probability above which a label is predicted.
         average: ``macro`` (mean over classes), ``micro`` or ``samples`` (mean over samples).
-        sigmoid: Whether the outputs still need it.
+        sigmoid: Whether to apply the sigmoid to the outputs first.
     """
 
     thresh: float = 0.5
@@ -225,8 +225,8 @@ class Averaged(Metric):
     """Any function of (outputs, targets) as a metric: its mean over batches, weighted by their size.
 
     Args:
-        function: From outputs and targets to a number.
-        name: Under which it is reported.
+        function: Called with outputs and targets; returns a number.
+        name: The name under which it is reported.
     """
 
     function: Callable[[Tensor, Any], Any]
@@ -247,13 +247,13 @@ rmse = RootMeanSquaredError()
 
 
 def accuracy_multi(output: Tensor, target: Tensor, thresh: float = 0.5, sigmoid: bool = True) -> float:
-    """Returns the share of right yes-or-no answers (the book's function; ``partial(accuracy_multi, thresh=0.2)``).
+    """Returns the share of correct labels (the book's function; ``partial(accuracy_multi, thresh=0.2)``).
 
     Args:
         output: Before the sigmoid, (B, classes).
         target: Zeros and ones, (B, classes).
-        thresh: The probability from which the answer is yes.
-        sigmoid: Whether the outputs still need it.
+        thresh: The probability above which a label is predicted.
+        sigmoid: Whether to apply the sigmoid to the outputs first.
     """
     return AccuracyMulti(thresh, sigmoid)(output, target)
 
@@ -267,14 +267,14 @@ def as_metrics(given: Any) -> tuple[Metric, ...]:
     if given is None:
         return ()
     many = given if isinstance(given, (list, tuple)) else [given]
-    found: list[Metric] = []
+    metrics: list[Metric] = []
     for one in many:
-        made = one() if isinstance(one, type) and issubclass(one, Metric) else one
-        if isinstance(made, Metric):
-            found.append(made)
-        elif callable(made):
-            inner = getattr(made, "func", made)
-            found.append(Averaged(made, name=str(getattr(inner, "__name__", type(made).__name__))))
+        metric = one() if isinstance(one, type) and issubclass(one, Metric) else one
+        if isinstance(metric, Metric):
+            metrics.append(metric)
+        elif callable(metric):
+            inner = getattr(metric, "func", metric)  # what a functools.partial wraps
+            metrics.append(Averaged(metric, name=str(getattr(inner, "__name__", type(metric).__name__))))
         else:
-            raise ConfigError(f"metrics must be metrics or functions of (outputs, targets), got {made!r}")
-    return tuple(found)
+            raise ConfigError(f"metrics must be metrics or functions of (outputs, targets), got {metric!r}")
+    return tuple(metrics)

@@ -1,4 +1,4 @@
-"""A prediction as data that a page draws: one shape for every task, beside the pictures that matplotlib draws."""
+"""A prediction as plain data for a web page to draw: one schema for every task, next to the matplotlib pictures."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +10,15 @@ MOST_BARS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class ViewBox:
-    """A thing that was found in an image.
+    """A detected object in an image.
 
     Attributes:
         label: Its class.
-        score: How sure that is, in [0, 1].
+        score: Its confidence, in [0, 1].
         bbox: (x, y, width, height) in pixels of the source image.
         color: Of its class, ``#rrggbb``.
-        runs: Its mask as the lengths of runs, down the columns from the left, of pixels outside and inside in turn,
-            outside first (COCO's uncompressed ``counts``); empty without a mask.
+        runs: Its mask as run lengths in column-major order, background and foreground alternating, background first
+            (COCO's uncompressed ``counts``); empty without a mask.
     """
 
     label: str
@@ -35,7 +35,7 @@ class LegendEntry:
     Attributes:
         label: The class.
         share: Its share of the pixels, in [0, 1].
-        color: What it is painted in, ``#rrggbb``.
+        color: Its colour, ``#rrggbb``.
     """
 
     label: str
@@ -49,13 +49,13 @@ class RecordView:
 
     Attributes:
         title: The prediction in a few words.
-        bars: Labels and their shares in [0, 1], largest first.
-        size: (height, width) in pixels of the source image that ``boxes`` and ``png`` lie on.
-        boxes: Things that were found, surest first.
+        bars: Labels and their probabilities or shares in [0, 1], largest first.
+        size: (height, width) in pixels of the source image that ``boxes`` and ``png`` refer to.
+        boxes: Detected objects, most confident first.
         png: The class of each pixel: a palette PNG in base64, its palette the colours of ``legend``.
         legend: The classes in ``png``, by their ids.
-        value: The number, or the row of numbers.
-        interval: Between which numbers the value is said to lie.
+        value: The predicted number, or the row of numbers.
+        interval: The prediction interval of the value, (low, high).
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The plainest task: a number, or a row of them, by the mean squared error."""
+"""The regression task: a number, or a row of them, by the mean squared error."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -24,12 +24,12 @@ class Outputs:
     """A model's outputs over a part, as `Task.report` takes them.
 
     Attributes:
-        output: What `Task.predict` gave, all batches joined: (N, …) on the CPU, or a list.
-        target: The targets, (N, …) on the CPU, or None; with ``Task.raw_targets`` a list of those of the source.
-        ids: int64 (N,): the samples' ids, or None for loaders that know none.
+        output: The condensed outputs of `Task.predict`, all batches joined: (N, …) on the CPU, or a list.
+        target: The targets, (N, …) on the CPU, or None; with ``Task.raw_targets`` a list of the source's raw targets.
+        ids: int64 (N,): the samples' ids, or None for loaders without ids.
         losses: float32 (N,): each sample's loss, or None without targets or for a task without losses.
         inputs: The inputs of all batches, joined, on the CPU, where ``Task.keeps_inputs``; else None.
-        weights: float64 (N,): how much each loss counts (see `Task.weights`), or None: all the same.
+        weights: float64 (N,): the weight of each loss (see `Task.weights`), or None: all equal.
     """
 
     output: Any
@@ -40,21 +40,21 @@ class Outputs:
     weights: Tensor | None = None
 
     def of(self, ids: Sequence[int]) -> "Outputs":
-        """Returns those of some samples, in the order of their ids.
+        """Returns the outputs of some samples, in the order of ``ids``.
 
         Args:
-            ids: Of the samples.
+            ids: The ids of the samples.
 
         Raises:
             ConfigError: if the samples have no ids, or there is none with such an id.
         """
         if self.ids is None:
             raise ConfigError("these outputs have no ids: they come from a loader that knows none")
-        place = {int(own): row for row, own in enumerate(self.ids.tolist())}
-        missing = [own for own in ids if int(own) not in place]
+        place = {int(known): row for row, known in enumerate(self.ids.tolist())}
+        missing = [wanted for wanted in ids if int(wanted) not in place]
         if missing:
             raise ConfigError(f"these outputs have no sample with the id {missing[0]}")
-        rows = [place[int(own)] for own in ids]
+        rows = [place[int(wanted)] for wanted in ids]
 
         def some(value: Any) -> Any:
             if isinstance(value, list):
@@ -69,7 +69,7 @@ class Outputs:
         return task.decode(self.output)
 
     def mean_loss(self) -> float | None:
-        """Returns the mean of the losses, each with its weight; None where there are none."""
+        """Returns the weighted mean of the losses; None where there are none."""
         if self.losses is None:
             return None
         if self.weights is None:
@@ -94,37 +94,37 @@ def flat(record: Record, prefix: str = "") -> dict[str, Any]:
 
 
 class Task:
-    """Base of the tasks: frozen dataclasses whose fields are all JSON, so that they travel in a bundle."""
+    """Base of the tasks: frozen dataclasses whose fields are all JSON, so that a bundle can store them."""
 
     registered_name: ClassVar[str]
     raw_targets: ClassVar[bool] = False
-    """Whether `report` compares with the targets as the source gives them (a list), not as they were encoded."""
+    """Whether `report` compares with the raw targets of the source (a list), not with the encoded ones."""
     keeps_inputs: ClassVar[bool] = False
-    """Whether `report` asks for the inputs too (the user of each rating): they are kept for a whole part."""
+    """Whether `report` needs the inputs too (the user of each rating): evaluation then stores those of a whole part."""
 
     def losses(self, output: Any, batch: Batch) -> Tensor | None:
-        """Returns one loss a sample, (B,); None where a task has none (a ranking, neighbours)."""
+        """Returns one loss per sample, (B,); None for a task without a loss (a ranking, neighbours)."""
         return None
 
     def weights(self, batch: Batch) -> Tensor | None:
-        """Returns how much each sample's loss counts, (B,); None: all the same.
+        """Returns the weight of each sample's loss, (B,); None: all equal.
 
-        A language model counts tokens, not texts: its losses are means over a sample's tokens, its weights their
-        number.
-        The mean loss is then that over tokens, whatever the batches, the accumulation and the number of processes.
+        A language model averages over tokens, not texts: its losses are means over a sample's tokens, its weights their
+        number. The mean loss is then that over tokens, whatever the batches, the accumulation and the number of
+        processes.
         """
         return None
 
     def forward(self, model: Callable[..., Any], batch: Batch) -> Any:
-        """Returns the model's output for a batch: it is called with the inputs.
+        """Returns the model's output for the inputs of a batch.
 
-        A task whose model must see the targets too (a decoder that is shown the text so far, a detector that matches
-        its own proposals) calls it with both where there are any.
+        A task whose model needs the targets too (teacher forcing in a decoder, a detector that matches its own
+        proposals) overrides this and passes both where there are targets.
         """
         return model(batch.x)
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
-        """Returns the loss to minimise, a scalar: the mean of `losses`, by `weights` where there are some.
+        """Returns the loss to minimise, a scalar: the mean of `losses`, weighted by `weights` where there are some.
 
         Raises:
             ConfigError: for a task without losses.
@@ -137,44 +137,44 @@ class Task:
         return self.mean(losses, batch)
 
     def mean(self, losses: Tensor, batch: Batch) -> Tensor:
-        """Returns the mean of losses (B,), by `weights` where there are some, a scalar."""
+        """Returns the mean of losses (B,), weighted by `weights` where there are some, a scalar."""
         weights = self.weights(batch)
         return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
 
     def predict(self, model: Callable[..., Any], batch: Batch) -> Any:
-        """Returns what is kept of a batch's predictions: by default the `condense`d output of `forward`.
+        """Returns the condensed outputs that evaluation stores: by default the `condense`d output of `forward`.
 
-        Evaluation, pictures, the predictor and test-time augmentation all ask here. A task whose model generates (a
-        text token by token), or must not see the targets, does so here; its losses still come from `forward`.
+        Evaluation, pictures, the predictor and test-time augmentation all call this. A task whose model generates (a
+        text, token by token), or must not see the targets, overrides it; its losses still come from `forward`.
         """
         return self.condense(self.forward(model, batch), batch)
 
     def condense(self, output: Any, batch: Batch) -> Any:
-        """Returns of a batch's output what is kept when a whole part is evaluated, as `decode` takes it.
+        """Returns the part of a batch's output that evaluation stores for a whole part, in the form `decode` takes.
 
-        The output itself, unless what a domain needs of it is far smaller (boxes that are left after suppression, one
-        class a pixel) or must be told in the pixels of the source image (``batch.source``). A list has one entry a
-        sample.
+        By default the output itself. A domain overrides it where what it needs is far smaller (the boxes left after
+        non-maximum suppression, one class per pixel) or must be given in pixels of the source image
+        (``batch.source``). A list has one entry per sample.
         """
         return output
 
     def metrics(self) -> tuple[Metric, ...]:
-        """Returns the metrics that are shown when the user names none."""
+        """Returns the default metrics, shown when the user names none."""
         return as_metrics(None)
 
     def activation(self, output: Any) -> Any:
-        """Returns outputs as what is averaged and reported (probabilities)."""
+        """Returns outputs on the scale that is averaged and reported (probabilities)."""
         return output
 
     def decode(self, output: Any) -> list[Record]:
-        """Returns one plain record a sample from what `condense` gives."""
+        """Returns one plain record per sample from what `condense` gives."""
         raise NotImplementedError
 
     def report(self, outputs: Outputs) -> dict[str, float]:
         """Returns the metrics of a whole part by their standard names.
 
         Args:
-            outputs: All that was predicted of it, with targets, ids and, where they are asked for, inputs.
+            outputs: All predictions for the part, with targets, ids and, with ``keeps_inputs``, inputs.
         """
         raise NotImplementedError
 
@@ -209,7 +209,7 @@ class Task:
         return [flat(record)]
 
     def view(self, record: Record) -> dict[str, Any]:
-        """Returns a record as plain data that a page draws, of the one shape that `RecordView` documents.
+        """Returns a record as plain data that a page draws, in the schema of `RecordView`.
 
         Args:
             record: A prediction.
@@ -217,18 +217,18 @@ class Task:
         return RecordView(title=self.brief(record)).plain()
 
     def caption(self, record: Record, block: Block, target: Any) -> tuple[str, bool]:
-        """Returns what a picture of a result says, and whether the prediction is right."""
+        """Returns the title of a picture of a result, and whether the prediction is correct."""
         truth = str(block.decode(target))
         return f"{truth} / {record}", False
 
     def draw(self, axes: Any, record: Record, block: Block, target: Any) -> None:
-        """Draws a prediction over its input, beside what is true; by default a title, in red where they differ.
+        """Draws a prediction over its input; by default a title of truth and prediction, red where they differ.
 
         Args:
             axes: Matplotlib axes with the input drawn.
             record: The prediction.
             block: The target's block.
-            target: One encoded target; with ``raw_targets`` as the source gives it.
+            target: One encoded target; with ``raw_targets`` the source's raw one.
         """
         text, right = self.caption(record, block, target)
         axes.set_title(text, fontsize=8, color="black" if right else "crimson", parse_math=False)

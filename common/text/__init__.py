@@ -1,4 +1,4 @@
-"""Texts as tokens, and as vectors by a pretrained transformer."""
+"""Text tokenization, and text embeddings from a pretrained transformer."""
 
 from common.text.encoder import TextEncoder
 from common.text.tokenizer import Tokenizer

@@ -1,4 +1,4 @@
-"""Texts as vectors: the last states of a pretrained transformer, averaged over the tokens (Reimers, Gurevych 2019)."""
+"""Text embeddings: a pretrained transformer's last hidden states, averaged over tokens (Reimers, Gurevych 2019)."""
 
 import json
 import time
@@ -24,21 +24,21 @@ FIELDS: dict[str, type] = {
     "layer_norm_eps": float,
     "sinusoidal_pos_embds": bool,
 }
-"""What of a config.json the encoder is made from; the rest concerns training, or other models."""
+"""The fields of a config.json from which the encoder is built; the rest concerns training, or other models."""
 ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
 LENGTHS = (16, 32, 64, 128, 256, 512)
 BLOCK, GPU_BLOCK = 16, 256
-"""Texts are encoded in blocks of one shape: a text's vector does not depend on which others it came with."""
-KEPT = 1 << 15  # vectors that are remembered
-TRIED = 8  # blocks, the first ones slow, after which one can tell how long the rest takes
+"""The number of texts in a block; blocks have fixed shapes, so that a vector does not depend on the other texts."""
+KEPT = 1 << 15  # the most vectors in the cache
+TRIED = 8  # blocks after which the remaining time is estimated: the first ones are slower
 
 
 class TextEncoder(nn.Module):
-    """A transformer encoder: tokens of a `Tokenizer` to a vector of length 1 for each text.
+    """A transformer encoder: tokens of a `Tokenizer` to a unit vector for each text.
 
     Args:
         kind: One of `KINDS`.
-        fields: Its sizes, by the names of `FIELDS`.
+        fields: Its configuration, by the names of `FIELDS`.
 
     Raises:
         ConfigError: for an unknown kind, or a field of the wrong name, type or range.
@@ -69,9 +69,9 @@ class TextEncoder(nn.Module):
             kind = given["model_type"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{config} does not say its model_type") from error
-        made = cls(kind, {name: given[name] for name in FIELDS if given.get(name) is not None})
-        made._load(weights)
-        return made
+        encoder = cls(kind, {name: given[name] for name in FIELDS if given.get(name) is not None})
+        encoder._load(weights)
+        return encoder
 
     def _load(self, file: Path) -> None:
         from safetensors.torch import load_file
@@ -93,14 +93,14 @@ class TextEncoder(nn.Module):
 
     @property
     def width(self) -> int:
-        """D, the numbers of a vector."""
+        """D, the dimension of a vector."""
         return int(self.body.config.hidden_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Returns a vector of length 1 for each text.
+        """Returns a unit vector for each text.
 
         Args:
-            tokens: int32 (B, T), one more than a token's position, 0 after the last; at least one each.
+            tokens: int32 (B, T): token ids plus 1, 0 is padding; at least one token each.
 
         Returns:
             float32 (B, D).
@@ -112,20 +112,20 @@ class TextEncoder(nn.Module):
         return nn.functional.normalize(mean, dim=1)
 
     def embed(self, tokens: Tensor, device: torch.device, end: float = float("inf")) -> Tensor | None:
-        """Returns the vectors of many texts on the CPU, zeros for one without tokens.
+        """Returns the vectors of many texts on the CPU, zeros for a text without tokens.
 
-        Vectors are remembered, and do not depend on the other texts.
+        Vectors are cached, and do not depend on the other texts.
 
         Args:
             tokens: int32 (N, T) as in `forward`.
-            device: Where they are computed.
-            end: When it must be done, by ``time.perf_counter``.
+            device: The device to compute on.
+            end: The deadline, by ``time.perf_counter``.
 
         Returns:
-            float32 (N, D); None where it would not be done in time.
+            float32 (N, D); None if it would miss the deadline.
 
         Raises:
-            ConfigError: if the tokens are not of its vocabulary, or more than it has positions for.
+            ConfigError: if a token is not in its vocabulary, or a text has more tokens than it has positions for.
         """
         every, which = torch.unique(tokens.cpu(), dim=0, return_inverse=True)
         lengths = (every > 0).sum(dim=1)
@@ -168,7 +168,7 @@ class TextEncoder(nn.Module):
 
     @property
     def room(self) -> int:
-        """How many tokens it has positions for."""
+        """The most tokens that it has positions for."""
         return room(self.kind, int(self.body.config.max_position_embeddings))
 
     def _check(self, largest: int, longest: int) -> None:
@@ -183,7 +183,7 @@ class TextEncoder(nn.Module):
             )
 
     def spec(self) -> dict[str, Any]:
-        """Returns what an encoder of the same shape is made from, as JSON-ready data."""
+        """Returns the configuration of the encoder as JSON-ready data."""
         return {"kind": self.kind, "fields": dict(self.fields)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A pretrained tokenizer as a value: its tokenizer.json, and texts as positions in its vocabulary."""
+"""A pretrained tokenizer as a value: its tokenizer.json, and texts as token ids."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from common.errors import ConfigError, DataError, in_range
 FILE = "tokenizer.json"
 MAX_BYTES = 32 << 20
 MOST_POSITIONS = 1 << 16
-OFFSET = ("roberta", "xlm-roberta", "mpnet")  # kinds whose first positions stand for padding
+OFFSET = ("roberta", "xlm-roberta", "mpnet")  # kinds whose first positions are reserved for padding
 RESERVED = 2
 
 
@@ -24,12 +24,12 @@ class Tokenizer:
     """A tokenizer as Hugging Face's ``tokenizers`` writes it; JSON, no code.
 
     Args:
-        content: The text of its tokenizer.json; empty where that is a file of a bundle that was not read yet.
-        most: The most tokens that are kept of a text.
-        sha256: Of the file, 64 hexadecimal digits; computed where there is content.
+        content: The text of its tokenizer.json; empty while that file of a bundle is not read yet.
+        most: The most tokens of a text; the rest is cut off.
+        sha256: The file's hash, 64 hexadecimal digits; computed from the content when empty.
 
     Raises:
-        ConfigError: if it is no tokenizer, or not the one that is meant, or ``tokenizers`` is not installed.
+        ConfigError: if it is not a tokenizer, has another hash, or ``tokenizers`` is not installed.
     """
 
     content: str = field(default="", repr=False)
@@ -47,7 +47,7 @@ class Tokenizer:
         object.__setattr__(self, "sha256", found)
 
     def spec(self) -> dict[str, Any]:
-        """Returns what is kept of it beside its file: ``most`` and ``sha256``."""
+        """Returns its configuration without the file: ``most`` and ``sha256``."""
         return {"most": self.most, "sha256": self.sha256}
 
     def load(self, data: bytes) -> Self:
@@ -57,7 +57,7 @@ class Tokenizer:
             data: The bytes of a tokenizer.json.
 
         Raises:
-            ConfigError: if it is no tokenizer, or not the one that is meant.
+            ConfigError: if it is not a tokenizer, or has another hash.
         """
         if len(data) > MAX_BYTES:
             raise ConfigError(f"{FILE} is larger than {MAX_BYTES >> 20} MiB")
@@ -71,8 +71,8 @@ class Tokenizer:
         """Reads the tokenizer.json of a folder.
 
         Args:
-            folder: Of a pretrained model.
-            most: The most tokens that are kept of a text; fewer where the model beside it has fewer positions.
+            folder: The folder of a pretrained model.
+            most: The most tokens of a text; fewer where the model in the folder has fewer positions.
 
         Raises:
             DataError: if there is none.
@@ -87,30 +87,30 @@ class Tokenizer:
         return cls(file.read_text("utf-8"), min(most, _room_in(Path(folder))))
 
     def encode_many(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns the tokens of texts, int32 (N, most): one more than their position, 0 after the last.
+        """Returns the tokens of texts, int32 (N, most): token ids plus 1, padded with 0.
 
-        A text without a sign that is not blank has none.
+        A blank text has no tokens.
 
         Raises:
             ConfigError: if the content was not read yet.
         """
         if not self.content:
             raise ConfigError(f"this tokenizer has no content yet: its block needs the file {FILE}, see load_files")
-        found = np.zeros((len(texts), self.most), np.int32)
-        said = [i for i, text in enumerate(texts) if text.strip()]
-        clean = [texts[i].encode("utf-8", "replace").decode("utf-8") for i in said]  # lone surrogates are no text to it
-        for row, encoding in zip(said, _made(self.content, self.most).encode_batch_fast(clean), strict=True):
-            found[row, : len(encoding.ids)] = np.asarray(encoding.ids, np.int64) + 1
-        return found
+        tokens = np.zeros((len(texts), self.most), np.int32)
+        rows = [i for i, text in enumerate(texts) if text.strip()]
+        clean = [texts[i].encode("utf-8", "replace").decode("utf-8") for i in rows]  # it refuses lone surrogates
+        for row, encoding in zip(rows, _made(self.content, self.most).encode_batch_fast(clean), strict=True):
+            tokens[row, : len(encoding.ids)] = np.asarray(encoding.ids, np.int64) + 1
+        return tokens
 
 
 def room(kind: object, positions: int) -> int:
-    """Returns how many tokens a model of a kind has positions for."""
+    """Returns the most tokens that a model of a kind with some position embeddings takes."""
     return positions - RESERVED if kind in OFFSET else positions
 
 
 def _room_in(folder: Path) -> int:
-    """How many tokens the pretrained model in a folder has positions for; many where it does not say."""
+    """The most tokens that the pretrained model in a folder takes; `MOST_POSITIONS` where its config is silent."""
     try:
         found = json.loads((folder / "config.json").read_text("utf-8"))
         return room(found.get("model_type"), int(found.get("max_position_embeddings", MOST_POSITIONS)))
@@ -128,7 +128,7 @@ def _made(content: str, most: int) -> Any:
         made: Any = tokenizers.Tokenizer.from_str(content)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic of its Rust code is no Exception
+    except BaseException as error:  # a Rust panic is raised as a BaseException
         raise ConfigError(f"{FILE} is no tokenizer: {str(error).splitlines()[0]}") from error
     made.no_padding()
     made.enable_truncation(most)

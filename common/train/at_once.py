@@ -1,4 +1,4 @@
-"""Models that are fitted at once: no epochs, no gradient steps over a loader; all else is as for a network."""
+"""Training of models that are fitted in one call, without epochs or gradient steps; all else is as for a network."""
 
 import time
 from pathlib import Path
@@ -13,14 +13,14 @@ from common.train.learner import Learner
 
 
 class AtOnce(Learner):
-    """Fits a model at once; the rest is as with a `Trainer`: validate, get_preds, predict, show_results, export.
+    """Fits a model in one call; the rest is as with a `Trainer`: validate, get_preds, predict, show_results, export.
 
     Args:
         model: The model.
         dls: Loaders that a DataBlock made.
         task: The domain's losses, metrics and records.
         metrics: Metrics to show; the task's own when None.
-        progress: Whether to tell what goes on.
+        progress: Whether to print progress messages.
         out: A folder for ``events.jsonl``, or None.
 
     Raises:
@@ -45,16 +45,16 @@ class AtOnce(Learner):
         self.log = None if out is None else EventLog(Path(out) / "events.jsonl")
 
     def fit(self) -> None:
-        """Fits the model to the training part, measures it on the validation part and notes both in ``history``."""
+        """Fits the model to the training part, evaluates it on the validation part and appends to ``history``."""
         rows = self.train_loader().n
         if self.log is not None:
             self.log.path.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         self.fitted.fit(self.dls, self.task, self._tell)
         seconds = time.perf_counter() - started
-        found = self.validate() if self.dls.has("valid") else {}
+        measured = self.validate() if self.dls.has("valid") else {}
         rate = round(rows / max(seconds, 1e-9), 1)
-        self.history.append({"epoch": 0, **found, "seconds": round(seconds, 4), "items_per_second": rate})
+        self.history.append({"epoch": 0, **measured, "seconds": round(seconds, 4), "items_per_second": rate})
         if self.log is not None:
             self.log.write("fitted", **self.history[-1])
 

@@ -1,4 +1,4 @@
-"""Accelerate under the Trainer: device, precision and processes, resolved once a fit so that a step asks nothing."""
+"""Accelerate under the Trainer: device, precision and processes, resolved once per fit so that a step is cheap."""
 
 import os
 import warnings
@@ -36,10 +36,10 @@ def find_device(name: str) -> torch.device:
 
 
 def fast_precision(device: torch.device) -> str:
-    """Returns ``bf16`` where a device multiplies in it, else ``no``.
+    """Returns ``bf16`` where a device has instructions for it, else ``no``.
 
-    A CPU without such instructions (AVX2 only, say) imitates them one number after another: a product of matrices takes
-    some thirty times as long as in float32.
+    A CPU without them (AVX2 only, say) emulates bf16 in scalar code: a matrix product takes about thirty times as long
+    as in float32.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
@@ -50,7 +50,7 @@ def fast_precision(device: torch.device) -> str:
 
 
 def make_accelerator(options: TrainerOptions) -> Accelerator:
-    """One Accelerator a Trainer; the process-wide state Accelerate keeps must not decide for the next one.
+    """Returns a fresh Accelerator for one Trainer, unaffected by Accelerate's process-wide state.
 
     Raises:
         ConfigError: for a device or precision that this machine does not have.
@@ -72,12 +72,12 @@ def make_accelerator(options: TrainerOptions) -> Accelerator:
 
 
 def forward_of(model: nn.Module, device: torch.device, precision: str) -> Callable[..., Any]:
-    """Returns what calls a model in a precision; its outputs, and so the losses, are float32 again.
+    """Returns a function that runs a model under autocast and casts its outputs, and so the losses, to float32.
 
     Args:
         model: The model, wrapped or not.
         device: Where it is.
-        precision: ``no``, ``bf16`` or ``fp16``; not Accelerate's, which is that of the last Trainer made.
+        precision: ``no``, ``bf16`` or ``fp16``; not read from Accelerate, whose state is that of the newest Trainer.
     """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     if dtype is None:
@@ -93,7 +93,7 @@ def forward_of(model: nn.Module, device: torch.device, precision: str) -> Callab
 
 
 def seeds_of(device: torch.device) -> list[Callable[[int], Any]]:
-    """Returns what takes a seed: the generators of the host and of the device."""
+    """Returns the ``manual_seed`` of each default generator: the host's and the device's."""
     found: list[Callable[[int], Any]] = [torch.default_generator.manual_seed]
     if device.type == "cuda":
         index: Any = device.index
@@ -113,17 +113,17 @@ class Prepared:
     """A model and its optimizer as one fit uses them: compiled, wrapped for several processes, with loss scaling.
 
     Args:
-        accelerator: Of the trainer.
+        accelerator: The trainer's Accelerator.
         model: The trainer's model.
         make_optimizer: Makes the optimizer of a model.
         compiled: Whether to compile the model.
 
     Attributes:
-        inner: The module whose parts learn: the model itself.
-        model: What is called.
+        inner: The module that holds the trainable parameters: the model itself.
+        model: The module to call, wrapped and compiled.
         optimizer: torch's own optimizer, over the inner module's parameters.
-        scaler: Loss scaling; passes everything through where the precision needs none.
-        sharded: Whether what learns is divided over the processes.
+        scaler: The gradient scaler of fp16; disabled, it passes everything through.
+        sharded: Whether the trainable parameters are sharded over the processes.
     """
 
     sharded = False
@@ -151,16 +151,16 @@ class Prepared:
         return make_optimizer(self.inner)
 
     def unsynced(self) -> AbstractContextManager[Any]:
-        """Returns the context of a backward pass whose gradients are not yet added up over the processes."""
+        """Returns the context of a backward pass whose gradients are not yet reduced over the processes."""
         return self.accelerator.no_sync(self.model) if self.several else nullcontext()
 
     def clip(self, norm: float) -> None:
-        """Bounds the norm of all gradients together."""
+        """Clips the global norm of the gradients."""
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, norm)
 
     def gather(self) -> None:
-        """Brings the trainer's model up to date with what learns; here they are one."""
+        """Copies trained weights into the trainer's model; nothing to do here, where they are the same module."""
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Returns the optimizer's tensors by parameter and entry, such as ``head.weight.exp_avg``."""
@@ -173,7 +173,7 @@ class Prepared:
         }
 
     def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
-        """Puts the optimizer's tensors back; those of parameters that no longer learn are left out."""
+        """Restores the optimizer's tensors; those of parameters that are now frozen are left out."""
         names = {id(p): name for name, p in self.inner.named_parameters()}
         parameters: list[Tensor] = [p for group in self.optimizer.param_groups for p in group["params"]]
         index = {names[id(p)]: (i, p) for i, p in enumerate(parameters)}
@@ -191,7 +191,7 @@ class Prepared:
             )
 
     def release(self) -> None:
-        """Makes the model itself again: no wrapper, no hooks."""
+        """Removes wrappers and hooks from the model."""
         if self.several:
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False, keep_torch_compile=False)
             self.accelerator.free_memory()

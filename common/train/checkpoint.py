@@ -1,4 +1,4 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of hashes last, the folder renamed at once."""
+"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of hashes last, the folder renamed atomically."""
 
 import errno
 import json
@@ -22,8 +22,8 @@ def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state:
     """Writes one checkpoint folder whole or not at all.
 
     Args:
-        folder: Where to.
-        tensors: Named groups of tensors (model, optimizer, average), each to a file of its own.
+        folder: The folder to write.
+        tensors: Named groups of tensors (model, optimizer, average), one file each.
         state: Everything else, as JSON.
 
     Raises:
@@ -33,6 +33,7 @@ def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state:
         for name, group in tensors.items():
             save_tensors(group, aside / f"{name}.safetensors")
         (aside / "state.json").write_text(dump_json(state), "utf-8")
+        # The manifest comes last: a folder without a valid one was not written to its end.
         files = {file.name: sha256(file) for file in sorted(aside.iterdir())}
         (aside / "manifest.json").write_text(dump_json({"schema": SCHEMA, "files": files}), "utf-8")
 
@@ -73,7 +74,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
 
 
 def is_sound(folder: Path) -> bool:
-    """Whether a checkpoint folder is whole: every file there, with the hash that its manifest names."""
+    """Whether a checkpoint folder is complete: every file is there, with the hash in its manifest."""
     try:
         return bool(_verified(folder))
     except (CheckpointError, OSError):
@@ -81,15 +82,15 @@ def is_sound(folder: Path) -> bool:
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Returns the checkpoint folders below ``root``, newest first (their names end in a number that grows)."""
+    """Returns the checkpoint folders below ``root``, newest first (their names end in the zero-padded step)."""
     return sorted((p for p in root.glob("checkpoint-*") if p.is_dir()), reverse=True)
 
 
 def newest_sound(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any], list[str]]:
-    """Reads the newest checkpoint that is whole.
+    """Reads the newest checkpoint that is complete.
 
     Returns:
-        Its folder, tensors and state, and one sentence for each newer one that was passed over.
+        Its folder, tensors and state, and one sentence for each newer one that was skipped as damaged.
 
     Raises:
         CheckpointError: if there is none.
@@ -107,10 +108,10 @@ def newest_sound(root: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[s
 
 
 def add_checkpoint(root: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> Path:
-    """Writes the checkpoint of a step below ``root`` and leaves it and the one before.
+    """Writes the checkpoint of a step below ``root`` and keeps only it and the one before.
 
-    A sound checkpoint is never written over: a second one of the same step (the epoch was trained, then validated)
-    gets a name of its own. Those of later steps belong to a course that was left, and go.
+    A sound checkpoint is never overwritten: a second one of the same step (after training, then after validation) gets
+    a suffix. Checkpoints of later steps belong to an abandoned run, from before a resume, and are deleted.
 
     Args:
         root: The folder of the checkpoints.
@@ -145,12 +146,12 @@ def add_checkpoint(root: Path, step: int, tensors: dict[str, dict[str, Tensor]],
 
 
 def prune(root: Path, newest: Path, keep: int = KEEP) -> None:
-    """Deletes all but the newest checkpoints, and what killed writes left.
+    """Deletes all but the newest checkpoints, and the partial folders of interrupted writes.
 
     Args:
         root: The folder of the checkpoints.
-        newest: The one that was written last.
-        keep: How many stay, with it.
+        newest: The checkpoint that was written last.
+        keep: How many to keep, including it.
     """
     older = [folder for folder in checkpoints(root) if folder <= newest]
     kept = set(older[:keep])

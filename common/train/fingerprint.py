@@ -1,4 +1,4 @@
-"""What a training depends on, as plain data, so that a resumed one can say what is no longer the same."""
+"""What a training run depends on, as plain data, so that resuming it can report what has changed."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ from common.sources.splits import PARTS
 from common.spec import to_spec
 from common.train.options import TrainerOptions
 
-NAMED = 100_000  # items whose names are read; more would cost seconds
+NAMED = 100_000  # the most items whose names are hashed; more would cost seconds
 _NO_EFFECT = (
     *("seed", "device", "progress", "out", "checkpoint", "checkpoint_every", "tensorboard", "early_stop"),
     *("compile", "cuda_graph"),  # the same training, done in another way; another seed is refused elsewhere
@@ -28,7 +28,7 @@ def _digest(value: Any) -> str:
 
 
 def _names(loader: Loader) -> str:
-    """The names of items that are files, with the folder they are in: a data set may be moved."""
+    """A digest of the names of items that are files, with their parent folder only: a data set may be moved."""
     rows = loader.rows
     if not 0 < len(rows) <= NAMED or not isinstance(take(loader.store.items, int(rows[0])), (str, Path)):
         return ""
@@ -36,7 +36,7 @@ def _names(loader: Loader) -> str:
 
 
 def _specs(loader: Loader) -> str:
-    """Blocks and transforms of items and batches; empty where one of them is code."""
+    """A digest of blocks, item transforms and batch transforms; empty where one of them is arbitrary code."""
     try:
         encoder = {name: value for name, value in loader.store.encoder.spec().items() if name != "names"}
         return _digest([encoder, [to_spec(t) for t in loader.pipeline.transforms]])
@@ -45,36 +45,36 @@ def _specs(loader: Loader) -> str:
 
 
 def data_fingerprint(dls: DataLoaders) -> dict[str, Any]:
-    """Returns what is known of the data: numbers of items and batch sizes as they are, the rest as digests.
+    """Returns what identifies the data: numbers of items and batch sizes as they are, the rest as digests.
 
     Args:
         dls: The loaders, ours or others.
     """
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for name in (part for part in PARTS if dls.has(part)):
         loader = dls.part(name)
         if isinstance(loader, Loader):
-            found[f"{name} items"] = len(loader.rows)
-            found[f"order of {name}"] = hashlib.sha256(loader.rows.contiguous().numpy().tobytes()).hexdigest()[:16]
-            found[f"names in {name}"] = _names(loader)
+            facts[f"{name} items"] = len(loader.rows)
+            facts[f"order of {name}"] = hashlib.sha256(loader.rows.contiguous().numpy().tobytes()).hexdigest()[:16]
+            facts[f"names in {name}"] = _names(loader)
         else:
             data: Any = getattr(loader, "dataset", None)
-            found[f"{name} items"] = len(data) if hasattr(data, "__len__") else None
+            facts[f"{name} items"] = len(data) if hasattr(data, "__len__") else None
     train = dls.train
-    found["batch_size"] = train.options.batch_size if isinstance(train, Loader) else getattr(train, "batch_size", None)
+    facts["batch_size"] = train.options.batch_size if isinstance(train, Loader) else getattr(train, "batch_size", None)
     if isinstance(train, Loader):
-        found["blocks and transforms"] = _specs(train)
+        facts["blocks and transforms"] = _specs(train)
         if train.options.batching is not None:
-            found["batching"] = type(train.options.batching).__name__
-    return found
+            facts["batching"] = type(train.options.batching).__name__
+    return facts
 
 
 def option_fingerprint(options: TrainerOptions, device: torch.device) -> dict[str, Any]:
-    """Returns the options that decide the numbers, and the kind of device.
+    """Returns the options that influence the result, and the kind of device.
 
     Args:
-        options: How to train.
-        device: Where.
+        options: The trainer's options.
+        device: The trainer's device.
     """
     chosen = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NO_EFFECT}
     return {**chosen, "device": device.type}
@@ -84,16 +84,16 @@ def fit_fingerprint(epochs: int, rates: list[float], schedule: Any) -> dict[str,
     """Returns the arguments of a fit.
 
     Args:
-        epochs: How many.
+        epochs: The number of epochs.
         rates: The peak rate of each layer group.
-        schedule: Of the rates.
+        schedule: The schedule of the rates.
     """
     settings = {name: to_spec(value) for name, value in dataclasses.asdict(schedule).items()}
     return {"epochs": epochs, "lr": list(rates), "schedule": {"kind": type(schedule).__name__, **settings}}
 
 
 def changes(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Returns what differs, a few words each.
+    """Returns a few words for each entry that differs.
 
     Examples:
         >>> changes({"batch_size": 8, "order of train": "0123456789abcdef"}, {"batch_size": 16, "order of train": ""})

@@ -1,4 +1,4 @@
-"""Batch norms over the whole batch of all processes, on any device, so that two processes train as one would."""
+"""Batch norm over the batch of all processes together, on any device, so that two processes train as one would."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,13 +35,13 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):  # type: ignore[reportPr
 
     @classmethod
     def standing_in(cls, norm: nn.Module) -> "GlobalBatchNorm":
-        """Returns one that *is* ``norm`` in all but its class: it shares parameters, statistics and mode with it."""
-        made = cls.__new__(cls)
-        made.__dict__ = norm.__dict__
-        return made
+        """Returns a norm that shares parameters, statistics and mode with ``norm``, by sharing its ``__dict__``."""
+        twin = cls.__new__(cls)
+        twin.__dict__ = norm.__dict__
+        return twin
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalises by the statistics of every process's batch in training, by the running ones else."""
+        """Normalises by the statistics over all processes in training, by the running statistics in evaluation."""
         x = input
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
@@ -51,7 +51,8 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):  # type: ignore[reportPr
         sums: Tensor = _SumOverProcesses.apply(torch.cat([x.sum(axes), x.square().sum(axes), count]))
         total, square, samples = sums.split([x.shape[1], x.shape[1], 1])
         mean = total / samples
-        variance = (square / samples - mean.square()).clamp(min=0)
+        variance = (square / samples - mean.square()).clamp(min=0)  # E[x²] - E[x]² may round to just below 0
+        # As in torch: the biased variance normalises, the unbiased one enters the running statistics.
         self._track(mean.detach(), (variance * samples / (samples - 1)).detach())
         out = (x - mean.reshape(shape)) * torch.rsqrt(variance + self.eps).reshape(shape)
         return out * self.weight.reshape(shape) + self.bias.reshape(shape) if self.affine else out
@@ -67,11 +68,11 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):  # type: ignore[reportPr
 
 @contextmanager
 def global_norms(model: nn.Module, world: int) -> Iterator[None]:
-    """Puts a `GlobalBatchNorm` in the place of every batch norm for the length of a block, where there are processes.
+    """Replaces every batch norm by a `GlobalBatchNorm` for the duration of a ``with`` block.
 
     Args:
-        model: The model; itself again afterwards.
-        world: The number of processes; with 1 nothing is done.
+        model: The model; its own norms are restored afterwards.
+        world: The number of processes; with 1 nothing is replaced.
     """
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     if world > 1:

@@ -1,4 +1,4 @@
-"""Forward and backward of a full batch as one CUDA graph: recorded once, launched as a whole in every later step."""
+"""Forward and backward of a full batch as one CUDA graph: captured once, replayed in every later step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from common.blocks.batch import Batch
 from common.task.task import Task
 
-WARM = 3  # steps made in the ordinary way before the recording: libraries choose their kernels in them
+WARM = 3  # ordinary steps before the capture, in which libraries choose their kernels
 
 
 class GraphedStep:
     """Computes loss and gradients of batches of one shape by a CUDA graph; the optimizer's step is not part of it.
 
-    The step stays outside since a schedule changes rates and momentum, which fused optimizers take as plain numbers: a
-    graph would keep those of its recording. Batches of another shape (the last of an epoch) go the ordinary way.
+    The step stays outside since a schedule changes rates and momentum, which fused optimizers take as Python numbers: a
+    graph would freeze those of its capture. Batches of another shape (the last of an epoch) are computed eagerly.
 
     Args:
         forward: Calls the model.
-        task: For the loss.
-        parameters: Those that learn; their gradients lie in the graph's memory after a replay.
+        task: Gives the loss.
+        parameters: The trainable parameters; their gradients lie in the graph's memory after a replay.
     """
 
     def __init__(self, forward: Callable[[Any], Any], task: Task, parameters: list[nn.Parameter]) -> None:
@@ -34,7 +34,7 @@ class GraphedStep:
         self.gradients: list[Tensor | None] = []
 
     def takes(self, batch: Batch) -> bool:
-        """Whether a batch has the shape that is, or now comes to be, recorded."""
+        """Whether a batch has the shape of the graph; before the capture, the newest batch sets that shape."""
         shapes = [(t.shape, t.dtype) for t in batch.tensors()]
         if shapes != self.shapes and self.graph is None:
             self.shapes, self.warmed = shapes, 0
@@ -50,8 +50,9 @@ class GraphedStep:
         assert self.graph is not None
         assert self.batch is not None
         assert self.loss is not None
-        for kept, new in zip(self.batch.tensors(), batch.tensors(), strict=True):
-            kept.copy_(new, non_blocking=True)
+        # A replay reads and writes the addresses of the capture: inputs are copied in, gradients assigned anew.
+        for static, new in zip(self.batch.tensors(), batch.tensors(), strict=True):
+            static.copy_(new, non_blocking=True)
         self.graph.replay()
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient
@@ -63,7 +64,7 @@ class GraphedStep:
         return loss.detach()
 
     def _aside(self, batch: Batch) -> Tensor:
-        """A step in the ordinary way on a stream of its own, as a recording needs before it."""
+        """An eager step on a side stream, the warm-up that a capture needs."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

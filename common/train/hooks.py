@@ -1,6 +1,6 @@
-"""Hooks: what is told of a training. Five moments, each a method that does nothing unless it is overridden.
+"""Hooks: callbacks at five moments of a fit, each a method that does nothing unless it is overridden.
 
-What a hook must know again after a resume it gives in ``state_dict`` and gets back in ``load_state_dict``.
+State that must survive a resume is returned by ``state_dict`` and restored by ``load_state_dict``.
 """
 
 import json
@@ -18,7 +18,7 @@ from common.files import finite
 if TYPE_CHECKING:
     from common.train.trainer import Trainer
 
-DRAW_S = 0.25  # seconds between two drawings of the bar
+DRAW_S = 0.25  # seconds between two refreshes of the bar
 UNSHOWN = ("phase", "items_per_second", "lr", "wait_seconds")
 
 
@@ -41,15 +41,15 @@ class Hook:
         """After the last epoch, or when the fit ends by an error."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps of this hook: tensors, and data that JSON can hold, by name."""
+        """Returns the hook's state for a checkpoint: tensors, and data that JSON can hold, by name."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave, when the fit of a checkpoint goes on; before ``fit_start``."""
+        """Restores what `state_dict` returned, when a fit is resumed; called before ``fit_start``."""
 
 
 class ProgressBar(Hook):
-    """Loss, metrics, items a second, time left: a live bar in a terminal and a notebook, one line an epoch in a pipe.
+    """Loss, metrics, items a second, time left: a live bar in a terminal and a notebook, one line per epoch in a pipe.
 
     The last line of a fit says how long the loop waited for the loader's next batch. On a GPU that is time of the host:
     the device may still have been busy with the batches before.
@@ -82,7 +82,7 @@ class ProgressBar(Hook):
                 TextColumn("{task.fields[note]}"),
                 TimeRemainingColumn(),
             )
-            # drawn from the loop, not by a thread of its own, which would take the interpreter ten times a second
+            # refreshed by the loop: rich's own thread would take the interpreter lock ten times a second
             self.bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
             self.bar.start()
 
@@ -130,7 +130,7 @@ class ProgressBar(Hook):
 
 
 class EventLog(Hook):
-    """One JSON object a line: the start of each fit, every epoch's numbers, the end.
+    """One JSON object per line: the start of each fit, every epoch's numbers, the end.
 
     Args:
         path: The file to append to.
@@ -159,12 +159,12 @@ class EventLog(Hook):
         return {"bytes": len(written), "crc": zlib.crc32(written)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the log back to where the checkpoint was made: what came after it is done again."""
+        """Truncates the log to where the checkpoint was made: what came after it is trained, and logged, again."""
         written = self.path.read_bytes() if self.path.is_file() else b""
-        kept = int(state["bytes"])
-        if kept and len(written) >= kept and zlib.crc32(written[:kept]) == state["crc"]:
-            os.truncate(self.path, kept)
-        elif written and not written.endswith(b"\n"):  # another log, which a kill cut in the middle of a line
+        length = int(state["bytes"])
+        if length and len(written) >= length and zlib.crc32(written[:length]) == state["crc"]:
+            os.truncate(self.path, length)
+        elif written and not written.endswith(b"\n"):  # not the checkpoint's log, and cut within a line by a kill
             os.truncate(self.path, written.rfind(b"\n") + 1)
         self.write("resume")
 

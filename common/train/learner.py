@@ -1,4 +1,4 @@
-"""The learner: a model with its data and its task, and what is asked of it once it has learned, in whichever way."""
+"""The learner: a model with its data and its task, and all that follows training, however it was trained."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,19 +22,19 @@ _NOT_MEASURED = ("lr", "wait_seconds")
 class Learner:
     """A model with its data and its task: evaluation, predictions, pictures and export.
 
-    Base of the two ways to learn: `Trainer` (step by step) and `AtOnce` (trees, closed forms, neighbours, ensembles).
+    Base of the two ways to train: `Trainer` (gradient steps) and `AtOnce` (trees, closed forms, neighbours, ensembles).
 
     Args:
         model: The model, on ``device``.
         dls: The loaders; ours or any torch DataLoaders that yield (x, y).
         task: The domain's losses, metrics and records.
-        device: Where it runs.
+        device: The device that the model is on.
         metrics: Metrics to show; the task's own when None.
 
     Attributes:
-        history: One record of numbers for each time that it was measured.
-        reading: The options with which the data was read, of the domain's ``reading``; a bundle keeps them. None: its
-            defaults.
+        history: One record of numbers for each evaluation.
+        reading: The options with which the data was read, of the domain's ``reading`` class; a bundle stores them.
+            None: its defaults.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Learner:
 
     @property
     def domain(self) -> str:
-        """The name of the domain that it belongs to, by its model and its task; see `domain_of`."""
+        """The name of the domain of the model and the task; see `domain_of`."""
         from common.deploy.domain import domain_of
 
         return domain_of(self.model, self.task)
@@ -60,7 +60,7 @@ class Learner:
         return self.model
 
     def _gather(self, own: list[Tensor]) -> list[list[Tensor]]:
-        """Returns what each process holds."""
+        """Returns the tensors of every process, one list each."""
         return [own]
 
     @torch.no_grad()
@@ -80,15 +80,15 @@ class Learner:
             if between is not None:
                 between()
         own = [torch.stack(column).sum(dim=0).cpu() for column in zip(*sums, strict=True)]
-        every = [part for part in self._gather(own) if part]  # a process may have had no sample of a small part
+        every = [part for part in self._gather(own) if part]  # a process may have no sample of a small part
         if not every:
             raise ConfigError("the validation loader gave no batch")
         total, *rest = [torch.stack(column).sum(dim=0) for column in zip(*every, strict=True)]
-        found = {"valid_loss": float(total[0] / total[1])} if total[1] else {}
-        return found | {m.name: m.compute(column) for m, column in zip(self.metrics, rest, strict=True)}
+        loss = {"valid_loss": float(total[0] / total[1])} if total[1] else {}
+        return loss | {m.name: m.compute(column) for m, column in zip(self.metrics, rest, strict=True)}
 
     def _loss(self, output: Any, batch: Batch) -> Tensor:
-        """The sum of a batch's losses and what to divide it by, float64 (2,); zeros for a task without losses."""
+        """The sum of a batch's losses and the sum of their weights, float64 (2,); zeros for a task without losses."""
         loss, weights = self.task.losses(output, batch), self.task.weights(batch)
         if loss is None:
             return torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -102,11 +102,11 @@ class Learner:
         return self.measure(self.loader(part))
 
     def loader(self, part: str) -> Any:
-        """Returns the loader of a part as it is evaluated: every item once, in order, unchanged."""
-        found = self.dls.part(part)
-        if part == "train" and isinstance(found, Loader):
-            return found.with_options(shuffle=False, drop_last=False, train=False)
-        return found
+        """Returns a part's loader for evaluation: every item once, in order, unaugmented."""
+        loader = self.dls.part(part)
+        if part == "train" and isinstance(loader, Loader):
+            return loader.with_options(shuffle=False, drop_last=False, train=False)
+        return loader
 
     def get_preds(self, part: str = "valid") -> Outputs:
         """Returns every output, target, id and loss of one part, in order."""
@@ -149,12 +149,12 @@ class Learner:
         metrics: dict[str, float] | None = None,
         parts: Mapping[str, BundlePart] | None = None,
     ) -> Path:
-        """Writes a bundle: data only, everything that was fitted in it; returns its folder.
+        """Writes a bundle with everything that was fitted, as data without code, and returns its folder.
 
         Args:
-            path: The bundle's folder; an older bundle there is replaced when the new one is whole.
-            metrics: Measured results for the model card; those measured last when None.
-            parts: What else goes into the bundle, by name.
+            path: The bundle's folder; an older bundle there is replaced once the new one is complete.
+            metrics: Measured results for the model card; those of the last evaluation when None.
+            parts: Additional parts of the bundle, by name.
         """
         from common.deploy.bundle import export
 

@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from common.train.trainer import Trainer
 
 _SEEDS = (1 << 63) - 1
-_ODD = 0x9E3779B97F4A7C15  # successive seeds lie far apart
+_ODD = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: the seeds of successive steps lie far apart
 
 
 class Fit:
-    """One fit of a Trainer, from its place to its end.
+    """One fit of a Trainer, from its start or from a checkpoint to its end.
 
     Args:
-        trainer: Whose model, loaders, hooks and history it works on.
-        phase: Which fit of the training it is, from 0.
-        epochs: How many epochs it has.
+        trainer: The Trainer whose model, loaders, hooks and history it works on.
+        phase: The number of this fit within the training, from 0.
+        epochs: The number of epochs.
         rates: The peak rate of each layer group.
-        schedule: Of the rates.
-        resumption: The checkpoint that it goes on from, or None.
+        schedule: The schedule of rates and momentum.
+        resumption: The checkpoint to resume from, or None.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class Fit:
         self._generators = seeds_of(trainer.device)
         self._forward = forward_of(self.prepared.model, trainer.device, options.precision)
         self._base = key(options.seed, MODEL_STREAM, trainer.rank)
-        kept = options.checkpoint and options.checkpoint_every is not None
+        within = options.checkpoint and options.checkpoint_every is not None
         train = trainer.dls.train
         order = train.order if isinstance(train, Loader) and train.options.batching is not None else None
+        # With batches of different sizes the mean of their means is not the mean over samples: losses are weighted.
         uneven = order is not None and not order.even and (trainer.world > 1 or options.accumulate > 1)
         if order is not None and uneven and trainer.world > 1 and order.smallest < trainer.world:
             raise ConfigError(
@@ -88,9 +89,9 @@ class Fit:
                 "allow longer batches, or fewer processes"
             )
         self._weighs = uneven or type(trainer.task).weights is not Task.weights
-        self._group: Tensor | None = None  # the sum of the weights whose gradients wait for a step
-        self._every: float = options.checkpoint_every if kept and options.checkpoint_every else math.inf
-        self._kept: Path | None = None  # the checkpoint that was written last
+        self._group: Tensor | None = None  # the sum of the weights of the gradients accumulated for the next step
+        self._every: float = options.checkpoint_every if within and options.checkpoint_every else math.inf
+        self._written: Path | None = None  # the checkpoint that was written last
         self.graph: Any = None
         if options.cuda_graph and self._weighs:
             raise ConfigError(f"cuda_graph cannot weigh losses, as {type(trainer.task).__name__} does: leave it out")
@@ -101,7 +102,7 @@ class Fit:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the training depends on, as checkpoints keep it; read only where there are some."""
+        """What the training depends on, as checkpoints store it; computed only if there are any."""
         fit = fit_fingerprint(self.epochs, self.rates, self.schedule)
         return {"data": data_fingerprint(self.trainer.dls), "fit": fit}
 
@@ -121,11 +122,12 @@ class Fit:
                     while self.place.done < self.epochs and not trainer.stop:
                         self._one_epoch()
                         self._pause()
-                    if self.signals.received:  # in the last moment: all is done, but what follows must not begin
+                    if self.signals.received:  # received after the last step: the fit is done, the next must not begin
                         raise self._interrupted()
                 except Interrupted as stop:
+                    # A checkpoint is written by all processes together, so only where all stop at the same step.
                     together = self.signals.agreed and (trainer.world == 1 or self.place.done < self.epochs)
-                    stop.folder = self._checkpoint() if together else self._kept
+                    stop.folder = self._checkpoint() if together else self._written
                     raise
                 except RuntimeError as error:
                     if trainer.world > 1 and peer_lost(error):
@@ -167,7 +169,7 @@ class Fit:
         self._checkpoint()
 
     def _train_epoch(self) -> None:
-        """The loop. Batches go by their number in the epoch, which the cursor counts: a loader may leave one out."""
+        """The loop. The cursor counts batch numbers, not batches, since a loader may leave one out."""
         trainer, place, prepared, graph = self.trainer, self.place, self.prepared, self.graph
         task, scale, steps = trainer.task, prepared.scaler.scale, self.steps
         accumulate, every = trainer.options.accumulate, self._every
@@ -179,7 +181,7 @@ class Fit:
         clock, seed, batches = time.perf_counter, self._seed, self._batches()
         optim.train_mode(prepared.inner, trainer.options.freeze_norm)
         total, began, saved = self._total(), clock() - place.seconds, trainer.step
-        pending = -1  # the group of batches whose gradients wait for a step
+        pending = -1  # the accumulation group whose gradients wait for a step; -1: none
         while True:
             seed(trainer.step)  # before the batch: a torch DataLoader draws its order from here
             asked = clock()
@@ -188,7 +190,7 @@ class Fit:
             if batch is None:
                 break
             number = batch.number
-            if pending >= 0 and number // accumulate != pending:  # the last batch of a group was left out
+            if pending >= 0 and number // accumulate != pending:  # the last batch of the group before was left out
                 self._step()
             share = (first + number) / whole
             if rates != (rates := (schedule.factor(share), schedule.momentum(share))):
@@ -225,7 +227,7 @@ class Fit:
         place.cursor, place.seconds = steps, clock() - began
 
     def _step(self) -> None:
-        """One step of the optimizer; the average follows it."""
+        """One step of the optimizer, and the update of the weight average."""
         if self._weighs:
             self._divide()
         prepared, average, clip = self.prepared, self.trainer.average, self.trainer.options.clip_norm
@@ -239,7 +241,7 @@ class Fit:
             average.update()
 
     def _weighed(self, loss: Tensor, batch: Batch) -> Tensor:
-        """A batch's mean loss times the sum of its weights; both sums are added up, for the step and for the epoch."""
+        """A batch's mean loss times the sum of its weights; adds both to the sums of the step and of the epoch."""
         place, total = self.place, self._total()
         weights = self.trainer.task.weights(batch)
         amount = loss.new_full((), len(batch)) if weights is None else weights.sum(dtype=torch.float32)
@@ -251,9 +253,9 @@ class Fit:
         return whole
 
     def _divide(self) -> None:
-        """Makes of summed gradients those of the mean: over all batches and processes that the step is made of.
+        """Divides the accumulated gradients by the sum of weights over all batches and processes of the step.
 
-        Processes are averaged by the wrapper around the model; their sum is their number times that.
+        DDP averages gradients over processes, so their sum is the world size times what the parameters hold.
         """
         trainer, group = self.trainer, cast(Tensor, self._group)
         self._group = None
@@ -272,13 +274,13 @@ class Fit:
         return place.loss
 
     def _seed(self, step: int) -> None:
-        """Dropout and the like are counted too: a function of seed, process and step."""
+        """Seeds torch before each step, so that dropout too is a function of the seed, the process and the step."""
         seed = (self._base + step * _ODD) & _SEEDS
         for manual_seed in self._generators:
             manual_seed(seed)
 
     def _batches(self) -> Iterator[Batch]:
-        """The epoch's batches from the cursor on. A loader of another kind is asked for those before it again."""
+        """The epoch's batches from the cursor on; a foreign loader must make and discard those before it."""
         trainer, place = self.trainer, self.place
         if place.cursor >= self.steps:
             return iter(())
@@ -292,7 +294,7 @@ class Fit:
     # ------------------------------------------------- checkpoints, interruptions
 
     def _sums(self) -> tuple[float, int, float]:
-        """The sum of the epoch's losses, its samples, and what the losses are to be divided by, over all processes."""
+        """The epoch's sum of losses, number of samples and sum of weights, over all processes."""
         own = torch.tensor([0.0, self.place.samples, self.place.samples], dtype=torch.float64)
         own[0] = self._total().double().cpu()
         if self._weighs:
@@ -301,7 +303,7 @@ class Fit:
         return loss, int(samples), weight
 
     def contents(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """Returns what a checkpoint holds now; every process must ask."""
+        """Returns the content of a checkpoint at this point; a collective call, which every process must make."""
         self.prepared.gather()
         loss, samples, weight = self._sums()
         within, weights = (torch.tensor(v, dtype=torch.float64) if self.place.cursor else None for v in (loss, weight))
@@ -309,18 +311,18 @@ class Fit:
         return contents(self.trainer, place, self.prepared, self.facts)
 
     def _checkpoint(self) -> Path | None:
-        """Writes a checkpoint where they are kept; the first process writes, all take part."""
+        """Writes a checkpoint if the options ask for them; all processes take part, the first one writes."""
         options = self.trainer.options
         if not options.checkpoint:
             return None
         tensors, state = self.contents()
         if self.trainer.rank:
             return None
-        self._kept = ckpt.add_checkpoint(Path(options.out or "") / "checkpoints", self.trainer.step, tensors, state)
-        return self._kept
+        self._written = ckpt.add_checkpoint(Path(options.out or "") / "checkpoints", self.trainer.step, tensors, state)
+        return self._written
 
     def _pause(self) -> None:
-        """Ends the fit after a signal, at a place where a checkpoint can be written."""
+        """Ends the fit after a signal, where a checkpoint can be written."""
         if self.signals.received and self.signals.due(self.trainer.step):
             raise self._interrupted()
 
@@ -328,12 +330,12 @@ class Fit:
         return Interrupted(self.signals.received, min(self.place.done + 1, self.epochs), self.epochs)
 
     def _pause_alone(self) -> None:
-        """The same between two batches of validation, which several processes must end together."""
+        """Does the same between validation batches, for one process only: several must finish validation together."""
         if self.trainer.world == 1:
             self._pause()
 
     def _lost(self) -> CookbookError:
-        """What to say when another process is gone; said at once, since its launcher now ends this one too."""
+        """The error for a lost process; printed at once, since the launcher is about to kill this one too."""
         where = f"in epoch {self.place.done + 1} of {self.epochs}"
         again = "start all of them again, with resume where checkpoints are kept"
         error = CookbookError(f"another process of this run ended {where}: {again}")
@@ -341,7 +343,7 @@ class Fit:
         return error
 
     def _release(self) -> None:
-        """The average becomes the weights, and the model is itself again."""
+        """Loads the weight average into the model and removes the wrappers."""
         trainer = self.trainer
         if trainer.average is not None and trainer.average.steps:
             trainer.model.load_state_dict(trainer.average.average)

@@ -1,4 +1,4 @@
-"""The test of learning rates (Smith 2015, arXiv:1506.01186): a short ramp, the loss at each rate, a suggestion."""
+"""The learning rate range test (Smith 2015, arXiv:1506.01186): a short ramp, the loss at each rate, a suggestion."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SuggestedRates:
-    """What the test found.
+    """The result of the learning rate range test.
 
     Attributes:
         valley: The suggested rate: two thirds into the longest falling stretch of the smoothed loss.
@@ -62,7 +62,7 @@ def find_lr(trainer: "Trainer", low: float, high: float, steps: int) -> Suggeste
     in_range("steps", steps, 2, float("inf"))
     model, schedule = trainer.model, Ramp(low, high)
     modes = [(module, module.training) for module in model.modules()]
-    kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    before = {name: value.detach().clone() for name, value in model.state_dict().items()}
     optimizer = optim.make_optimizer(model, group_rates(high, len(optim.layer_groups(model))), trainer.options)
     forward = forward_of(model, trainer.device, trainer.options.precision)
     rates: list[float] = []
@@ -81,13 +81,13 @@ def find_lr(trainer: "Trainer", low: float, high: float, steps: int) -> Suggeste
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 smooth = 0.98 * smooth + 0.02 * float(loss.detach())
-                value = smooth / (1 - 0.98 ** (i + 1))
+                value = smooth / (1 - 0.98 ** (i + 1))  # bias correction, as in Adam: the average starts at 0
                 rates.append(float(optimizer.param_groups[-1]["lr"]))
                 losses.append(value)
                 if value != value or value > 4 * min(losses):
                     break
     finally:
-        model.load_state_dict(kept)
+        model.load_state_dict(before)
         for module, mode in modes:
             module.training = mode
     first = max(1, len(losses) // 10)
@@ -97,12 +97,12 @@ def find_lr(trainer: "Trainer", low: float, high: float, steps: int) -> Suggeste
 def _endless(trainer: "Trainer", steps: int) -> Any:
     epoch = done = 0
     while done < steps:
-        before = done
+        start = done
         for batch in batches_of(trainer.dls.train, trainer.device, epoch):
             yield batch
             done += 1
             if done >= steps:
                 return
         epoch += 1
-        if done == before:
+        if done == start:  # an epoch without a batch
             return

@@ -10,10 +10,10 @@ from common.train.options import TrainerOptions
 
 @runtime_checkable
 class Grouped(Protocol):
-    """A model that says which of its parameters learn at rates of their own, lowest layers first, the head last."""
+    """A model with layer groups for discriminative learning rates, lowest layers first, the head last."""
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Returns the parameters of each group; together they are every parameter, once."""
+        """Returns the parameters of each group; every parameter is in exactly one."""
         ...
 
 
@@ -32,12 +32,12 @@ def freeze_to(model: nn.Module, group: int) -> None:
 
 
 def train_mode(model: nn.Module, freeze_norm: bool = False) -> None:
-    """Puts a model into training mode, but frozen modules (their running statistics too) into evaluation mode.
+    """Puts a model into training mode, but frozen modules into evaluation mode: their running statistics stay too.
 
     Args:
         model: The model.
-        freeze_norm: Whether batch norms keep their running statistics; those of the last of several layer groups,
-            which is new, have none worth keeping.
+        freeze_norm: Whether batch norms keep their running statistics, except those of the last of several layer
+            groups, the new head, which has not gathered any yet.
     """
     model.train()
     groups = layer_groups(model)
@@ -45,15 +45,16 @@ def train_mode(model: nn.Module, freeze_norm: bool = False) -> None:
     for module in model.modules():
         own = list(module.parameters(recurse=False))
         frozen = own and not any(p.requires_grad for p in own)
-        kept = freeze_norm and isinstance(module, nn.modules.batchnorm._BatchNorm)  # type: ignore[reportPrivateUsage]
-        if frozen or (kept and not any(id(p) in new for p in own)):
+        fixed = freeze_norm and isinstance(module, nn.modules.batchnorm._BatchNorm)  # type: ignore[reportPrivateUsage]
+        if frozen or (fixed and not any(id(p) in new for p in own)):
             module.train(False)
 
 
 def make_optimizer(model: nn.Module, rates: list[float], options: TrainerOptions) -> torch.optim.Optimizer:
-    """Returns the optimizer over the parameters that learn, with and without decay in each layer group.
+    """Returns the optimizer over the trainable parameters, each layer group split by weight decay.
 
-    Each carries ``peak``, its greatest rate, which the schedule multiplies.
+    Biases and norms (one-dimensional parameters) get no decay. Each parameter group has an entry ``peak``, the peak
+    learning rate, which the schedule multiplies.
     """
     groups: list[dict[str, Any]] = []
     for parameters, rate in zip(layer_groups(model), rates, strict=True):
@@ -65,7 +66,8 @@ def make_optimizer(model: nn.Module, rates: list[float], options: TrainerOptions
         ):
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
-    device = next(model.parameters()).device.type  # a fused optimizer is one launch, and reads no step count back
+    # A fused optimizer is one kernel launch and does not read its step count back from the device.
+    device = next(model.parameters()).device.type
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True if device == "cuda" else None)
     return torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-5, fused=device in ("cpu", "cuda"))

@@ -15,26 +15,27 @@ class TrainerOptions:
     """Options of a Trainer.
 
     Attributes:
-        seed: Of dropout and other random numbers inside the model.
+        seed: Seed of dropout and other random numbers inside the model.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``no`` (float32), ``bf16`` or ``fp16`` (with loss scaling; needs a GPU).
         optimizer: ``adamw`` or ``sgd`` (with Nesterov momentum).
         weight_decay: Decoupled weight decay; not on biases and norms.
-        accumulate: Batches whose gradients are added to one step.
-        clip_norm: The greatest norm of the gradient, or None.
-        ema_decay: Decay of the average of the weights that is evaluated and kept, in (0, 1), or None.
+        accumulate: Batches whose gradients are accumulated for one optimizer step.
+        clip_norm: The largest global norm of the gradient, or None.
+        ema_decay: Decay of the moving average of the weights, which is evaluated and becomes the final weights, in
+            (0, 1); None: no average.
         early_stop: Epochs without a better validation loss that are allowed, or None.
         compile: Whether to compile the model.
         cuda_graph: Whether to record forward and backward of a full batch once as a CUDA graph and replay it; for small
             models, whose steps cost more to launch than to compute. The model must not read tensors on the host.
-        freeze_norm: Whether batch norms keep the running statistics they came with (fine-tuning on few images); those
-            of the last layer group, which is new, learn theirs.
-        channels_last: Whether images lie in memory channels last, which is faster on most CPUs and GPUs.
+        freeze_norm: Whether batch norms keep their pretrained running statistics (fine-tuning on few images); those of
+            the last layer group, which is new, are updated.
+        channels_last: Whether the model uses the channels-last memory format, faster on most CPUs and GPUs.
         progress: Whether to show progress.
         out: A folder for ``events.jsonl`` and checkpoints, or None.
         checkpoint: Whether to write a checkpoint after each epoch, and when Ctrl-C stops a fit (needs ``out``).
-        checkpoint_every: Batches after which one is written within an epoch too, or None.
-        tensorboard: Whether to write TensorBoard events there too.
+        checkpoint_every: Batches between further checkpoints within an epoch, or None.
+        tensorboard: Whether to write TensorBoard events to ``out`` too.
     """
 
     seed: int = 0

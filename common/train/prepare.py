@@ -1,4 +1,4 @@
-"""Which backend a fit runs on: one module to a process, or one that is divided over them."""
+"""The choice of a fit's backend: the whole module in every process, or one that is sharded over them."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ def prepare(
     make_optimizer: Callable[[nn.Module], Optimizer],
     compiled: bool = False,
 ) -> Prepared:
-    """Returns a model and its optimizer as a fit uses them, sharded where ``accelerate launch --use_fsdp`` says so.
+    """Returns a model and its optimizer as a fit uses them, sharded under ``accelerate launch --use_fsdp``.
 
     Args:
-        accelerator: Of the trainer.
+        accelerator: The trainer's Accelerator.
         model: The trainer's model.
         make_optimizer: Makes the optimizer of a model.
         compiled: Whether to compile the model.

@@ -1,4 +1,4 @@
-"""What a checkpoint of a training holds, written from a fit and put back into one."""
+"""The content of a training checkpoint: collected from a fit and restored into one."""
 
 import dataclasses
 import warnings
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Place:
-    """Where a fit is.
+    """The progress of a fit.
 
     Attributes:
-        phase: Which fit of the training, from 0.
-        done: Epochs of the fit that are done.
-        cursor: Batches of the epoch that are done, counted over all processes together.
-        began: The number of steps when the epoch began.
+        phase: The number of the fit within the training, from 0.
+        done: Completed epochs of the fit.
+        cursor: The number of the next batch of the epoch; batches are counted over all processes together.
+        began: The trainer's step count when the epoch began.
         samples: Samples of the epoch that this process has seen.
-        seconds: Spent on training in the epoch, before an interruption too.
-        waited: Seconds of them in which the loop waited for the loader.
+        seconds: Time spent on training in the epoch, including before an interruption.
+        waited: The part of it in which the loop waited for the loader, in seconds.
         loss: The sum of the samples' losses in the epoch, a scalar on the device; None before the first.
         weight: The sum of their weights, likewise, where a task weighs its losses; else None.
     """
@@ -45,7 +45,7 @@ class Place:
     weight: Tensor | None = None
 
     def next_epoch(self, step: int) -> None:
-        """Goes to the start of the next epoch."""
+        """Moves to the start of the next epoch."""
         self.done, self.cursor, self.began = self.done + 1, 0, step
         self.samples, self.seconds, self.waited, self.loss, self.weight = 0, 0.0, 0.0, None, None
 
@@ -55,15 +55,15 @@ STATE = ("place", "epoch", "step", "history", "seed", "stop", "average_steps", "
 
 
 class Resumption:
-    """A checkpoint under way into a Trainer: which fit it was made in, and what that fit still needs of it.
+    """A checkpoint that a Trainer has read but whose fit has not started yet: what that fit still has to restore.
 
     Args:
         folder: The checkpoint's folder.
         tensors: Its groups of tensors.
-        state: The rest of it.
+        state: Its JSON data.
 
     Attributes:
-        place: Where it was made.
+        place: The progress at which it was made.
     """
 
     def __init__(self, folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
@@ -71,16 +71,16 @@ class Resumption:
         self.place = Place(**{name: state["place"][name] for name in PLACE})
 
     def into(self, trainer: "Trainer", prepared: Prepared, steps: int, facts: dict[str, Any]) -> Place:
-        """Puts everything that a fit needs in place and returns where it goes on.
+        """Restores optimizer, scaler, average and hooks, and returns the progress to continue from.
 
         Args:
             trainer: The trainer; its weights and history are those of the checkpoint already.
             prepared: The fit's model and optimizer.
-            steps: Batches of an epoch now.
-            facts: What the fit depends on now: its arguments (``fit``) and the data; see `fingerprint.py`.
+            steps: The present number of batches per epoch.
+            facts: What the fit now depends on: its arguments (``fit``) and the data; see `fingerprint.py`.
         """
         place, was = self.place, known(self.state["fit"])
-        if was and trainer.rank == 0:  # saved by hand between two fits there is none
+        if was and trainer.rank == 0:  # empty in a checkpoint that was saved by hand between two fits
             say_changes(self.folder, changes(was, facts["fit"]))
         if known(self.state["options"]).get("optimizer") == trainer.options.optimizer:
             prepared.load_optimizer_state(self.tensors.get("optimizer", {}))
@@ -93,7 +93,7 @@ class Resumption:
         load_hooks(trainer, self.tensors.get("hooks", {}), known(self.state.get("hooks")))
         trainer.stop = bool(self.state["stop"])
         before, now = known(self.state["data"]).get("batch_size"), facts["data"]["batch_size"]
-        if before and now and before != now:
+        if before and now and before != now:  # another batch size: go on after as many samples
             place.cursor = place.cursor * before // now
         place.cursor = min(place.cursor, steps)
         if "progress" in self.tensors and trainer.rank == 0:  # sums over all processes; the others start with nothing
@@ -105,13 +105,13 @@ class Resumption:
 
 
 def say_changes(folder: Path, found: list[str]) -> None:
-    """Warns, in one sentence, of what is not as it was when a checkpoint was made."""
+    """Warns, in one sentence, of what has changed since a checkpoint was made."""
     if found:
         warnings.warn(f"{folder} was made otherwise, and training goes on: {'; '.join(found)}", stacklevel=2)
 
 
 def hook_keys(trainer: "Trainer") -> dict[str, Any]:
-    """Returns the trainer's hooks by the name of their class, a number added to the second of a kind."""
+    """Returns the trainer's hooks by class name, with a ``+`` for each earlier hook of the same class."""
     found: dict[str, Any] = {}
     for hook in trainer.hooks:
         name = type(hook).__name__
@@ -122,7 +122,7 @@ def hook_keys(trainer: "Trainer") -> dict[str, Any]:
 
 
 def load_hooks(trainer: "Trainer", tensors: dict[str, Tensor], states: dict[str, Any]) -> None:
-    """Gives each hook back what it put into a checkpoint."""
+    """Restores each hook's state from a checkpoint."""
     for name, hook in hook_keys(trainer).items():
         own = {key.split("/", 1)[1]: value for key, value in tensors.items() if key.split("/", 1)[0] == name}
         if own or states.get(name):
@@ -132,13 +132,13 @@ def load_hooks(trainer: "Trainer", tensors: dict[str, Tensor], states: dict[str,
 def contents(
     trainer: "Trainer", place: Place, prepared: Prepared | None, facts: dict[str, Any]
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Returns what a checkpoint of a trainer holds: groups of tensors, and the rest as JSON data.
+    """Returns the content of a checkpoint: groups of tensors, and the rest as JSON data.
 
     Args:
         trainer: The trainer.
-        place: Where its fit is; the sums in it over all processes.
+        place: The progress of its fit, with sums over all processes.
         prepared: The fit's model and optimizer, or None between two fits.
-        facts: What the training depends on: the data, and the fit's arguments (nothing between two fits).
+        facts: What the training depends on: the data, and the fit's arguments (empty between two fits).
     """
     tensors = {"model": trainer.model.state_dict()}
     hooks: dict[str, dict[str, Any]] = {}
@@ -173,10 +173,10 @@ def contents(
 
 
 def read(trainer: "Trainer", path: Path) -> tuple[Resumption, str]:
-    """Puts the newest sound checkpoint's weights and history into a Trainer.
+    """Loads weights and history of the newest sound checkpoint into a Trainer.
 
     Returns:
-        What the next fit still needs, and one sentence: which checkpoint was used and which were passed over.
+        What the next fit still has to restore, and one sentence: which checkpoint was used and which were skipped.
 
     Raises:
         CheckpointError: if there is no sound one, or it belongs to another model or seed.

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the share of training done: no state, so resuming needs none."""
+"""Learning rate schedules as functions of the share of training done: stateless, so a resume restores nothing."""
 
 import math
 from collections.abc import Sequence
@@ -9,17 +9,18 @@ from common.errors import ConfigError, in_range
 
 
 def _cosine(start: float, end: float, share: float) -> float:
+    """Half a cosine period from ``start`` at 0 to ``end`` at 1: flat at both ends."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneCycle:
-    """One-cycle schedule (Smith 2018, arXiv:1803.09820): up by a cosine, then down; momentum the other way.
+    """One-cycle schedule (Smith 2018, arXiv:1803.09820): cosine up, then cosine down; momentum the other way.
 
     Args:
-        div: The peak over the first rate.
-        div_final: The peak over the last rate.
-        pct_start: The share of training that the rise takes, in [0, 1].
+        div: The ratio of the peak rate to the first rate.
+        div_final: The ratio of the peak rate to the last rate.
+        pct_start: The share of training spent on the rise, in [0, 1].
         momenta: First, middle and last momentum.
 
     Examples:
@@ -69,7 +70,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Ramp:
-    """From ``low / high`` of the peak up to it, evenly in the logarithm: the test of learning rates."""
+    """Log-linear rise from ``low / high`` of the peak to the peak, for the learning rate range test."""
 
     low: float
     high: float
@@ -87,11 +88,11 @@ Schedule = OneCycle | Constant | Ramp
 
 
 def group_rates(lr: float | slice | Sequence[float], groups: int) -> list[float]:
-    """Returns one peak rate a layer group, lowest layers first.
+    """Returns one peak rate per layer group, lowest layers first.
 
     Args:
         lr: One rate for all; ``slice(high)`` for a tenth of it below the last group; ``slice(low, high)`` spread
-            evenly in the logarithm; or one a group.
+            evenly in the logarithm; or one per group.
         groups: The number of layer groups.
 
     Raises:

@@ -1,4 +1,4 @@
-"""FSDP through Accelerate: gradients, optimizer and the weights that learn are divided over the processes."""
+"""FSDP through Accelerate: trainable weights, gradients and optimizer state are sharded over the processes."""
 
 import copy
 from collections.abc import Callable
@@ -20,13 +20,13 @@ WHOLE = StateDictOptions(full_state_dict=True)
 
 
 class Sharded(Prepared):
-    """A sharded copy of the model learns; the trainer's own, whole in each process, is what is validated and kept.
+    """Trains a sharded copy of the model; the trainer's own, whole in each process, is validated and saved.
 
-    So training needs a process's share of gradients and optimizer, and one whole set of weights beside it. The weights
-    come together at the end of each epoch and for each checkpoint.
+    So each process holds its share of gradients and optimizer state, and one whole set of weights in addition. The
+    weights are gathered at the end of each epoch and for each checkpoint.
 
     Raises:
-        ConfigError: for version 1 of FSDP, which keeps no tensor a parameter.
+        ConfigError: for version 1 of FSDP, which flattens parameters into shared tensors.
     """
 
     sharded = True
@@ -41,16 +41,16 @@ class Sharded(Prepared):
         return prepared[1].optimizer
 
     def clip(self, norm: float) -> None:
-        """Bounds the norm of all gradients together, over all processes."""
+        """Clips the global norm of the gradients over all processes."""
         self.accelerator.clip_grad_norm_(self.inner.parameters(), norm)
 
     @torch.no_grad()
     def gather(self) -> None:
-        """Copies the weights that learn to the trainer's model, in every process."""
+        """Gathers the trained weights into the trainer's model, in every process."""
         self.whole.load_state_dict(get_model_state_dict(self.inner, options=WHOLE))
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Returns the optimizer's whole tensors; every process must ask."""
+        """Returns the optimizer's unsharded tensors; a collective call, which every process must make."""
         found: dict[str, Any] = get_optimizer_state_dict(self.inner, self.optimizer, options=WHOLE)
         state: dict[str, dict[str, Any]] = found["state"]
         return {f"{name}.{e}": torch.as_tensor(v) for name, values in state.items() for e, v in values.items()}
@@ -66,6 +66,6 @@ class Sharded(Prepared):
         set_optimizer_state_dict(self.inner, self.optimizer, found, options=WHOLE)
 
     def release(self) -> None:
-        """Leaves the trainer's model alone."""
+        """Drops the sharded copy; the trainer's model remains."""
         self.accelerator.free_memory()
         self.model = self.inner = self.whole

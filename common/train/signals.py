@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill during a fit: noted at once, acted on where a checkpoint can be written."""
+"""SIGINT (Ctrl-C) and SIGTERM during a fit: recorded at once, acted on where a checkpoint can be written."""
 
 import signal
 import threading
@@ -19,9 +19,9 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         signal: The signal's number.
-        epoch: The epoch of the fit that it stopped in, from 1.
-        epochs: How many the fit has.
-        folder: The checkpoint to go on from, or None where none is kept.
+        epoch: The epoch of the fit in which it stopped, from 1.
+        epochs: The number of epochs of the fit.
+        folder: The checkpoint to resume from, or None without checkpoints.
     """
 
     def __init__(self, signal: int, epoch: int, epochs: int, folder: Path | None = None) -> None:
@@ -29,18 +29,18 @@ class Interrupted(KeyboardInterrupt):
         self.signal, self.epoch, self.epochs, self.folder = signal, epoch, epochs, folder
 
     def __str__(self) -> str:
-        kept = f"its checkpoint is {self.folder}" if self.folder else "no checkpoint is kept"
-        return f"stopped in epoch {self.epoch} of {self.epochs}; {kept}"
+        checkpoint = f"its checkpoint is {self.folder}" if self.folder else "no checkpoint is kept"
+        return f"stopped in epoch {self.epoch} of {self.epochs}; {checkpoint}"
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM for the length of a ``with`` block; a second one raises KeyboardInterrupt at once.
+    """Records SIGINT and SIGTERM during a ``with`` block; a second one raises KeyboardInterrupt at once.
 
-    Only the main thread can be told of signals: elsewhere, and for a signal that is ignored, nothing is changed.
+    Python runs signal handlers in the main thread only: in other threads, and for ignored signals, nothing is changed.
 
     Args:
-        name: Of this fit, the same in every process.
-        rank: This process.
+        name: The name of this fit, the same in every process.
+        rank: The index of this process.
         world: The number of processes.
 
     Attributes:
@@ -53,7 +53,7 @@ class Signals:
         self.received = 0
         self.agreed = True
         self._before: dict[signal.Signals, Any] = {}
-        self._told_at = 0.0
+        self._announced_at = 0.0
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -79,9 +79,9 @@ class Signals:
     def due(self, step: int) -> bool:
         """Whether to stop at this step boundary, after a signal.
 
-        Several processes stop at one step: each tells the others where the signal met it, and all go on until they
-        have passed the farthest. No process can be more than one step ahead, since gradients are added up in each.
-        A process that hears nothing of the others for some seconds stops by itself.
+        Several processes stop at one step: each announces the step at which it got the signal, and all go on until they
+        have passed the largest. No process can be more than one step ahead, since gradients are reduced in each step.
+        A process that the others do not answer within `PATIENCE_S` stops on its own.
 
         Args:
             step: The number of steps done.
@@ -89,14 +89,14 @@ class Signals:
         if self.world == 1:
             return True
         if torch.cuda.is_available():
-            torch.cuda.synchronize()  # so that "done" is what the device has done
+            torch.cuda.synchronize()  # count the steps that the device has done, not those launched ahead of it
         store: Any = dist.distributed_c10d._get_default_store()  # type: ignore[reportPrivateUsage]
         keys = [f"stop/{self.name}/{rank}" for rank in range(self.world)]
-        if not self._told_at:
-            self._told_at = time.monotonic()
+        if not self._announced_at:
+            self._announced_at = time.monotonic()
             store.set(keys[self.rank], str(step))
             return False
         if store.check(keys):
             return step > max(int(store.get(key)) for key in keys)
-        self.agreed = time.monotonic() - self._told_at < PATIENCE_S
+        self.agreed = time.monotonic() - self._announced_at < PATIENCE_S
         return not self.agreed

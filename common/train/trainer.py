@@ -1,4 +1,4 @@
-"""The Trainer: what is done with a model, for every domain. One fit of it is in `loop.py`."""
+"""The Trainer: training, saving and resuming, for every domain. The loop of one fit is in `loop.py`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -33,7 +33,7 @@ class Trainer(Learner):
     """Trains a model on DataLoaders for a task.
 
     Args:
-        model: The model; with ``layer_groups()`` it can be frozen in part and learn at rates of its own in each.
+        model: The model; with ``layer_groups()`` it can be partly frozen and trained at discriminative rates.
         dls: The loaders; ours or any torch DataLoaders that yield (x, y).
         task: The domain's losses, metrics and records.
         options: How to train.
@@ -41,7 +41,7 @@ class Trainer(Learner):
         hooks: More hooks.
 
     Attributes:
-        history: One record of numbers an epoch, over all fits.
+        history: One record of numbers per epoch, over all fits.
 
     Examples:
         >>> from torch.utils.data import DataLoader, TensorDataset
@@ -114,11 +114,11 @@ class Trainer(Learner):
         """Trains with the one-cycle schedule (Smith 2018).
 
         Args:
-            epochs: How many.
+            epochs: The number of epochs.
             lr_max: The peak rate; a slice spreads it over the layer groups.
-            div: The peak over the first rate.
-            div_final: The peak over the last rate.
-            pct_start: The share of training that the rise takes.
+            div: The ratio of the peak rate to the first rate.
+            div_final: The ratio of the peak rate to the last rate.
+            pct_start: The share of training spent on the rise.
         """
         self._fit(epochs, lr_max, OneCycle(div=div, div_final=div_final, pct_start=pct_start))
 
@@ -138,9 +138,9 @@ class Trainer(Learner):
             epochs: Epochs with everything unfrozen.
             base_lr: Peak rate of the frozen epochs; halved for the last group afterwards.
             freeze_epochs: Epochs with all but the last layer group frozen.
-            lr_mult: The last group's rate over the first group's.
-            pct_start: The share of the second part that the rise takes.
-            div: The peak over the first rate in the second part.
+            lr_mult: The ratio of the last group's rate to the first group's.
+            pct_start: The share of the unfrozen epochs spent on the rise.
+            div: The ratio of the peak rate to the first rate in the unfrozen epochs.
         """
         self.freeze()
         self.fit_one_cycle(freeze_epochs, base_lr, pct_start=0.99)
@@ -149,7 +149,7 @@ class Trainer(Learner):
         self.fit_one_cycle(epochs, slice(base_lr / lr_mult, base_lr), pct_start=pct_start, div=div)
 
     def freeze_to(self, group: int) -> None:
-        """Freezes the layer groups before ``group``; -1 leaves only the last one to learn."""
+        """Freezes the layer groups before ``group``; -1 leaves only the last one trainable."""
         optim.freeze_to(self.model, group)
 
     def freeze(self) -> None:
@@ -157,7 +157,7 @@ class Trainer(Learner):
         self.freeze_to(-1)
 
     def unfreeze(self) -> None:
-        """Lets every layer group learn."""
+        """Makes every layer group trainable."""
         self.freeze_to(0)
 
     def _fit(self, epochs: int, lr: float | slice | Sequence[float], schedule: Schedule) -> None:
@@ -180,12 +180,12 @@ class Trainer(Learner):
             self._running = None
 
     def tell(self, moment: str, *arguments: Any) -> None:
-        """Tells every hook of a moment."""
+        """Calls a method of every hook."""
         for hook in self.hooks:
             getattr(hook, moment)(self, *arguments)
 
     def summed(self, sums: Tensor) -> Tensor:
-        """Adds up over the processes."""
+        """Returns the sum of a CPU tensor over the processes."""
         if self.world == 1:
             return sums
         return cast(Tensor, self.accelerator.reduce(sums.to(self.device), "sum")).cpu()
@@ -194,12 +194,12 @@ class Trainer(Learner):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Puts the average of the weights, where one is kept, into the model for the length of a block."""
+        """Loads the weight average, if there is one, into the model for the duration of a ``with`` block."""
         with self.average.applied() if self.average is not None and self.average.steps else nullcontext():
             yield
 
     def evaluation_state(self) -> dict[str, Tensor]:
-        """Returns the weights that are evaluated: the average where one is kept, else the model's."""
+        """Returns the weights that are evaluated: the weight average if there is one, else the model's."""
         return self.average.average if self.average is not None else self.model.state_dict()
 
     def _forward(self) -> Callable[..., Any]:
@@ -214,7 +214,7 @@ class Trainer(Learner):
         Args:
             part: ``valid`` or ``test``.
             n: How many augmented versions.
-            beta: The weight of the plain version, in [0, 1].
+            beta: The weight of the unaugmented version, in [0, 1].
         """
         loader = self.loader(part)
         if not isinstance(loader, Loader):
@@ -230,8 +230,8 @@ class Trainer(Learner):
 
         Args:
             low: The first rate.
-            high: The last rate; the test ends early when the loss explodes.
-            steps: How many batches.
+            high: The last rate; the test ends early when the loss diverges.
+            steps: The number of batches.
         """
         return find_lr(self, low, high, steps)
 
@@ -240,7 +240,7 @@ class Trainer(Learner):
     # ------------------------------------------------------- saving and export
 
     def save(self, path: str | Path) -> None:
-        """Writes a checkpoint of the training as it stands, to go on with `resume`; in a fit, from ``epoch_end``."""
+        """Writes a checkpoint of the current state, for `resume`; within a fit, call it from a hook's ``epoch_end``."""
         if self._running is not None:
             tensors, state = self._running.contents()
         else:
@@ -250,10 +250,10 @@ class Trainer(Learner):
             ckpt.write_checkpoint(Path(path), tensors, state)
 
     def resume(self, path: str | Path) -> str:
-        """Takes up a checkpoint: call the same fits again, those already done are passed over.
+        """Resumes from a checkpoint: call the same fits again, and those already done are skipped.
 
-        It goes on within an epoch, with any number of processes and of the loader's threads. Data and options that
-        are no longer as they were are named in a warning.
+        Training continues within an epoch, with any number of processes and loader threads. Data and options that have
+        changed are named in a warning.
 
         Args:
             path: A checkpoint folder, or a folder of them (the newest sound one is used).
@@ -269,7 +269,7 @@ class Trainer(Learner):
 
     @property
     def resuming(self) -> bool:
-        """Whether a checkpoint was taken up and the next fit still has to reach it."""
+        """Whether `resume` was called and no fit has reached the checkpoint yet."""
         return self._resumption is not None
 
     def with_options(self, **changes: Any) -> "Trainer":

@@ -1,4 +1,4 @@
-"""Vision: architectures by name, their bodies as feature pyramids, and scenes to learn on."""
+"""Vision: architectures by name, backbones as feature pyramids, and synthetic scenes."""
 
 from common.vision.architectures import arch_names, find_weights
 from common.vision.backbone import Backbone, backbone_names

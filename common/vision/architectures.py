@@ -23,7 +23,7 @@ def check_arch(arch: str) -> None:
     """Checks the name of an architecture.
 
     Raises:
-        ConfigError: if there is none of that name; the message holds the near ones.
+        ConfigError: if there is none of that name; the message lists similar ones.
     """
     one_of("arch", arch, arch_names())
 
@@ -32,18 +32,18 @@ def arch_name(arch: str | Callable[..., Any]) -> str:
     """Returns the name of an architecture from the name, or from torchvision's function (``resnet18``).
 
     Args:
-        arch: Either.
+        arch: The name, or the function.
     """
     return arch if isinstance(arch, str) else str(getattr(arch, "__name__", arch))
 
 
 def check_start(arch: str, channels: int = 3, pretrained: bool = False) -> None:
-    """Checks that an architecture takes images of so many channels, and has weights where they are asked for.
+    """Checks that an architecture takes images of some channels, and has pretrained weights if requested.
 
     Args:
         arch: A name; all but ``small_resnet`` are torchvision's.
-        channels: Of the images.
-        pretrained: Whether it is to start from pretrained weights.
+        channels: The channels of the images.
+        pretrained: Whether training starts from pretrained weights.
 
     Raises:
         ConfigError: if it does not.
@@ -57,7 +57,7 @@ def check_start(arch: str, channels: int = 3, pretrained: bool = False) -> None:
 def find_weights(arch: str, name: str | None = None) -> Any:
     """Returns torchvision's weights for an architecture.
 
-    Those named; else some that are on this machine; else the default ones, which torchvision downloads.
+    The named ones; else the last listed ones on this machine; else the default ones, which torchvision downloads.
 
     Args:
         arch: One of torchvision's models.
@@ -85,11 +85,11 @@ def torchvision_network(arch: str, weights: Any = None, weights_backbone: Any = 
     Args:
         arch: Its name, as in ``torchvision.models.list_models()``.
         weights: The weights to start from (see `find_weights`), or None for random ones.
-        weights_backbone: Those of the body of a detector or segmenter, or None for random ones.
-        options: What else its function takes.
+        weights_backbone: The weights of the backbone of a detector or segmenter, or None for random ones.
+        options: Further arguments of torchvision's function.
 
     Raises:
-        ConfigError: if the weights cannot be had.
+        ConfigError: if the weights cannot be loaded or downloaded.
     """
     from torchvision import models
 

@@ -1,4 +1,4 @@
-"""The body of a classification network as a pyramid of features: what detectors and segmenters stand on."""
+"""The body of a classification network as a feature pyramid, the backbone of detectors and segmenters."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from common.vision.small import small_body
 SMALL_WIDTHS = (24, 48, 96, 144, 192)  # at strides 2, 4, 8, 16, 32
 COARSE_WIDTHS = (32, 64, 128, 192)  # at strides 4, 8, 16, 32, for those that need nothing finer than stride 4
 STEM = 16
-PROBE = (192, 320)  # (height, width) in pixels: no multiple of any channel count's ratio, so that axes are told apart
+PROBE = (192, 320)  # (height, width) in pixels of a probe image: their ratio tells spatial axes from channels
 STOPS = (nn.AdaptiveAvgPool2d, nn.Linear, nn.Dropout, nn.LayerNorm)
 LISTS = ("features", "layers", "trunk_output", "blocks", "body")
-"""Names under which torchvision's networks keep their blocks, one after another."""
+"""The attributes in which torchvision's networks hold their sequence of blocks."""
 
 
 def backbone_names() -> list[str]:
-    """Returns the architectures that can serve as a `Backbone`: those whose features halve step by step."""
+    """Returns the architectures that can serve as a `Backbone`: those whose features halve in size step by step."""
     without = ("vit_", "alexnet", "squeezenet", "inception", "googlenet", "maxvit")
     return [name for name in arch_names() if not name.startswith(without)]
 
@@ -27,17 +27,17 @@ def backbone_names() -> list[str]:
 class Backbone(nn.Module):
     """The body of any classification network whose features halve in size step by step.
 
-    Each stride's features are the last before the next halving. Layers at the end that only widen the channels for
-    the classifier (the last 1x1 convolution of MobileNets and EfficientNets) are left out.
+    Each stride's features are the last ones before the next halving. Final layers that only widen the channels for the
+    classifier (the last 1x1 convolution of MobileNets and EfficientNets) are left out.
 
     Args:
         arch: ``small_resnet`` or one of torchvision's.
-        strides: Which strides to give, such as (8, 16, 32); a body may not have all of them.
-        channels: Of the input image; torchvision's networks take 3.
-        weights: Of torchvision's, or None for random ones.
+        strides: The strides to return, such as (8, 16, 32); a network may not have all of them.
+        channels: The channels of the input image; torchvision's networks take 3.
+        weights: Torchvision's weights, or None for random ones.
 
     Attributes:
-        strides: Input pixels that a place of each map spans on a side, ascending.
+        strides: The stride of each feature map in input pixels, ascending.
         widths: Channels of each map.
 
     Raises:
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         return found
 
     def halves(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Returns the parameters of the blocks up to the middle stride, and those of the rest (layer groups)."""
+        """Returns two layer groups: the parameters of the blocks below the middle stride, and the rest."""
         middle = self.taken[len(self.taken) // 2] if len(self.taken) > 1 else len(self.blocks) // 2
         lower = [p for block in list(self.blocks)[:middle] for p in block.parameters()]
         own = {id(p) for p in lower}
@@ -118,7 +118,7 @@ def make_backbone(
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
-    """The network's parts in the order they run, up to its pooling."""
+    """The network's modules in the order in which they run, up to its pooling."""
     if getattr(network, "transform_input", False):
         raise ConfigError("its ImageNet weights take another normalisation of the image: choose another arch")
     found: list[nn.Module] = []
@@ -132,14 +132,14 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def _looks_around(block: nn.Module) -> bool:
-    """Whether a block does more than mix the channels of each place."""
+    """Whether a block is more than a mix of channels at each position: it has a spatial kernel or attention."""
     inside = list(block.modules())
     spatial = any(isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 for m in inside)
     return spatial or any("Attention" in type(m).__name__ for m in inside)
 
 
 def _probe(arch: str, blocks: list[nn.Module], channels: int) -> tuple[dict[int, int], dict[int, int], bool]:
-    """The last block and the channels of each stride, and whether channels are the last axis, by trying it once."""
+    """The last block and the channels of each stride, and whether channels are the last axis, by a trial forward."""
     body = nn.Sequential(*blocks)
     training = body.training
     like = next(body.parameters())
@@ -153,6 +153,7 @@ def _probe(arch: str, blocks: list[nn.Module], channels: int) -> tuple[dict[int,
             for i, block in enumerate(blocks):
                 x = block(x)
                 shape = tuple(x.shape[1:])
+                # Channels last (Swin), if the first two axes have the probe's aspect ratio.
                 last_axis = len(shape) == 3 and shape[0] * PROBE[1] == shape[1] * PROBE[0] != shape[2] * PROBE[0]
                 height, width, count = (*shape[:2], shape[2]) if last_axis else (*shape[1:], shape[0])
                 stride = PROBE[0] // height

@@ -1,4 +1,4 @@
-"""A trainer of a model that is made by name: what every learner on images ends with."""
+"""A Trainer of a model that is made by name, shared by the learners of all image domains."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from common.vision.architectures import SMALL
 
 
 class MakesModel(Protocol):
-    """An application's ``create_model``: a model by its name for so many classes."""
+    """An application's ``create_model``: makes a model by its name for a number of classes."""
 
     def __call__(
         self, arch: str, classes: int, /, *, channels: int, pretrained: bool, weights: str | None, seed: int
@@ -35,13 +35,13 @@ def trainer_by_name(
 
     Args:
         create_model: Makes the model.
-        name: Of the architecture; ``small_resnet`` has no weights and is never pretrained.
-        classes: How many the model tells apart.
+        name: The architecture; ``small_resnet`` has no pretrained weights.
+        classes: The number of classes.
         dls: Loaders with an image among their inputs.
-        task: What is learned.
-        options: How to train; its seed makes the weights too.
-        pretrained: Whether to start from weights.
-        weights: Which of them, or None.
+        task: The task.
+        options: How to train; its seed initialises the weights too.
+        pretrained: Whether to start from pretrained weights.
+        weights: The name of the pretrained weights, or None.
         metrics: Metrics to show; the task's own when None.
     """
     chosen = options or TrainerOptions()

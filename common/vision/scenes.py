@@ -1,4 +1,4 @@
-"""Scenes of real handwritten digits on real photos: classes, boxes, masks and captions at once, with no network.
+"""Synthetic scenes of handwritten digits on photos, with classes, boxes, masks and captions; needs no network.
 
 The digits are scikit-learn's (UCI, CC BY 4.0), the photos its sample images china.jpg and flower.jpg (CC BY 2.0).
 """
@@ -13,24 +13,24 @@ from common.errors import ConfigError, in_range, one_of
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PARTS = ("train", "valid", "test")
-SHARES = (0.6, 0.75)  # of each digit's samples: those before the first are train's, after the second test's
-STRIPS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.0))  # of the photos' width: no part sees another's background
+SHARES = (0.6, 0.75)  # quantiles of each digit's samples at which train ends and test begins
+STRIPS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.0))  # shares of the photos' width for each part: no shared backgrounds
 SIDES = (28 / 128, 56 / 128)  # least and greatest side of a digit, as shares of the scene's shorter side
-RIM = 3  # pixels around a digit that are darkened
-SHADE = 0.75  # how much
+RIM = 3  # width in pixels of the dark rim around a digit
+SHADE = 0.75  # how much the rim darkens, from 0 to 1
 GAP = 2  # pixels between the boxes of two digits
 TRIES = 30
 
 
 class Scene(NamedTuple):
-    """Digits on a photo, and everything that is true of them.
+    """Digits on a photo, with their annotations.
 
     Attributes:
-        name: What a person calls it.
+        name: Its name for people.
         pixels: uint8 (H, W, 3).
         objects: Boxes (x0, y0, x1, y1) in pixels, labels ``"0"`` to ``"9"``, and shapes as run lengths; see `Objects`.
         mask: uint8 (H, W): 0 background, else 1 + the digit.
-        caption: In words, such as ``a three above a seven``.
+        caption: A caption, such as ``a three above a seven``.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Scene(NamedTuple):
 
 @cache
 def _digits(part: str) -> tuple[list[np.ndarray], list[int]]:
-    """The digits of a part, float32 (8, 8) from 0 to 1 each, and which they are; parts share none."""
+    """The digits of a part, float32 (8, 8) in [0, 1] each, and their labels; parts share no digit."""
     from sklearn.datasets import load_digits
 
     data: Any = load_digits()
@@ -71,11 +71,11 @@ def make_scenes(
     """Returns scenes of one to ``most`` digits that do not overlap; each is a function of (seed, part, its position).
 
     Args:
-        count: How many.
-        seed: Of everything random in them.
+        count: The number of scenes.
+        seed: Random seed.
         size: (height, width) of each, in pixels.
         most: The most digits in one.
-        part: ``train``, ``valid`` or ``test``: no digit and no piece of a photo is in two of them.
+        part: ``train``, ``valid`` or ``test``: they share no digit and no piece of a photo.
 
     Raises:
         ConfigError: for a part that is none of these, or a number out of its range.
@@ -96,13 +96,13 @@ def make_scenes(
 def embedded_scenes(
     train: int, valid: int, test: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), most: int = 4
 ) -> tuple[list[Scene], np.ndarray]:
-    """Returns the scenes of all parts one after another, and the part of each, as a `Source` takes them.
+    """Returns the scenes of all parts, concatenated, and the part of each, as a `Source` takes them.
 
     Args:
-        train: How many to train on.
-        valid: How many to validate on.
-        test: How many to test on.
-        seed: Of everything random in them.
+        train: The number of training scenes.
+        valid: The number of validation scenes.
+        test: The number of test scenes.
+        seed: Random seed.
         size: (height, width) of each, in pixels.
         most: The most digits in one.
     """
@@ -131,7 +131,7 @@ def _scene(part: str, seed: int, index: int, size: tuple[int, int], most: int) -
         mask[y : y + cover.shape[0], x : x + cover.shape[1]][inside] = 1 + kinds[row]
         box = (x, y, x + cover.shape[1], y + cover.shape[0])
         found.append((box, str(kinds[row]), _run_lengths(inside, corner, size)))
-    found.sort(key=lambda thing: thing[0])  # from left to right, as a caption tells them
+    found.sort(key=lambda thing: thing[0])  # from left to right, the order of the caption
     boxes, labels, shapes = [f[0] for f in found], [f[1] for f in found], [f[2] for f in found]
     areas = [float(sum(shape["counts"][1::2])) for shape in shapes]
     objects = Objects(boxes, labels, shapes, areas=areas, size=size)
@@ -154,7 +154,7 @@ def _background(rng: np.random.Generator, part: str, size: tuple[int, int]) -> n
 
 
 def _enlarged(rng: np.random.Generator, digit: np.ndarray, shorter: int) -> np.ndarray:
-    """How much a digit covers each pixel, float32 in [0, 1], cut to where that is more than one half."""
+    """The alpha mask of an enlarged digit, float32 in [0, 1], cropped to where it exceeds one half."""
     import cv2
 
     side = int(rng.integers(round(SIDES[0] * shorter), round(SIDES[1] * shorter) + 1))
@@ -168,7 +168,7 @@ def _enlarged(rng: np.random.Generator, digit: np.ndarray, shorter: int) -> np.n
 def _free_place(
     rng: np.random.Generator, shape: tuple[int, ...], size: tuple[int, int], boxes: list[tuple[int, int, int, int]]
 ) -> tuple[int, int] | None:
-    """The upper left corner (y, x) of a place where no other digit is, or None where none was found."""
+    """The upper left corner (y, x) of a free place, or None where none was found in `TRIES` tries."""
     height, width = shape[0], shape[1]
     for _ in range(TRIES):
         y, x = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))
@@ -181,7 +181,7 @@ def _free_place(
 
 
 def _paint(rng: np.random.Generator, pixels: np.ndarray, cover: np.ndarray, corner: tuple[int, int]) -> None:
-    """Paints a digit in a light colour with a dark rim, as captions are set on photos: legible on anything."""
+    """Paints a digit in a light colour with a dark rim, which is legible on any background."""
     import colorsys
 
     import cv2
@@ -203,7 +203,7 @@ def _paint(rng: np.random.Generator, pixels: np.ndarray, cover: np.ndarray, corn
 
 
 def _run_lengths(inside: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
-    """A mask at its place in the scene as COCO's run lengths, down the columns: a hundredth of the mask's memory."""
+    """A mask at its place in the scene as COCO run lengths (column-major): a hundredth of the mask's memory."""
     whole = np.zeros(size, np.bool_)
     whole[corner[0] : corner[0] + inside.shape[0], corner[1] : corner[1] + inside.shape[1]] = inside
     flat = whole.T.reshape(-1)
@@ -213,7 +213,7 @@ def _run_lengths(inside: np.ndarray, corner: tuple[int, int], size: tuple[int, i
 
 
 def _caption(boxes: list[tuple[int, int, int, int]], labels: list[str]) -> str:
-    """Two digits by how they stand to each other, more as a list from left to right."""
+    """Two digits by their relative position, more as a list from left to right."""
     words = [f"{'an' if label == '8' else 'a'} {NAMES[int(label)]}" for label in labels]
     if len(words) == 1:
         return words[0]

@@ -1,4 +1,4 @@
-"""The body of the project's own small residual network: for small images, and to learn from nothing on a CPU."""
+"""The body of the project's own small residual network: for small images and training from scratch on a CPU."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016): (B, inputs, H, W) to (B, outputs, H / 2, W / 2).
+    """Two 3x3 convolutions with a shortcut (He et al. 2016): (B, inputs, H, W) to (B, outputs, H / 2, W / 2).
 
     The shortcut averages 2x2 pixels before its 1x1 convolution (He et al. 2019, arXiv:1812.01187).
     """
@@ -31,13 +31,13 @@ class Residual(nn.Module):
 
 
 def small_body(channels: int, stem: int, widths: Sequence[int], *, stride: int = 1) -> nn.Sequential:
-    """Returns a convolution and one residual block a width, each of which halves height and width.
+    """Returns a convolution and one residual block per width, each of which halves height and width.
 
     Args:
-        channels: Of the input image.
-        stem: Channels of the first convolution.
-        widths: Channels of each block.
-        stride: Of the first convolution: 1 keeps height and width.
+        channels: The channels of the input image.
+        stem: The channels of the first convolution.
+        widths: The channels of each block.
+        stride: The stride of the first convolution: 1 keeps height and width.
     """
     layers: list[nn.Module] = [
         nn.Conv2d(channels, stem, 3, stride=stride, padding=1, bias=False),

@@ -1,4 +1,4 @@
-"""Windows over an image that is larger than a model's input: where they lie, and the pieces of the image in them."""
+"""Overlapping windows over an image that is larger than a model's input: their positions and pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from common.errors import ConfigError, in_range
 
 @dataclass(frozen=True)
 class Windows:
-    """An image cut into pieces that overlap.
+    """An image cut into overlapping pieces.
 
     Attributes:
         size: (height, width) of the image in pixels.
@@ -27,12 +27,12 @@ class Windows:
 
 
 def starts(side: int, window: int, overlap: float) -> list[int]:
-    """Returns where windows begin along a side: evenly, the first and the last at its ends.
+    """Returns the starts of windows along a side: evenly spaced, the first and the last at its ends.
 
     Args:
-        side: Pixels of the image.
-        window: Pixels of a window.
-        overlap: The least share of a window that the next one sees too.
+        side: The image's side in pixels.
+        window: The window's side in pixels.
+        overlap: The least share of a window that overlaps with the next one.
 
     Examples:
         >>> starts(100, 40, 0.25), starts(30, 40, 0.25)
@@ -48,13 +48,13 @@ def starts(side: int, window: int, overlap: float) -> list[int]:
 def windows_of(
     predictor: Predictor, image: Any, window_px: int | tuple[int, int] | None = None, overlap: float = 0.25
 ) -> Windows:
-    """Returns an image cut into pieces at its own resolution; one no larger than a window is one piece.
+    """Returns an image cut into pieces at its own resolution; an image no larger than a window is one piece.
 
     Args:
-        predictor: Whose image block reads it, and whose input's size is that of the windows where none is given.
+        predictor: The predictor whose image block reads the image; its input size is the default window size.
         image: A path, bytes, a PIL image or an array.
-        window_px: The windows' pixels, one number for a square or (height, width).
-        overlap: The least share of a window that the next one sees too, in [0, 1).
+        window_px: The windows' size in pixels, one number for a square or (height, width).
+        overlap: The least share of a window that overlaps with the next one, in [0, 1).
 
     Raises:
         ConfigError: if the predictor takes no image, or a number is out of its range.

@@ -16,6 +16,7 @@ from applications.classification import (
     ImageDataLoaders,
     Resize,
     read_source,
+    vision_learner,
 )
 from applications.classification.data import baseline, read_idx
 from common.errors import ConfigError, DataError
@@ -348,8 +349,9 @@ def test_one_class_is_nothing_to_learn_from(class_folders, form, tmp_path):
         pd.DataFrame({"image": names, "label": "red"}).to_csv(root / "t.csv", index=False)
         source = read_source(root / "t.csv")
     block = DataBlock((ImageBlock, CategoryBlock), get_x=source.get_x, get_y=source.get_y)
-    with pytest.raises(DataError, match=r"the training items have only one class \(red\)"):
-        block.dataloaders(source.items)
+    dls = block.dataloaders(source.items, bs=2)
+    with pytest.raises(ConfigError, match=r"there is only one class \(red\): a classifier needs at least two"):
+        vision_learner(dls, "small_resnet")
     assert "only one class: red" in str(block.check(source.items))
 
 

@@ -94,8 +94,9 @@ def test_what_is_no_table_to_learn_from_is_one_sentence(change, match):
 
 def test_a_target_of_one_class_is_nothing_to_learn_from():
     source = table_source(FRAME.assign(y="same"), "y")
-    with pytest.raises(DataError, match=r"only one class \(same\)"):
-        source.block(source.dividing(0.5, 0)).dataloaders(source.items)
+    dls = source.block(source.dividing(0.5, 0)).dataloaders(source.items)
+    with pytest.raises(ConfigError, match=r"only one class \(same\)"):
+        tabular_learner(dls)
 
 
 def test_folders_without_train_or_with_other_columns_are_named(tmp_path):
