@@ -3,6 +3,8 @@
 So a sample's augmentation is the same for any batch size, worker count or rank, can be replayed from its id, and
 resuming needs no state. The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast
 splittable pseudorandom number generators"), in wrapping 64-bit integer arithmetic, which is the same on CPU and GPU.
+
+Floor: ground; imports only from the ground. Used by: augment, data, train, applications.
 """
 
 from collections.abc import Generator, Sequence

@@ -1,4 +1,8 @@
-"""Errors that teach: each names the parameter or file, the rule, the value found and the remedy."""
+"""Errors that teach: each names the parameter or file, the rule, the value found and the remedy.
+
+Floor: ground; imports only from the ground. Used by: ground, text, blocks, sources, augment, store, data, task,
+show, deploy, train, vision, catalogue, applications, recipes.
+"""
 
 import difflib
 from collections.abc import Iterable

@@ -1,4 +1,7 @@
-"""Figures: grids of axes, lines, matrices and curves, without pyplot's global state; a notebook shows the result."""
+"""Figures: grids of axes, lines, matrices and curves, without pyplot's global state; a notebook shows the result.
+
+Floor: ground; imports only from the ground. Used by: data, show, train, applications, recipes.
+"""
 
 import io
 import math

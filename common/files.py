@@ -1,4 +1,8 @@
-"""Atomic writes: a file or folder is written under a temporary name, flushed to the disk, then renamed."""
+"""Atomic writes: a file or folder is written under a temporary name, flushed to the disk, then renamed.
+
+Floor: ground; imports only from the ground. Used by: ground, sources, augment, store, show, deploy, train,
+catalogue, recipes.
+"""
 
 import hashlib
 import json

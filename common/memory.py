@@ -1,4 +1,7 @@
-"""Freed memory is reused in the next step: on a CPU, page faults cost more than the arithmetic on the pages."""
+"""Freed memory is reused in the next step: on a CPU, page faults cost more than the arithmetic on the pages.
+
+Floor: ground; imports only from the ground. Used by: data, train.
+"""
 
 import ctypes
 import sys

@@ -3,6 +3,8 @@
 A name found in a file is only ever looked up here. A domain registers its classes when its value is loaded; the
 modules that may be imported are those that *installed* distributions declare under the entry point group
 ``cookbook.domains``, so nothing found in a file decides what is imported.
+
+Floor: ground; imports only from the ground. Used by: ground, blocks, augment, task, deploy, applications, recipes.
 """
 
 from collections.abc import Callable

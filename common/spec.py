@@ -1,4 +1,7 @@
-"""Specs: frozen dataclasses to JSON and back, every field checked against its declared type."""
+"""Specs: frozen dataclasses to JSON and back, every field checked against its declared type.
+
+Floor: ground; imports only from the ground. Used by: text, blocks, task, deploy, train, applications, recipes.
+"""
 
 import dataclasses
 import types

@@ -1,4 +1,7 @@
-"""Tensors in files, without pickle."""
+"""Tensors in files, without pickle.
+
+Floor: ground; imports only from the ground. Used by: deploy, train.
+"""
 
 import errno
 import os

@@ -280,10 +280,10 @@ def carry_out(
         going_on: list[str] = []
         if getattr(options, "resume", False) and isinstance(trainer, Trainer):
             going_on.append(trainer.resume(folder.path / "checkpoints"))
+        open_held_out(trainer)
         folder.tell([*what_was_read(source, prepared), *said, *going_on])
         folder.notes("set right in the data", prepared.notes())
         folder.notes("to look at in the data", equal_items(prepared))
-        open_held_out(trainer)
         train(options, trainer)
         trainer.export(folder.bundle)
         part = "test" if trainer.dls.has("test") else "valid"

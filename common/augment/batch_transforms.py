@@ -1,4 +1,7 @@
-"""The batch transforms that users give as a DataBlock's ``batch_tfms``, as plain data."""
+"""The batch transforms that users give as a DataBlock's ``batch_tfms``, as plain data.
+
+Floor: augment; may import sources and below. Used by: data, recipes.
+"""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

@@ -1,4 +1,7 @@
-"""The operations on colours: each is a 3x4 matrix per sample, so that those of a pipeline compose to one."""
+"""The operations on colours: each is a 3x4 matrix per sample, so that those of a pipeline compose to one.
+
+Floor: augment; may import sources and below. Used by: its own room.
+"""
 
 import math
 from dataclasses import dataclass

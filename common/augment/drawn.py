@@ -1,4 +1,7 @@
-"""The augmentation parameters of a batch, which all targets of a sample follow, and the format of its output."""
+"""The augmentation parameters of a batch, which all targets of a sample follow, and the format of its output.
+
+Floor: augment; may import sources and below. Used by: data.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields

@@ -2,6 +2,8 @@
 
 Every operation is shown at chosen strengths: instead of numbers drawn for a sample, chosen ones go through the
 operation and the pipeline, and a mask, a box and points go with the photo.
+
+Floor: augment; may import sources and below. Used by: scripts.
 """
 
 import inspect

@@ -1,6 +1,8 @@
 """The geometry of the engine: one matrix and one field per sample, one resample per tensor, one map for all targets.
 
 An output position p in [-1, 1] comes from ``matrix(p + field(p))``, a position in [-1, 1] of the image.
+
+Floor: augment; may import sources and below. Used by: its own room.
 """
 
 from typing import cast

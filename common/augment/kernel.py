@@ -3,10 +3,11 @@
 It does what `pixels.develop` does, except blur and sharpen, in the same order and from the same numbers. The parameters
 of a sample are tensors on the device: the host never waits, and new parameters need no recompilation.
 
-Against the reference: positions are float32 in both and differ by about 1e-6 of the image's side, levels by that share
-of the step between neighbours, or by one step of 1 / `geometry.EXACT` at a rounding boundary (a half is rounded to even
-here, up there). Whole pixels (flips, quarter turns, no move) are bit-identical in float32; in bfloat16 and float16 a
-result may be the neighbouring number. The noise is identical.
+Against the reference: float32 positions differ by about 1e-6 of the image's side, levels by that share of the step
+between neighbours, or by one step of 1 / `geometry.EXACT` where a half is rounded (to even here, up there). Whole pixels
+(flips, turns, no move) and noise are bit-identical in float32; in 16 bits a result may be the neighbouring number.
+
+Floor: augment; may import sources and below. Used by: its own room.
 """
 
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
@@ -29,8 +30,7 @@ PIXELS = 512
 """Output pixels of a tile of one sample: a compact tile reads neighbouring source pixels, also when rotated."""
 WIDTHS = (32, 64, 16, 128)
 """The possible widths of a tile: the first one that needs the fewest tiles is taken."""
-STEPS = 4
-"""Tiles per program: per-sample parameters are read and prepared once for all of them."""
+STEPS = 4  # tiles per program: per-sample parameters are read and prepared once for all of them
 ROUND = 1.5 * 2**23
 """Added to a float32, it rounds to an integer, which is then in the low bits of the sum."""
 BYTE = 2.0**23

@@ -2,6 +2,8 @@
 
 The mate of a sample is the augmented sample before it in the epoch's order (the loader delivers it with the batch); so
 a mixed sample, too, is a function of the seed, the epoch and the sample's id.
+
+Floor: augment; may import sources and below. Used by: its own room.
 """
 
 from collections.abc import Callable

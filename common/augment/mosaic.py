@@ -2,6 +2,8 @@
 
 The other three are the augmented samples before a sample in the epoch's order (the loader delivers them with the
 batch). Pieces are copied pixel by pixel, so nothing is resampled twice; their scale comes from the zoom before.
+
+Floor: augment; may import sources and below. Used by: its own room.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""The geometric operations: each is one matrix per sample, the elastic one a displacement field."""
+"""The geometric operations: each is one matrix per sample, the elastic one a displacement field.
+
+Floor: augment; may import sources and below. Used by: its own room.
+"""
 
 import math
 from dataclasses import dataclass, field

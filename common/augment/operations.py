@@ -1,6 +1,8 @@
 """The contract of an augmentation operation: its random numbers, and what it does to each kind of target.
 
 The operations themselves: `moves` (geometry), `colours`, `textures` (blur, noise, erasing), `mixing` and `spectral`.
+
+Floor: augment; may import sources and below. Used by: its own room.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""From a stored batch (uint8) to a batch as a model takes it: normalised, and augmented in training."""
+"""From a stored batch (uint8) to a batch as a model takes it: normalised, and augmented in training.
+
+Floor: augment; may import sources and below. Used by: data, deploy.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,6 +1,8 @@
 """Augmentation of whole batches in torch, on any device: the reference for the other two paths (`render`, `kernel`).
 
 An image is resampled once, blurred or sharpened, coloured, made noisy, erased in part, and normalised, in this order.
+
+Floor: augment; may import sources and below. Used by: its own room.
 """
 
 import torch

@@ -5,6 +5,8 @@ works on uint8 with positions rounded to 1/32 pixel, so the two agree to about t
 
 By measurement, OpenCV warps four channels in half the time of three, and adding or dropping one takes a hundredth of
 that; so a photo gets a fourth channel for the warp.
+
+Floor: augment; may import sources and below. Used by: its own room.
 """
 
 import threading

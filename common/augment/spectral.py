@@ -1,4 +1,7 @@
-"""The operations on spectrograms: time and frequency masking, time shift, gain."""
+"""The operations on spectrograms: time and frequency masking, time shift, gain.
+
+Floor: augment; may import sources and below. Used by: its own room.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -2,6 +2,8 @@
 
 A stage declares the kinds that it takes and gives; the pipeline checks, when it is built, that a field of that kind
 exists at its place, and that every later operation supports the result.
+
+Floor: augment; may import sources and below. Used by: its own room.
 """
 
 from dataclasses import dataclass

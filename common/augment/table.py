@@ -1,4 +1,7 @@
-"""The table of README.md, what each operation does to each kind of target: ``python -m common.augment.table``."""
+"""The table of README.md, what each operation does to each kind of target: ``python -m common.augment.table``.
+
+Floor: augment; may import sources and below. Used by: scripts.
+"""
 
 from pathlib import Path
 

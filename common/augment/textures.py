@@ -1,4 +1,7 @@
-"""The operations on the resampled image: blur, sharpen, noise and erasing."""
+"""The operations on the resampled image: blur, sharpen, noise and erasing.
+
+Floor: augment; may import sources and below. Used by: its own room.
+"""
 
 import math
 from dataclasses import dataclass

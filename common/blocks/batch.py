@@ -1,4 +1,7 @@
-"""The batch that a loader hands to a model, in every domain."""
+"""The batch that a loader hands to a model, in every domain.
+
+Floor: blocks; may import text and below. Used by: augment, store, data, task, train, applications.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""Blocks, one per field of a sample: their contract, and the plain targets (category, number)."""
+"""Blocks, one per field of a sample: their contract, and the plain targets (category, number).
+
+Floor: blocks; may import text and below. Used by: augment, store, data, task, deploy, applications.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

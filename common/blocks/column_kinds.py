@@ -1,4 +1,7 @@
-"""Inference of the kinds of a table's columns from their training values, each with its reason."""
+"""Inference of the kinds of a table's columns from their training values, each with its reason.
+
+Floor: blocks; may import text and below. Used by: applications.
+"""
 
 import re
 import warnings

@@ -1,4 +1,7 @@
-"""The columns of a table as one field: numbers, categories, dates and texts, encoded by column, never row by row."""
+"""The columns of a table as one field: numbers, categories, dates and texts, encoded by column, never row by row.
+
+Floor: blocks; may import text and below. Used by: data, applications, recipes.
+"""
 
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence

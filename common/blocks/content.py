@@ -1,4 +1,7 @@
-"""Content digests of raw values: equal for equal content, whatever its name and location."""
+"""Content digests of raw values: equal for equal content, whatever its name and location.
+
+Floor: blocks; may import text and below. Used by: store, data.
+"""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,7 @@
-"""From an image file to pixels: JPEG by libjpeg-turbo at a reduced scale, everything else by Pillow."""
+"""From an image file to pixels: JPEG by libjpeg-turbo at a reduced scale, everything else by Pillow.
+
+Floor: blocks; may import text and below. Used by: applications.
+"""
 
 from functools import cache
 from io import BytesIO

@@ -1,4 +1,7 @@
-"""Form fields for people and programs, and the validation of what they enter."""
+"""Form fields for people and programs, and the validation of what they enter.
+
+Floor: blocks; may import text and below. Used by: its own room.
+"""
 
 import base64
 import binascii

@@ -2,6 +2,8 @@
 
 A view is computed from the image's size alone, and every spatial field of the sample (image, mask, boxes, points)
 follows it. The random part of a crop happens later, on the batch, from the cached presized pixels.
+
+Floor: blocks; may import text and below. Used by: augment, data, vision, applications, recipes.
 """
 
 import math

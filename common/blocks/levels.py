@@ -1,4 +1,7 @@
-"""The levels of a category (a column, a user id), with extra positions for missing and unseen values."""
+"""The levels of a category (a column, a user id), with extra positions for missing and unseen values.
+
+Floor: blocks; may import text and below. Used by: its own room.
+"""
 
 from dataclasses import dataclass
 from typing import Any

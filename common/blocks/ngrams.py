@@ -1,4 +1,7 @@
-"""Feature hashing of words and bigrams: text features without a vocabulary to fit or to store."""
+"""Feature hashing of words and bigrams: text features without a vocabulary to fit or to store.
+
+Floor: blocks; may import text and below. Used by: its own room.
+"""
 
 import re
 import zlib

@@ -1,4 +1,7 @@
-"""Annotated objects of an image: boxes, labels and shapes as a source gives them, and the blocks that encode them."""
+"""Annotated objects of an image: boxes, labels and shapes as a source gives them, and the blocks that encode them.
+
+Floor: blocks; may import text and below. Used by: augment, data, vision, applications.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

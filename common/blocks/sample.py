@@ -1,4 +1,7 @@
-"""From an item to tensors: the one code path that the loader, `check()` and the predictor share."""
+"""From an item to tensors: the one code path that the loader, `check()` and the predictor share.
+
+Floor: blocks; may import text and below. Used by: augment, store, data, task, deploy, applications.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

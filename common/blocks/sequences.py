@@ -1,4 +1,7 @@
-"""Blocks of variable-length items: text as token ids, sound as samples or spectrograms."""
+"""Blocks of variable-length items: text as token ids, sound as samples or spectrograms.
+
+Floor: blocks; may import text and below. Used by: data.
+"""
 
 import re
 import wave

@@ -1,4 +1,7 @@
-"""Shapes of objects: polygons, masks and COCO's run-length encoding; rasterising them, and their convex hulls."""
+"""Shapes of objects: polygons, masks and COCO's run-length encoding; rasterising them, and their convex hulls.
+
+Floor: blocks; may import text and below. Used by: show, applications.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,7 @@
-"""Spatial blocks: images, masks and points, which all follow the same view."""
+"""Spatial blocks: images, masks and points, which all follow the same view.
+
+Floor: blocks; may import text and below. Used by: sources, augment, store, data, vision, applications.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""The forms of an encoded field: a tensor, named tensors, or variable-length entries (padded or ragged)."""
+"""The forms of an encoded field: a tensor, named tensors, or variable-length entries (padded or ragged).
+
+Floor: blocks; may import text and below. Used by: augment, store, data, task, train.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Converts what a library's data set loader returned to files that a recipe reads: class folders, or a table."""
+"""Converts what a library's data set loader returned to files that a recipe reads: class folders, or a table.
+
+Floor: catalogue; may import train and below. Used by: its own room.
+"""
 
 import csv
 import re

@@ -1,4 +1,7 @@
-"""The catalogue: cards of public data sets (TOML), read and checked."""
+"""The catalogue: cards of public data sets (TOML), read and checked.
+
+Floor: catalogue; may import train and below. Used by: recipes.
+"""
 
 import re
 import tomllib

@@ -5,6 +5,8 @@ give a wrong file. After a failure there remain:
 
 - for a network error or a full disk: ``NAME.partial`` and ``NAME.partial.json`` (see `PartialFile`), for the next call;
 - for a wrong hash, or more bytes than allowed: nothing.
+
+Floor: catalogue; may import train and below. Used by: recipes.
 """
 
 import http.client

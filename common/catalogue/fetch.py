@@ -1,4 +1,7 @@
-"""Fetches a public data set by its card into a folder, completely or not at all, with a note of origin and licence."""
+"""Fetches a public data set by its card into a folder, completely or not at all, with a note of origin and licence.
+
+Floor: catalogue; may import train and below. Used by: recipes.
+"""
 
 import contextlib
 import errno

@@ -1,4 +1,7 @@
-"""A partly downloaded file, from which the next call resumes."""
+"""A partly downloaded file, from which the next call resumes.
+
+Floor: catalogue; may import train and below. Used by: recipes.
+"""
 
 import contextlib
 import errno

@@ -2,6 +2,8 @@
 
 Only plain files and folders are written, below the folder, with plain permissions. The archive's own statements of
 sizes are not trusted: bytes and entries are counted while they are written. Nested archives are not unpacked.
+
+Floor: catalogue; may import train and below. Used by: its own room.
 """
 
 import bz2

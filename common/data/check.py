@@ -1,4 +1,7 @@
-"""The report of `DataBlock.check`, made by running the same code path as training does."""
+"""The report of `DataBlock.check`, made by running the same code path as training does.
+
+Floor: data; may import store and below. Used by: recipes.
+"""
 
 import os
 from collections import Counter as Tally

@@ -1,4 +1,7 @@
-"""The DataBlock: what data, how to get the items, how to label them, how to make the validation set."""
+"""The DataBlock: what data, how to get the items, how to label them, how to make the validation set.
+
+Floor: data; may import store and below. Used by: applications, recipes.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""`DataLoaders` holds the loaders of the parts of a split."""
+"""`DataLoaders` holds the loaders of the parts of a split.
+
+Floor: data; may import store and below. Used by: task, show, train, vision, applications.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""The loader of one part of a split."""
+"""The loader of one part of a split.
+
+Floor: data; may import store and below. Used by: task, show, deploy, train, applications, recipes.
+"""
 
 import time
 from collections import deque

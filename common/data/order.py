@@ -3,6 +3,8 @@
 A checkpoint's cursor counts batches, and processes share each of them. So every order gives the same number of batches
 in every epoch, and the `rows` of a batch are a function of the seed, the epoch and the batch's number alone: resuming,
 ranks and replay work with each.
+
+Floor: data; may import store and below. Used by: its own room.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,7 @@
-"""Texts packed into rows of one length for language models: padding only at the end, segment ids separate the texts."""
+"""Texts packed into rows of one length for language models: padding only at the end, segment ids separate the texts.
+
+Floor: data; may import store and below. Used by: its own room.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,7 @@
-"""Where a loader augments: it times each place for some batches, takes the fastest, and reports which and why."""
+"""Where a loader augments: it times each place for some batches, takes the fastest, and reports which and why.
+
+Floor: data; may import store and below. Used by: its own room.
+"""
 
 import statistics
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""The table of `DataBlock.plan`: what runs where, how much memory it takes, and why."""
+"""The table of `DataBlock.plan`: what runs where, how much memory it takes, and why.
+
+Floor: data; may import store and below. Used by: its own room.
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,7 @@
-"""A DataBlock applied to a source: what `DataBlock.prepare` gives, and the loaders that it makes."""
+"""A DataBlock applied to a source: what `DataBlock.prepare` gives, and the loaders that it makes.
+
+Floor: data; may import store and below. Used by: recipes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

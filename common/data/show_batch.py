@@ -1,4 +1,7 @@
-"""Samples of a loader as the model gets them, drawn by their blocks."""
+"""Samples of a loader as the model gets them, drawn by their blocks.
+
+Floor: data; may import store and below. Used by: show.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

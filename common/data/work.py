@@ -1,4 +1,7 @@
-"""How threads make one batch, and how it is copied to an accelerator."""
+"""How threads make one batch, and how it is copied to an accelerator.
+
+Floor: data; may import store and below. Used by: its own room.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

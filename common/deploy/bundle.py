@@ -2,6 +2,8 @@
 
 Nothing in a bundle is code and nothing in it is unpickled. `load` checks names, types, sizes, hashes and tensor shapes
 before any tensor is read, and reports in one sentence which of them is wrong.
+
+Floor: deploy; may import show and below. Used by: train, applications.
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""The model card of a bundle: its inputs and outputs, its model, and the measured results."""
+"""The model card of a bundle: its inputs and outputs, its model, and the measured results.
+
+Floor: deploy; may import show and below. Used by: its own room.
+"""
 
 from typing import Any
 

@@ -2,6 +2,8 @@
 
 Each application registers one, `DOMAIN` in its ``domain.py``, as an entry point of the group ``cookbook.domains``. The
 command line, evaluation, server and page are made from it; nothing else dispatches on a domain.
+
+Floor: deploy; may import show and below. Used by: train, applications, recipes.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,7 @@
-"""Measuring a bundle on data: which of its items are measured, and whether the model was trained on them."""
+"""Measuring a bundle on data: which of its items are measured, and whether the model was trained on them.
+
+Floor: deploy; may import show and below. Used by: its own room.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Additional parts of a bundle: fitted or measured objects that predictions or checks need later."""
+"""Additional parts of a bundle: fitted or measured objects that predictions or checks need later.
+
+Floor: deploy; may import show and below. Used by: train.
+"""
 
 import re
 from typing import Any, ClassVar, Self

@@ -1,4 +1,7 @@
-"""The predictor: from a raw input to a plain record, by the same code path as in training."""
+"""The predictor: from a raw input to a plain record, by the same code path as in training.
+
+Floor: deploy; may import show and below. Used by: train, vision, applications.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

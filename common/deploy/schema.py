@@ -1,4 +1,7 @@
-"""The fields of ``bundle.json``, and the upgrade of older schemas."""
+"""The fields of ``bundle.json``, and the upgrade of older schemas.
+
+Floor: deploy; may import show and below. Used by: its own room.
+"""
 
 from typing import Any
 

@@ -6,6 +6,8 @@ takes all memory, and each of them ends the process, not the call. `check_trees`
 one flat array, so that a thousand trees cost about as much as their decoding.
 
 Source: XGBoost 3.2, src/tree/tree_model.cc, src/gbm/gbtree_model.cc, src/learner.cc, src/data/cat_container.cc.
+
+Floor: deploy; may import show and below. Used by: applications.
 """
 
 import math

@@ -6,6 +6,8 @@ is not UTF-8) is refused. `encode` writes the one form that XGBoost writes, so t
 means that XGBoost reads from ``data`` what `decode` read.
 
 Source: https://ubjson.org (draft 12); XGBoost 3.2, src/common/json.cc.
+
+Floor: deploy; may import show and below. Used by: its own room.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""Predictions drawn on their images, at the images' own size: what a task's `view` says, over the pixels."""
+"""Predictions drawn on their images, at the images' own size: what a task's `view` says, over the pixels.
+
+Floor: show; may import task and below. Used by: recipes.
+"""
 
 import base64
 import io

@@ -1,4 +1,7 @@
-"""The report of a run: one self-contained HTML file with embedded pictures, which needs no network."""
+"""The report of a run: one self-contained HTML file with embedded pictures, which needs no network.
+
+Floor: show; may import task and below. Used by: recipes.
+"""
 
 import base64
 import html

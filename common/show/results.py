@@ -1,4 +1,7 @@
-"""Pictures of a part's samples with targets and predictions."""
+"""Pictures of a part's samples with targets and predictions.
+
+Floor: show; may import task and below. Used by: train, applications.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, cast

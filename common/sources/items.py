@@ -1,4 +1,7 @@
-"""Getting the items, and reading a raw input or label from each: the second and third question of a DataBlock."""
+"""Getting the items, and reading a raw input or label from each: the second and third question of a DataBlock.
+
+Floor: sources; may import blocks and below. Used by: store, data, task, show, deploy, train, applications, recipes.
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""Which files lie below a folder, and which were passed over for what reason."""
+"""Which files lie below a folder, and which were passed over for what reason.
+
+Floor: sources; may import blocks and below. Used by: deploy, applications.
+"""
 
 import os
 from collections.abc import Iterable

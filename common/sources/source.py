@@ -1,4 +1,7 @@
-"""A source: items with their inputs and targets, and the split that the source itself defines."""
+"""A source: items with their inputs and targets, and the split that the source itself defines.
+
+Floor: sources; may import blocks and below. Used by: data, deploy, applications, recipes.
+"""
 
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence

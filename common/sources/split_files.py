@@ -1,4 +1,7 @@
-"""Splits read from a file: a list of validation files, or a manifest written by `Split.write`."""
+"""Splits read from a file: a list of validation files, or a manifest written by `Split.write`.
+
+Floor: sources; may import blocks and below. Used by: data, deploy.
+"""
 
 import csv
 import io

@@ -1,4 +1,7 @@
-"""Making the validation set: the fourth question of a DataBlock. Every split can be saved to a file and read back."""
+"""Making the validation set: the fourth question of a DataBlock. Every split can be saved to a file and read back.
+
+Floor: sources; may import blocks and below. Used by: data, train, applications, recipes.
+"""
 
 import csv
 import io

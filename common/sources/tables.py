@@ -1,4 +1,7 @@
-"""Tables in common formats: CSV, TSV, JSON lines (also gzipped), parquet, Arrow and Feather files."""
+"""Tables in common formats: CSV, TSV, JSON lines (also gzipped), parquet, Arrow and Feather files.
+
+Floor: sources; may import blocks and below. Used by: applications.
+"""
 
 import zlib
 from pathlib import Path

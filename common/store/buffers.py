@@ -1,4 +1,7 @@
-"""Reused batch buffers: page faults of fresh memory cost more than the arithmetic on it."""
+"""Reused batch buffers: page faults of fresh memory cost more than the arithmetic on it.
+
+Floor: store; may import augment and below. Used by: data.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Storage of encoded values: dense arrays and flat buffers with offsets, in memory or memory-mapped from a file."""
+"""Storage of encoded values: dense arrays and flat buffers with offsets, in memory or memory-mapped from a file.
+
+Floor: store; may import augment and below. Used by: data.
+"""
 
 import fcntl
 import math

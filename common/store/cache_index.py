@@ -1,4 +1,7 @@
-"""The index of a cache on disk: which rows are stored, from what content, and whether their bytes are intact."""
+"""The index of a cache on disk: which rows are stored, from what content, and whether their bytes are intact.
+
+Floor: store; may import augment and below. Used by: its own room.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,7 @@
-"""Items that cannot be used: stop at the first one, leave them out, or leave them out and record them in a file."""
+"""Items that cannot be used: stop at the first one, leave them out, or leave them out and record them in a file.
+
+Floor: store; may import augment and below. Used by: data, deploy, recipes.
+"""
 
 import hashlib
 import json

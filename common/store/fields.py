@@ -1,4 +1,7 @@
-"""The encoded values of one field over all items: dense or ragged columns, one for each of its tensors."""
+"""The encoded values of one field over all items: dense or ragged columns, one for each of its tensors.
+
+Floor: store; may import augment and below. Used by: data.
+"""
 
 import copy
 import os

@@ -1,4 +1,7 @@
-"""The cache of encoded items, filled on the first pass, so that later epochs decode nothing."""
+"""The cache of encoded items, filled on the first pass, so that later epochs decode nothing.
+
+Floor: store; may import augment and below. Used by: data, deploy.
+"""
 
 import copy
 import shutil

@@ -1,4 +1,7 @@
-"""The classification task: one label per sample, or several; for images, sounds, texts and rows alike."""
+"""The classification task: one label per sample, or several; for images, sounds, texts and rows alike.
+
+Floor: task; may import data and below. Used by: train, applications.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any

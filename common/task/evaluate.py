@@ -1,4 +1,7 @@
-"""Evaluation: all outputs of a part, in order; the same code after training, for a bundle and for pictures."""
+"""Evaluation: all outputs of a part, in order; the same code after training, for a bundle and for pictures.
+
+Floor: task; may import data and below. Used by: show, deploy, train, applications, recipes.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace

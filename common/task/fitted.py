@@ -1,4 +1,7 @@
-"""Contracts of models that are fitted in one call, and of model parts whose fitted state is stored in files."""
+"""Contracts of models that are fitted in one call, and of model parts whose fitted state is stored in files.
+
+Floor: task; may import data and below. Used by: deploy, train, applications.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self

@@ -1,6 +1,8 @@
 """Metrics as sums: each batch gives a few sums, which are added over batches and processes and read at the end.
 
 A metric object has no state, and nothing is read from the device before the epoch ends.
+
+Floor: task; may import data and below. Used by: train, applications.
 """
 
 from collections.abc import Callable

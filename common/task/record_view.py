@@ -1,4 +1,7 @@
-"""A prediction as plain data for a web page to draw: one schema for every task, next to the matplotlib pictures."""
+"""A prediction as plain data for a web page to draw: one schema for every task, next to the matplotlib pictures.
+
+Floor: task; may import data and below. Used by: applications.
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,7 @@
-"""The regression task: a number, or a row of them, by the mean squared error."""
+"""The regression task: a number, or a row of them, by the mean squared error.
+
+Floor: task; may import data and below. Used by: train.
+"""
 
 from dataclasses import dataclass
 from typing import Any

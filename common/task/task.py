@@ -1,4 +1,7 @@
-"""The task: what a domain is to the trainer, the evaluation and the predictor."""
+"""The task: what a domain is to the trainer, the evaluation and the predictor.
+
+Floor: task; may import data and below. Used by: show, deploy, train, vision, applications, recipes.
+"""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,7 @@
-"""Text embeddings: a pretrained transformer's last hidden states, averaged over tokens (Reimers, Gurevych 2019)."""
+"""Text embeddings: a pretrained transformer's last hidden states, averaged over tokens (Reimers, Gurevych 2019).
+
+Floor: text; may import the ground. Used by: applications.
+"""
 
 import json
 import time

@@ -1,4 +1,7 @@
-"""A pretrained tokenizer as a value: its tokenizer.json, and texts as token ids."""
+"""A pretrained tokenizer as a value: its tokenizer.json, and texts as token ids.
+
+Floor: text; may import the ground. Used by: blocks, applications.
+"""
 
 import hashlib
 import json

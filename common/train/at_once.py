@@ -1,4 +1,7 @@
-"""Training of models that are fitted in one call, without epochs or gradient steps; all else is as for a network."""
+"""Training of models that are fitted in one call, without epochs or gradient steps; all else is as for a network.
+
+Floor: train; may import deploy and below. Used by: applications.
+"""
 
 import time
 from pathlib import Path

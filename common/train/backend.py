@@ -1,4 +1,7 @@
-"""Accelerate under the Trainer: device, precision and processes, resolved once per fit so that a step is cheap."""
+"""Accelerate under the Trainer: device, precision and processes, resolved once per fit so that a step is cheap.
+
+Floor: train; may import deploy and below. Used by: applications.
+"""
 
 import os
 import warnings

@@ -1,4 +1,7 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of hashes last, the folder renamed atomically."""
+"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of hashes last, the folder renamed atomically.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 import errno
 import json

@@ -1,4 +1,7 @@
-"""An exponential moving average of the weights, which often predicts better than the last ones."""
+"""An exponential moving average of the weights, which often predicts better than the last ones.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

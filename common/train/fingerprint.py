@@ -1,4 +1,7 @@
-"""What a training run depends on, as plain data, so that resuming it can report what has changed."""
+"""What a training run depends on, as plain data, so that resuming it can report what has changed.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 import dataclasses
 import hashlib

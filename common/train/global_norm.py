@@ -1,4 +1,7 @@
-"""Batch norm over the batch of all processes together, on any device, so that two processes train as one would."""
+"""Batch norm over the batch of all processes together, on any device, so that two processes train as one would.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,7 @@
-"""Forward and backward of a full batch as one CUDA graph: captured once, replayed in every later step."""
+"""Forward and backward of a full batch as one CUDA graph: captured once, replayed in every later step.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 from collections.abc import Callable
 from typing import Any

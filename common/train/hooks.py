@@ -1,6 +1,8 @@
 """Hooks: callbacks at five moments of a fit, each a method that does nothing unless it is overridden.
 
 State that must survive a resume is returned by ``state_dict`` and restored by ``load_state_dict``.
+
+Floor: train; may import deploy and below. Used by: recipes.
 """
 
 import json

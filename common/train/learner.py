@@ -1,4 +1,7 @@
-"""The learner: a model with its data and its task, and all that follows training, however it was trained."""
+"""The learner: a model with its data and its task, and all that follows training, however it was trained.
+
+Floor: train; may import deploy and below. Used by: recipes.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""One fit: epochs, batches, checkpoints. The loop reads top to bottom, and nothing in it waits for the device."""
+"""One fit: epochs, batches, checkpoints. The loop reads top to bottom, and nothing in it waits for the device.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 import math
 import sys

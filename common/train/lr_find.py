@@ -1,4 +1,7 @@
-"""The learning rate range test (Smith 2015, arXiv:1506.01186): a short ramp, the loss at each rate, a suggestion."""
+"""The learning rate range test (Smith 2015, arXiv:1506.01186): a short ramp, the loss at each rate, a suggestion.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,7 @@
-"""Layer groups, freezing and the optimizer over them."""
+"""Layer groups, freezing and the optimizer over them.
+
+Floor: train; may import deploy and below. Used by: applications.
+"""
 
 from typing import Any, Protocol, runtime_checkable
 

@@ -1,4 +1,7 @@
-"""How to train: one frozen set of options, all plain data."""
+"""How to train: one frozen set of options, all plain data.
+
+Floor: train; may import deploy and below. Used by: vision, applications.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The choice of a fit's backend: the whole module in every process, or one that is sharded over them."""
+"""The choice of a fit's backend: the whole module in every process, or one that is sharded over them.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,7 @@
-"""The content of a training checkpoint: collected from a fit and restored into one."""
+"""The content of a training checkpoint: collected from a fit and restored into one.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 import dataclasses
 import warnings

@@ -1,4 +1,7 @@
-"""Learning rate schedules as functions of the share of training done: stateless, so a resume restores nothing."""
+"""Learning rate schedules as functions of the share of training done: stateless, so a resume restores nothing.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""FSDP through Accelerate: trainable weights, gradients and optimizer state are sharded over the processes."""
+"""FSDP through Accelerate: trainable weights, gradients and optimizer state are sharded over the processes.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 import copy
 from collections.abc import Callable

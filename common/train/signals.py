@@ -1,4 +1,7 @@
-"""SIGINT (Ctrl-C) and SIGTERM during a fit: recorded at once, acted on where a checkpoint can be written."""
+"""SIGINT (Ctrl-C) and SIGTERM during a fit: recorded at once, acted on where a checkpoint can be written.
+
+Floor: train; may import deploy and below. Used by: its own room.
+"""
 
 import signal
 import threading

@@ -1,4 +1,7 @@
-"""The Trainer: training, saving and resuming, for every domain. The loop of one fit is in `loop.py`."""
+"""The Trainer: training, saving and resuming, for every domain. The loop of one fit is in `loop.py`.
+
+Floor: train; may import deploy and below. Used by: vision, applications, recipes.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext

@@ -1,4 +1,7 @@
-"""Architectures by name: any of torchvision's classifiers, and the small residual network of this project."""
+"""Architectures by name: any of torchvision's classifiers, and the small residual network of this project.
+
+Floor: vision; may import train and below. Used by: applications, recipes.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The body of a classification network as a feature pyramid, the backbone of detectors and segmenters."""
+"""The body of a classification network as a feature pyramid, the backbone of detectors and segmenters.
+
+Floor: vision; may import train and below. Used by: applications.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""A Trainer of a model that is made by name, shared by the learners of all image domains."""
+"""A Trainer of a model that is made by name, shared by the learners of all image domains.
+
+Floor: vision; may import train and below. Used by: applications.
+"""
 
 from typing import Any, Protocol
 

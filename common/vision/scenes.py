@@ -1,6 +1,8 @@
 """Synthetic scenes of handwritten digits on photos, with classes, boxes, masks and captions; needs no network.
 
 The digits are scikit-learn's (UCI, CC BY 4.0), the photos its sample images china.jpg and flower.jpg (CC BY 2.0).
+
+Floor: vision; may import train and below. Used by: applications.
 """
 
 from functools import cache

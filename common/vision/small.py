@@ -1,4 +1,7 @@
-"""The body of the project's own small residual network: for small images and training from scratch on a CPU."""
+"""The body of the project's own small residual network: for small images and training from scratch on a CPU.
+
+Floor: vision; may import train and below. Used by: applications.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise

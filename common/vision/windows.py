@@ -1,4 +1,7 @@
-"""Overlapping windows over an image that is larger than a model's input: their positions and pixels."""
+"""Overlapping windows over an image that is larger than a model's input: their positions and pixels.
+
+Floor: vision; may import train and below. Used by: applications.
+"""
 
 from dataclasses import dataclass
 from typing import Any
