@@ -20,8 +20,9 @@ from common.errors import ConfigError
 from common.figures import Picture
 from common.files import dump_json, write_text
 from common.show.report import Report, digits
+from common.sources.items import item_keys
 from common.sources.source import Source
-from common.sources.splits import PARTS, item_keys
+from common.sources.splits import PARTS
 from common.store.dirty import DirtyPolicy
 from common.task.evaluate import collect
 from common.task.task import Outputs

@@ -4,8 +4,8 @@ It does what `pixels.develop` does, except blur and sharpen, in the same order a
 of a sample are tensors on the device: the host never waits, and new parameters need no recompilation.
 
 Against the reference: float32 positions differ by about 1e-6 of the image's side, levels by that share of the step
-between neighbours, or by one step of 1 / `geometry.EXACT` where a half is rounded (to even here, up there). Whole pixels
-(flips, turns, no move) and noise are bit-identical in float32; in 16 bits a result may be the neighbouring number.
+between neighbours, or by one step of 1 / `geometry.EXACT` where a half is rounded (to even here, up there). Whole
+pixels (flips, turns) and noise are bit-identical in float32; in 16 bits a result may be the neighbouring number.
 
 Floor: augment; may import sources and below. Used by: its own room.
 """

@@ -12,6 +12,7 @@ from typing import Any, cast, overload
 
 import numpy as np
 import pandas as pd
+from pandas.util import hash_pandas_object
 
 from common.blocks.spatial import IMAGE_ENDINGS
 from common.errors import DataError, ItemError, nearest
@@ -215,6 +216,46 @@ def item_name(items: Items, position: int) -> str:
         return str(item)
     name = getattr(item, "name", None)
     return str(name) if isinstance(name, str) else f"item {position}"
+
+
+def item_keys(items: Items) -> list[str]:
+    """Returns a stable name of each item: its path below the items' common folder, a row's index, or its position.
+
+    The path is the item itself, or its attribute ``name``.
+    """
+    if isinstance(items, pd.DataFrame):
+        return [str(i) for i in items.index]
+    names = [item if isinstance(item, (str, Path)) else getattr(item, "name", None) for item in items]
+    if not names or not all(isinstance(name, (str, Path)) for name in names):
+        return [str(i) for i in range(len(items))]
+    paths = [Path(str(name)) for name in names]
+    parents = [p.parent for p in paths]
+    root = parents[0]
+    while not all(p.is_relative_to(root) for p in parents):
+        if root == root.parent:  # no common folder
+            return [str(name) for name in names]
+        root = root.parent
+    return [p.relative_to(root).as_posix() for p in paths]
+
+
+def item_contents(items: Items) -> list[str]:
+    """Returns what tells each item's content from another's at little cost: a file's size in bytes, a row's hash.
+
+    Empty where an item is neither a row nor a file (nor has the name of one).
+    """
+    if isinstance(items, pd.DataFrame):
+        hashing: Any = hash_pandas_object  # pandas' types call it an object
+        hashed = hashing(items.astype(str), index=False)
+        return [f"{value:016x}" for value in hashed.tolist()]
+    names = [item if isinstance(item, (str, Path)) else getattr(item, "name", "") for item in items]
+    return [_size(name) for name in names]
+
+
+def _size(name: object) -> str:
+    try:
+        return str(os.stat(name).st_size) if isinstance(name, (str, Path)) and name else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def read_field(

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError
-from common.sources.items import Items, item_name
-from common.sources.splits import MANIFEST, PARTS, Split, Splitter, from_mask, item_contents, item_keys, split_of
+from common.sources.items import Items, item_contents, item_keys, item_name
+from common.sources.splits import MANIFEST, PARTS, Split, Splitter, from_mask, split_of
 
 
 @dataclass(frozen=True)
