@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -178,13 +177,15 @@ class Predictor:
         for start in range(0, len(raws), ROWS if rows else SAMPLES):
             chosen: Any = raws.iloc[start : start + ROWS] if rows else raws[start : start + SAMPLES]
             loader = self.loader(self.encoder.inputs_of(chosen), chosen, batch_size=batch_size, on_error="skip")
-            loader.store.usable(np.arange(len(chosen)))
-            failed = loader.store.dirty.by_row
             records: dict[int, Record] = {}
-            if len(failed) < len(chosen):
+            try:
                 outputs = collect(self.model, loader, self.task, self.device)
                 ids: Any = outputs.ids
                 records = dict(zip(ids.tolist(), outputs.records(self.task), strict=True))
+            except DataError:  # no input of these can be read
+                if len(loader.store.dirty.by_row) < len(chosen):
+                    raise
+            failed = loader.store.dirty.by_row
             for row in range(len(chosen)):
                 if row not in failed:
                     yield records[row]

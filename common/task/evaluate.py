@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from common.blocks.batch import Batch
 from common.blocks.values import joined, map_tensors
 from common.data.loader import Loader
+from common.errors import DataError
 from common.sources.items import take
 from common.task.task import Outputs, Task
 
@@ -60,6 +61,9 @@ def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epo
         task: Gives predictions and losses.
         device: Where the model is.
         epoch: The epoch whose order and augmentation to use, for our loaders.
+
+    Raises:
+        DataError: if the loader gives no batch.
     """
     training = model.training
     model.eval()
@@ -79,6 +83,8 @@ def collect(model: nn.Module, loader: Any, task: Task, device: torch.device, epo
         if batch.ids is not None:
             ids.append(batch.ids.cpu())
     model.train(training)
+    if not outputs:
+        raise DataError("there is nothing to evaluate: the part is empty, or none of its items can be used")
     return Outputs(
         joined(outputs),
         joined(targets) if targets else None,

@@ -218,3 +218,27 @@ def test_check_asks_where_several_recipes_can_read_the_data(make_data, here):
     code, _, err = here("check", "nowhere")
     assert code == 1
     assert "no recipe can make sense of nowhere: classification: nowhere does not exist" in err
+
+
+def test_inputs_of_which_none_can_be_used_are_named(bundle, here):
+    for name in ("a.png", "b.png"):
+        Path(name).write_bytes(b"no picture")
+    code, out, err = here("predict", bundle("classification"), "a.png", "b.png", "--on-error", "skip")
+    assert (code, out) == (0, "")
+    assert "passed over: a.png" in err
+    assert "passed over: b.png" in err
+    code, _, err = here("predict", bundle("classification"), "a.png", "b.png")
+    assert code == 1
+    assert "a.png" in err
+
+
+@pytest.mark.parametrize("domain", IMAGES)
+def test_evaluating_what_cannot_be_used_at_all_is_one_sentence(domain, bundle, make_data, here):
+    make_data(domain, "new", range(40, 43), "test")
+    for file in Path("new").rglob("*.png"):
+        if "masks" not in file.parts:
+            file.write_bytes(b"no picture")
+    code, _, err = here("evaluate", bundle(domain), "--data", "new", "--on-error", "skip")
+    assert code == 1
+    assert "none of its items can be used" in err
+    assert len(err.strip().splitlines()) == 1
