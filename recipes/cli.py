@@ -150,7 +150,6 @@ def _evaluate(arguments: Namespace) -> None:
 
 def _predict(arguments: Namespace) -> None:
     from common.deploy import Predictor
-    from common.errors import DataError
     from recipes.predict import check_predict, predict, predict_parser
 
     if not arguments.rest:
@@ -159,8 +158,7 @@ def _predict(arguments: Namespace) -> None:
     domain = predictor.domain
     found = _parse_rest(predict_parser(arguments.bundle, domain), arguments, domain)
     check_predict(found)
-    if (failed := predict(predictor, found, _note)) and found.on_error == "raise":
-        raise DataError(f"{failed} inputs cannot be used")
+    predict(predictor, found, _note)
 
 
 VERBS: dict[str, Callable[[Namespace], None]] = {

@@ -93,8 +93,8 @@ class Lines:
         write_text(self.path, text.getvalue())
 
 
-def predict(predictor: "Predictor", found: Namespace, note: Any) -> int:
-    """Predicts for all inputs, prints or writes what was found, and returns how many inputs were passed over.
+def predict(predictor: "Predictor", found: Namespace, note: Any) -> None:
+    """Predicts for all inputs, and prints or writes what was found.
 
     Args:
         predictor: Of the bundle.
@@ -111,10 +111,9 @@ def predict(predictor: "Predictor", found: Namespace, note: Any) -> int:
     files, notes = files_of(domain, found.inputs)
     for text in notes:
         note(text)
-    task, lines, failed, drawn = predictor.task, Lines(found.out, predictor.task), 0, set[str]()
+    task, lines, drawn = predictor.task, Lines(found.out, predictor.task), set[str]()
     for name, record in predict_files(predictor, files, found.window, found.on_error):
         if isinstance(record, Failure):
-            failed += 1
             note(f"passed over: {record.item}: {record.reason}")
             lines.add(name, None, record.reason)
             continue
@@ -129,7 +128,6 @@ def predict(predictor: "Predictor", found: Namespace, note: Any) -> int:
         note(f"{len(lines.rows):,} rows in {found.out}")
     if drawn:
         note(f"{len(drawn):,} pictures in {found.draw}")
-    return failed
 
 
 def _place(folder: Path, name: Path, drawn: set[str]) -> Path:

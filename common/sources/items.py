@@ -211,11 +211,8 @@ def item_name(items: Items, position: int) -> str:
     """Returns an item's name for people: its path, or the row of a table."""
     if isinstance(items, pd.DataFrame):
         return f"row {items.index[position]}"
-    item = items[position]
-    if isinstance(item, (str, Path)):
-        return str(item)
-    name = getattr(item, "name", None)
-    return str(name) if isinstance(name, str) else f"item {position}"
+    name = _name(items[position])
+    return f"item {position}" if name is None else name
 
 
 def item_keys(items: Items) -> list[str]:
@@ -225,10 +222,10 @@ def item_keys(items: Items) -> list[str]:
     """
     if isinstance(items, pd.DataFrame):
         return [str(i) for i in items.index]
-    names = [item if isinstance(item, (str, Path)) else getattr(item, "name", None) for item in items]
-    if not names or not all(isinstance(name, (str, Path)) for name in names):
+    names = [_name(item) for item in items]
+    if not names or None in names:
         return [str(i) for i in range(len(items))]
-    paths = [Path(str(name)) for name in names]
+    paths = [Path(name) for name in names if name is not None]
     parents = [p.parent for p in paths]
     root = parents[0]
     while not all(p.is_relative_to(root) for p in parents):
@@ -247,13 +244,18 @@ def item_contents(items: Items) -> list[str]:
         hashing: Any = hash_pandas_object  # pandas' types call it an object
         hashed = hashing(items.astype(str), index=False)
         return [f"{value:016x}" for value in hashed.tolist()]
-    names = [item if isinstance(item, (str, Path)) else getattr(item, "name", "") for item in items]
-    return [_size(name) for name in names]
+    return [_size(_name(item)) for item in items]
 
 
-def _size(name: object) -> str:
+def _name(item: Any) -> str | None:
+    """What names an item that is no row: the path that it is, or its attribute ``name``."""
+    name = str(item) if isinstance(item, (str, Path)) else getattr(item, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _size(name: str | None) -> str:
     try:
-        return str(os.stat(name).st_size) if isinstance(name, (str, Path)) and name else ""
+        return str(os.stat(name).st_size) if name else ""
     except (OSError, ValueError):
         return ""
 

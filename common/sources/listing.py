@@ -13,9 +13,7 @@ from common.errors import DataError
 HIDDEN = "hidden"
 UNREADABLE = "folders that cannot be read"
 MET = "links to folders that are listed anyway"
-
-
-MOST_NAMED = 8
+MOST_NAMED = 8  # reasons that are said one by one
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Listing:
 
     Attributes:
         files: Those with the endings that were asked for, sorted.
-        passed_over: Others by the reason, each with the first of its kind.
+        passed_over: The others, by the reason.
     """
 
     files: list[Path]
